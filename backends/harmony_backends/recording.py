@@ -1,0 +1,148 @@
+"""Recordings: what a backend was asked and what it answered, as JSON lines.
+
+A line is an object: `prompt` and `completion` are lists of token ids, `finish_reason` is
+why the generation ended. Other keys may stand beside them, such as a note; they are ignored.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, Final, get_args
+
+from harmony_kit.errors import BackendError
+from harmony_kit.generation import Backend, Delta, FinishReason, Sampling
+
+_FINISH_REASONS: Final = get_args(FinishReason)
+
+
+@dataclass(frozen=True)
+class Exchange:
+    """One completion that was recorded.
+
+    Attributes:
+        prompt: Token ids.
+        completion: Token ids, the stop token included if the engine gave it.
+        finish_reason: Why the generation ended.
+    """
+
+    prompt: tuple[int, ...]
+    completion: tuple[int, ...]
+    finish_reason: FinishReason
+
+    def to_json(self) -> str:
+        """The exchange as a line of a recording, without the line's end."""
+        fields = {
+            "prompt": self.prompt,
+            "completion": self.completion,
+            "finish_reason": self.finish_reason,
+        }
+        return json.dumps(fields, separators=(",", ":"))
+
+
+def read_recording(recording: str | Path) -> list[Exchange]:
+    """Read a recording.
+
+    Args:
+        recording: A path, or the name of a recording that ships with the package.
+
+    Raises:
+        BackendError: There is no such recording, or a line of it is not an exchange; the
+            error names the line.
+    """
+    path = Path(recording)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        shipped = files(__package__).joinpath("recordings", f"{recording}.jsonl")
+        if path.suffix or not shipped.is_file():
+            names = ", ".join(shipped_recordings())
+            raise BackendError(
+                f"no recording {str(recording)!r}: {error.strerror}; shipped: {names}"
+            ) from None
+        text = shipped.read_text(encoding="utf-8")
+    return list(_exchanges(text.splitlines(), str(recording)))
+
+
+def shipped_recordings() -> list[str]:
+    """The names of the recordings that ship with the package."""
+    names = (entry.name for entry in files(__package__).joinpath("recordings").iterdir())
+    return sorted(name.removesuffix(".jsonl") for name in names if name.endswith(".jsonl"))
+
+
+def _exchanges(lines: Iterable[str], name: str) -> Iterator[Exchange]:
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            yield _exchange(json.loads(line))
+        except (ValueError, TypeError, KeyError) as error:
+            reason = f"no {error}" if isinstance(error, KeyError) else str(error)
+            raise BackendError(f"{name}, line {number}: {reason}") from None
+
+
+def _exchange(fields: Any) -> Exchange:
+    if not isinstance(fields, dict):
+        raise ValueError("not an object")
+    finish_reason = fields.get("finish_reason", "stop")
+    if finish_reason not in _FINISH_REASONS:
+        raise ValueError(f"unknown finish_reason {finish_reason!r}")
+    return Exchange(
+        _token_ids(fields["prompt"], "prompt"),
+        _token_ids(fields["completion"], "completion"),
+        finish_reason,
+    )
+
+
+def _token_ids(values: Any, name: str) -> tuple[int, ...]:
+    if not isinstance(values, list) or any(type(value) is not int for value in values):
+        raise ValueError(f"{name} is not a list of token ids")
+    return tuple(values)
+
+
+class RecordingBackend:
+    """Wraps a backend and writes down what it is asked and what it answers.
+
+    A generation that is given up is recorded as far as it went, with `"abort"`.
+
+    Args:
+        backend: What generates.
+        path: The file to whose end the exchanges are added.
+
+    Raises:
+        OSError: The file cannot be written.
+    """
+
+    def __init__(self, backend: Backend, path: str | Path) -> None:
+        self.name = f"recording of {backend.name}"
+        self._backend = backend
+        self._path = Path(path)
+        self._write("")
+
+    async def generate(self, prompt: Sequence[int], sampling: Sampling) -> AsyncIterator[Delta]:
+        """Generate with the wrapped backend; see `harmony_kit.Backend`."""
+        completion: list[int] = []
+        finish_reason: FinishReason = "abort"
+        deltas = self._backend.generate(prompt, sampling)
+        try:
+            async for delta in deltas:
+                completion += delta.tokens
+                finish_reason = delta.finish_reason or finish_reason
+                yield delta
+        finally:
+            close = getattr(deltas, "aclose", None)
+            if close is not None:
+                await close()
+            exchange = Exchange(tuple(prompt), tuple(completion), finish_reason)
+            self._write(exchange.to_json() + "\n")
+
+    async def aclose(self) -> None:
+        """Close the wrapped backend."""
+        await self._backend.aclose()
+
+    def _write(self, text: str) -> None:
+        with self._path.open("a", encoding="utf-8") as file:
+            file.write(text)

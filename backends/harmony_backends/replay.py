@@ -1,0 +1,111 @@
+"""The replay backend: answers from a recording, without any engine.
+
+For tests and demonstrations: it plays back what a model once said, provided that it is asked
+exactly what was asked then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable, Sequence
+from pathlib import Path
+
+from harmony_kit.errors import BackendError
+from harmony_kit.generation import Delta, Sampling
+from harmony_kit.vocabulary import SIZE, decode
+
+from .recording import Exchange, read_recording
+
+
+class PromptMismatchError(BackendError):
+    """A prompt is not one that was recorded.
+
+    Attributes:
+        position: The index of the first token that differs from the nearest recorded prompt.
+    """
+
+    def __init__(self, message: str, position: int) -> None:
+        self.position = position
+        super().__init__(message)
+
+
+class ReplayBackend:
+    """Plays recorded completions.
+
+    A prompt gets the completion that was recorded for it. Where one prompt was recorded
+    several times its completions are played in order, the last one again and again.
+
+    Args:
+        recording: A path, the name of a recording that ships with the package, or the
+            exchanges themselves.
+        chunk_size: How many tokens a delta has.
+
+    Raises:
+        BackendError: The recording cannot be read.
+    """
+
+    name = "replay"
+
+    def __init__(self, recording: str | Path | Iterable[Exchange], *, chunk_size: int = 1) -> None:
+        if chunk_size < 1:
+            raise BackendError(f"chunk_size is {chunk_size}; it must be at least 1")
+        if isinstance(recording, str | Path):
+            recording = read_recording(recording)
+        self._chunk_size = chunk_size
+        self._exchanges: dict[tuple[int, ...], list[Exchange]] = {}
+        for exchange in recording:
+            self._exchanges.setdefault(exchange.prompt, []).append(exchange)
+
+    async def generate(self, prompt: Sequence[int], sampling: Sampling) -> AsyncIterator[Delta]:
+        """Play the completion of a prompt; see `harmony_kit.Backend`.
+
+        Of the sampling, `max_tokens` cuts the completion; the rest is without effect.
+
+        Raises:
+            PromptMismatchError: The prompt was not recorded; the error says at which token
+                it differs from the nearest recorded one.
+        """
+        exchange = self._next_exchange(tuple(prompt))
+        tokens = exchange.completion[: sampling.max_tokens]
+        cut = len(tokens) < len(exchange.completion)
+        for start in range(0, len(tokens), self._chunk_size):
+            chunk = tokens[start : start + self._chunk_size]
+            if start + self._chunk_size < len(tokens):
+                yield Delta(chunk)
+            else:
+                yield Delta(chunk, "length" if cut else exchange.finish_reason)
+        if not tokens:
+            yield Delta((), "length" if cut else exchange.finish_reason)
+
+    def _next_exchange(self, prompt: tuple[int, ...]) -> Exchange:
+        exchanges = self._exchanges.get(prompt)
+        if exchanges is None:
+            raise self._mismatch(prompt)
+        return exchanges.pop(0) if len(exchanges) > 1 else exchanges[0]
+
+    def _mismatch(self, prompt: tuple[int, ...]) -> PromptMismatchError:
+        if not self._exchanges:
+            return PromptMismatchError("the recording is empty", 0)
+        nearest = max(self._exchanges, key=lambda recorded: _common_length(prompt, recorded))
+        position = _common_length(prompt, nearest)
+        return PromptMismatchError(
+            f"the prompt was not recorded: at token {position} it has "
+            f"{_token(prompt, position)} where the nearest recorded prompt has "
+            f"{_token(nearest, position)}",
+            position,
+        )
+
+    async def aclose(self) -> None:
+        """Nothing to free."""
+
+
+def _common_length(one: Sequence[int], other: Sequence[int]) -> int:
+    pairs = zip(one, other, strict=False)
+    differing = (position for position, (a, b) in enumerate(pairs) if a != b)
+    return next(differing, min(len(one), len(other)))
+
+
+def _token(tokens: Sequence[int], position: int) -> str:
+    if position >= len(tokens):
+        return "its end"
+    token = tokens[position]
+    return f"{token} {decode([token])!r}" if 0 <= token < SIZE else str(token)

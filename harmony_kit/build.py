@@ -1,0 +1,152 @@
+"""Short ways to write the messages of a conversation.
+
+conversation = [
+    system(reasoning_effort="high", current_date="2025-06-28"),
+    developer("Always respond in riddles.", tools=[get_weather]),
+    user("What is the weather like in SF?"),
+]
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from .messages import (
+    CHANNELS,
+    FUNCTIONS,
+    KNOWLEDGE_CUTOFF,
+    MODEL_IDENTITY,
+    Channel,
+    DeveloperContent,
+    Message,
+    ReasoningEffort,
+    ResponseFormat,
+    Role,
+    SystemContent,
+    ToolNamespace,
+)
+from .tools import ToolLike, as_tool
+
+
+def system(
+    *,
+    reasoning_effort: ReasoningEffort | str | None = ReasoningEffort.MEDIUM,
+    current_date: str | None = None,
+    knowledge_cutoff: str | None = KNOWLEDGE_CUTOFF,
+    model_identity: str | None = MODEL_IDENTITY,
+    valid_channels: Iterable[str] = CHANNELS,
+    tools: Iterable[ToolNamespace] = (),
+) -> Message:
+    """A system message.
+
+    Args:
+        reasoning_effort: How much to think: `"low"`, `"medium"` or `"high"`.
+        current_date: Today, such as `"2025-06-28"`; left out by default.
+        knowledge_cutoff: Until when the training data reaches.
+        model_identity: The first line. To give the model another character, use the
+            developer message instead: this line is the one it was trained with.
+        valid_channels: The channels that the model may use.
+        tools: Built-in tools: `BROWSER`, `PYTHON`.
+
+    Raises:
+        InvalidMessageError: An argument has the wrong type or an unknown value.
+    """
+    content = SystemContent(
+        reasoning_effort=reasoning_effort,  # type: ignore[arg-type]
+        current_date=current_date,
+        knowledge_cutoff=knowledge_cutoff,
+        model_identity=model_identity,
+        valid_channels=valid_channels,  # type: ignore[arg-type]
+        tools=tools,  # type: ignore[arg-type]
+    )
+    return Message(Role.SYSTEM, content)
+
+
+def developer(
+    instructions: str | None = None,
+    *,
+    tools: Iterable[ToolLike | ToolNamespace] = (),
+    response_formats: Iterable[ResponseFormat] = (),
+) -> Message:
+    """A developer message: what other formats call the system prompt, and the tools.
+
+    Args:
+        instructions: What the model shall do.
+        tools: Functions, `Tool`s and pydantic model classes, which are declared in the
+            namespace `functions`, and whole `ToolNamespace`s.
+        response_formats: Shapes for the final answer.
+
+    Raises:
+        InvalidMessageError: An argument has the wrong type.
+        ToolError: Something in `tools` cannot be made a tool.
+    """
+    namespaces = []
+    functions = []
+    for tool in tools:
+        if isinstance(tool, ToolNamespace):
+            namespaces.append(tool)
+        else:
+            functions.append(as_tool(tool))
+    if functions:
+        namespaces.append(ToolNamespace(FUNCTIONS, tuple(functions)))
+    content = DeveloperContent(
+        instructions=instructions,
+        tools=tuple(namespaces),
+        response_formats=response_formats,  # type: ignore[arg-type]
+    )
+    return Message(Role.DEVELOPER, content)
+
+
+def user(content: str, *, name: str | None = None) -> Message:
+    """A user message.
+
+    Args:
+        content: What the user says.
+        name: The user's name, where there are several.
+
+    Raises:
+        InvalidMessageError: An argument has the wrong type.
+    """
+    return Message(Role.USER, content, name=name)
+
+
+def assistant(content: str, *, channel: str | None = Channel.FINAL) -> Message:
+    """A message that the model wrote, or is to believe that it wrote.
+
+    Args:
+        content: What it says.
+        channel: What it is for; an answer by default.
+
+    Raises:
+        InvalidMessageError: An argument has the wrong type.
+    """
+    return Message(Role.ASSISTANT, content, channel=channel)
+
+
+def tool_call(
+    recipient: str,
+    arguments: str,
+    *,
+    channel: str | None = Channel.COMMENTARY,
+    content_type: str | None = "json",
+) -> Message:
+    """A call that the model made.
+
+    Args:
+        recipient: The tool's full name, such as `"functions.get_weather"`.
+        arguments: The arguments as JSON text, or code for the python tool.
+        channel: Commentary for functions, analysis for the built-in tools.
+        content_type: What the arguments are; written with `<|constrain|>`, as the model does
+            for JSON.
+
+    Raises:
+        InvalidMessageError: An argument has the wrong type.
+    """
+    return Message(
+        Role.ASSISTANT,
+        arguments,
+        channel=channel,
+        recipient=recipient,
+        content_type=content_type,
+        constrained=content_type == "json",
+    )

@@ -1,0 +1,57 @@
+"""The command harmony-kit."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+
+from ..errors import HarmonyError
+from . import demo, parse, render, run
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command.
+
+    Args:
+        arguments: The command line without the program's name; that of the process by
+            default.
+
+    Returns:
+        The exit code: 0, or 2 after an error, of which one line is printed.
+    """
+    options = _parser().parse_args(arguments)
+    try:
+        code: int = options.command(options)
+        sys.stdout.flush()
+    except HarmonyError as error:
+        return _fail(str(error))
+    except BrokenPipeError:
+        # Whoever read the output has enough. Python would complain once more at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except OSError as error:
+        return _fail(f"{error.filename}: {error.strerror}" if error.filename else str(error))
+    except KeyboardInterrupt:
+        return 130
+    return code
+
+
+def _fail(reason: str) -> int:
+    print(f"harmony-kit: error: {reason}", file=sys.stderr)
+    return 2
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="harmony-kit", description="The Harmony format of the gpt-oss models."
+    )
+    commands = parser.add_subparsers(required=True, metavar="command")
+    for module in (demo, run, render, parse):
+        name = module.__name__.rpartition(".")[2]
+        summary = (module.__doc__ or "").strip()
+        command = commands.add_parser(name, help=summary, description=summary)
+        module.add_arguments(command)
+        command.set_defaults(command=module.main)
+    return parser

@@ -1,0 +1,63 @@
+"""What the commands read: files, standard input, and token ids in them."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from argparse import ArgumentParser
+from pathlib import Path
+
+from ..errors import HarmonyError
+
+
+def add_input(parser: ArgumentParser, what: str) -> None:
+    """Add the argument that names the input.
+
+    Args:
+        parser: The command's parser.
+        what: What the input is, for the help.
+    """
+    parser.add_argument(
+        "file", nargs="?", default="-", help=f"{what}; - or nothing for standard input"
+    )
+
+
+def read_input(file: str) -> str:
+    """The text of a file, or of standard input for `-`.
+
+    Args:
+        file: A path or `-`.
+
+    Raises:
+        HarmonyError: The text is not UTF-8.
+        OSError: The file cannot be read.
+    """
+    data = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
+    try:
+        return data.decode()
+    except UnicodeDecodeError as error:
+        name = "standard input" if file == "-" else file
+        raise HarmonyError(f"{name}: not UTF-8 at byte {error.start}") from None
+
+
+def token_ids(text: str) -> list[int]:
+    """Token ids from text: a JSON list, or numbers with white space or commas between them.
+
+    Args:
+        text: The text.
+
+    Raises:
+        HarmonyError: Something in it is not a number; the error says what and where.
+    """
+    body = text.strip()
+    if body.startswith("[") and body.endswith("]"):
+        body = body[1:-1]
+    ids = []
+    for position, word in enumerate(re.split(r"[\s,]+", body.strip(" \t\r\n,"))):
+        if re.fullmatch(r"-?[0-9]{1,18}", word):
+            ids.append(int(word))
+        elif word:
+            shown = json.dumps(word if len(word) <= 40 else word[:40] + "…", ensure_ascii=False)
+            raise HarmonyError(f"token {position}: {shown} is not a token id (for text: --text)")
+    return ids

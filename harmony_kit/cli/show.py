@@ -1,0 +1,159 @@
+"""How messages and tokens look in a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from ..conversation import RunEvent, ToolReturned, TurnEnded, TurnStarted
+from ..header import Header
+from ..messages import Message, Role
+from ..parse import ContentDelta, MessageEnded, MessageStarted
+from ..render import TokenPart
+from ..vocabulary import SPECIAL_TOKEN_NAMES, token_bytes
+
+_ROLE_STYLES: Final = {
+    Role.SYSTEM: "blue",
+    Role.DEVELOPER: "blue",
+    Role.USER: "bold",
+    Role.ASSISTANT: "bold green",
+    Role.TOOL: "cyan",
+}
+_CHANNEL_STYLES: Final = {"analysis": "bright_black", "commentary": "yellow", "final": "green"}
+_PART_STYLES: Final = {
+    TokenPart.HEADER: "cyan",
+    TokenPart.CONTENT: "",
+    TokenPart.TERMINATOR: "magenta",
+}
+
+
+def header_line(header: Header) -> Text:
+    """Who speaks, on which channel and to whom, on one line.
+
+    Args:
+        header: A message's header.
+    """
+    author = header.role.value if header.name is None else f"{header.role}:{header.name}"
+    line = Text(author, style=_ROLE_STYLES[header.role])
+    if header.channel is not None:
+        line.append(f" [{header.channel}]", style=_CHANNEL_STYLES.get(header.channel, "red"))
+    if header.recipient is not None:
+        line.append(f" → {header.recipient}", style="magenta")
+    if header.content_type is not None:
+        line.append(f" ({header.content_type})", style="bright_black")
+    return line
+
+
+def content_style(header: Header) -> str:
+    """The style of a message's content: reasoning recedes, the rest stands out.
+
+    Args:
+        header: The message's header.
+    """
+    return "bright_black" if header.channel == "analysis" and header.recipient is None else ""
+
+
+def print_message(console: Console, message: Message) -> None:
+    """Print a message whole.
+
+    Args:
+        console: Where to.
+        message: The message; its content must be text.
+    """
+    header = Header(
+        message.role,
+        message.name,
+        message.channel,
+        message.recipient,
+        message.content_type,
+        message.constrained,
+    )
+    console.print(header_line(header))
+    console.print(Text(message.text, style=content_style(header)), soft_wrap=True)
+    console.print()
+
+
+class RunPrinter:
+    """Prints a run while it happens.
+
+    Args:
+        console: Where to.
+    """
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._turns: list[tuple[int, int]] = []
+
+    def show(self, event: RunEvent) -> None:
+        """Print what an event says.
+
+        Args:
+            event: The next event of the run.
+        """
+        console = self._console
+        if isinstance(event, TurnStarted):
+            line = f"— turn {len(self._turns) + 1}: a prompt of {len(event.prompt)} tokens"
+            console.print(Text(line, style="bright_black"))
+        elif isinstance(event, MessageStarted):
+            console.print(header_line(event.header))
+        elif isinstance(event, ContentDelta):
+            text = Text(event.text, style=content_style(event.header))
+            console.print(text, end="", soft_wrap=True)
+        elif isinstance(event, MessageEnded):
+            end = "cut off" if event.terminator is None else str(event.terminator)
+            console.print(Text(f"  {end}", style="bright_black"), end="\n\n")
+        elif isinstance(event, TurnEnded):
+            self._turns.append((event.usage.prompt_tokens, event.usage.completion_tokens))
+        elif isinstance(event, ToolReturned):
+            print_message(console, event.result)
+        else:
+            self._print_usage()
+
+    def _print_usage(self) -> None:
+        table = Table("turn", "prompt tokens", "completion tokens", box=None, pad_edge=False)
+        for number, (prompt, completion) in enumerate(self._turns, 1):
+            table.add_row(str(number), str(prompt), str(completion))
+        prompts, completions = map(sum, zip(*self._turns, strict=True))
+        table.add_row("all", str(prompts), str(completions), style="bold")
+        self._console.print(table)
+
+
+def token_table(
+    tokens: Sequence[int], messages: Iterable[int | None], parts: Iterable[TokenPart | None]
+) -> Table:
+    """A table that shows every token with what it is in its message.
+
+    Args:
+        tokens: Token ids.
+        messages: For each token, the index of its message, if it has one.
+        parts: For each token, the part of the message in which it stands, if any.
+    """
+    table = Table("token", "id", "text", "message", "part", box=None, pad_edge=False)
+    for index, (token, message, part) in enumerate(zip(tokens, messages, parts, strict=True)):
+        style = _PART_STYLES[part] if part else "red"
+        table.add_row(
+            str(index),
+            str(token),
+            Text(_token_text(token), style="bold magenta" if _is_special(token) else style),
+            "" if message is None else str(message),
+            Text(part or "", style=style),
+        )
+    return table
+
+
+def _is_special(token: int) -> bool:
+    return token in SPECIAL_TOKEN_NAMES
+
+
+def _token_text(token: int) -> str:
+    if _is_special(token):
+        return SPECIAL_TOKEN_NAMES[token]
+    data = token_bytes(token)
+    try:
+        return repr(data.decode())
+    except UnicodeDecodeError:
+        return repr(data)

@@ -1,0 +1,1 @@
+"""Messages to and from the shapes that other programs speak."""

@@ -1,0 +1,88 @@
+"""What can go wrong, as exceptions.
+
+Every exception that harmony-kit raises on purpose is a `HarmonyError`. Those that
+concern bad input are `ValueError`s as well, so that code which knows nothing of this
+package can still catch them.
+"""
+
+from __future__ import annotations
+
+
+class HarmonyError(Exception):
+    """The base of every exception of this package."""
+
+
+class InvalidMessageError(HarmonyError, ValueError):
+    """A message, a content or a tool cannot be what it was asked to be.
+
+    Attributes:
+        reason: What is wrong, without the place.
+        field: The field at fault, such as `"role"` or `"tools[2].parameters"`.
+        index: The position of the message in its conversation, where it is known.
+    """
+
+    def __init__(self, reason: str, *, field: str, index: int | None = None) -> None:
+        self.reason = reason
+        self.field = field
+        self.index = index
+        place = field if index is None else f"message {index}: {field}"
+        super().__init__(f"{place}: {reason}")
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (_invalid_message, (self.reason, self.field, self.index))
+
+    def at(self, index: int) -> InvalidMessageError:
+        """The same error, saying which message of the conversation it is about."""
+        return InvalidMessageError(self.reason, field=self.field, index=index)
+
+
+def _invalid_message(reason: str, field: str, index: int | None) -> InvalidMessageError:
+    return InvalidMessageError(reason, field=field, index=index)
+
+
+class UnknownTokenError(HarmonyError, ValueError):
+    """A token id is not one of o200k_harmony's.
+
+    Attributes:
+        token: The offending value.
+        position: Its index in the sequence that was given.
+    """
+
+    def __init__(self, token: object, position: int) -> None:
+        self.token = token
+        self.position = position
+        super().__init__(f"token {position}: {token!r} is not a token id of o200k_harmony")
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (UnknownTokenError, (self.token, self.position))
+
+
+class ParseError(HarmonyError, ValueError):
+    """Strict parsing met tokens that are not well-formed Harmony.
+
+    Attributes:
+        code: The kind of fault, one word such as `"missing_start"`.
+        reason: What is wrong, in words.
+        position: The index of the token at which it was noticed.
+    """
+
+    def __init__(self, code: str, reason: str, *, position: int) -> None:
+        self.code = code
+        self.reason = reason
+        self.position = position
+        super().__init__(f"token {position}: {reason} ({code})")
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (_parse_error, (self.code, self.reason, self.position))
+
+
+def _parse_error(code: str, reason: str, position: int) -> ParseError:
+    return ParseError(code, reason, position=position)
+
+
+class ToolError(HarmonyError):
+    """A tool cannot be made from what was given, or cannot be called."""
+
+
+class BackendError(HarmonyError):
+    """A backend cannot be loaded, or failed while generating."""

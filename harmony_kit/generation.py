@@ -1,0 +1,121 @@
+"""Backends: what generates tokens. Token ids go in, token ids come out.
+
+A backend has one method and knows nothing of messages. Engines are found by name through
+the entry-point group `harmony_kit.backends`, where any package can register its own; the
+engine's package is imported only when its backend is loaded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any, Final, Literal, NamedTuple, Protocol, runtime_checkable
+
+from .errors import BackendError
+from .vocabulary import CALL, RETURN
+
+ENTRY_POINTS: Final = "harmony_kit.backends"
+
+FinishReason = Literal["stop", "length", "abort"]
+"""Why a generation ended: at a stop token, at the token limit, or because it was aborted."""
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How tokens are chosen, and when to stop.
+
+    What is `None` is left to the engine.
+
+    Args:
+        max_tokens: The most completion tokens.
+        temperature: 0 for greedy decoding.
+        top_p: The probability mass to sample from.
+        seed: Makes sampling repeatable, where the engine can.
+        stop_tokens: Token ids that end the generation.
+    """
+
+    max_tokens: int | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+    seed: int | None = None
+    stop_tokens: tuple[int, ...] = (RETURN, CALL)
+
+
+class Delta(NamedTuple):
+    """What an engine has generated since the last delta.
+
+    Attributes:
+        tokens: Token ids, the stop token included where the engine gives it.
+        finish_reason: On the last delta, why the generation ended.
+    """
+
+    tokens: Sequence[int]
+    finish_reason: FinishReason | None = None
+
+
+@runtime_checkable
+class Backend(Protocol):
+    """Anything that generates tokens.
+
+    Attributes:
+        name: What to call it in messages to a person.
+    """
+
+    name: str
+
+    def generate(self, prompt: Sequence[int], sampling: Sampling) -> AsyncIterator[Delta]:
+        """Generate a completion.
+
+        Closing the iterator aborts the generation.
+
+        Args:
+            prompt: Token ids.
+            sampling: How to choose tokens, and when to stop.
+
+        Raises:
+            BackendError: The engine cannot do it, or failed.
+        """
+        ...
+
+    async def aclose(self) -> None:
+        """Free what the backend holds. May be called more than once."""
+        ...
+
+
+def backend_names() -> list[str]:
+    """The names that `load_backend` knows, of this and of other packages."""
+    return sorted(point.name for point in entry_points(group=ENTRY_POINTS))
+
+
+def load_backend(name: str, **options: Any) -> Backend:
+    """Load a backend by name.
+
+    Args:
+        name: The name, such as `"replay"`; `backend_names` lists them.
+        **options: What the backend's constructor takes.
+
+    Raises:
+        BackendError: The name is unknown, the engine's package is missing, or the options
+            do not fit.
+    """
+    factory = _factory(name)
+    try:
+        backend = factory(**options)
+    except TypeError as error:
+        raise BackendError(f"backend {name!r}: {error}") from error
+    assert isinstance(backend, Backend)
+    return backend
+
+
+def _factory(name: str) -> Any:
+    points: tuple[EntryPoint, ...] = tuple(entry_points(group=ENTRY_POINTS, name=name))
+    if not points:
+        known = ", ".join(backend_names()) or "none"
+        raise BackendError(f"unknown backend {name!r}; installed: {known}")
+    try:
+        return points[0].load()
+    except ImportError as error:
+        raise BackendError(
+            f"backend {name!r} needs the package {error.name!r}: pip install 'harmony-kit[{name}]'"
+        ) from error

@@ -1,0 +1,455 @@
+"""Messages to tokens: prompts, plain conversations and training examples.
+
+A message becomes its header, its contents and its terminator. Content is only ever encoded
+as ordinary text: whatever is written in a message, a tool result or a tool's description,
+no control token comes of it.
+
+A rendered message is kept with the (frozen) message, so that a prompt which extends an
+earlier one by a message costs that message.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import cache
+from typing import Literal, NamedTuple, get_args
+
+from .errors import HarmonyError, InvalidMessageError
+from .header import Header, HeaderOrder, header_tokens
+from .messages import (
+    FUNCTIONS,
+    Channel,
+    DeveloperContent,
+    Message,
+    Part,
+    ResponseFormat,
+    Role,
+    SystemContent,
+    Tool,
+    ToolNamespace,
+)
+from .typescript import SchemaStyle, type_text
+from .vocabulary import CALL, END, RETURN, START, decode, encode
+
+DropAnalysis = Literal["reference", "finished-turns", "never"]
+"""Which analysis messages of earlier turns are left out of a rendering.
+
+`"reference"`: as openai-harmony: where the last assistant message is a final answer, the
+analysis before the *first* final answer. `"finished-turns"`: the analysis before the *last*
+final answer, which is what the format's documentation describes ("drop any previous CoT
+content"). `"never"`: keep all.
+"""
+
+
+class _Style(NamedTuple):
+    """All that decides, beside the message, how a message is rendered."""
+
+    header_order: HeaderOrder
+    schema_style: SchemaStyle
+    has_function_tools: bool
+
+
+@cache
+def _style(header_order: HeaderOrder, schema_style: SchemaStyle, functions: bool) -> _Style:
+    # Cached so that equal styles are one object, and kept renderings are compared by identity.
+    _check_choice("header_order", header_order, get_args(HeaderOrder))
+    _check_choice("schema_style", schema_style, get_args(SchemaStyle))
+    return _Style(header_order, schema_style, functions)
+
+
+def _check_choice(name: str, value: object, choices: Sequence[str]) -> None:
+    if value not in choices:
+        known = ", ".join(repr(str(choice)) for choice in choices)
+        raise HarmonyError(f"{name}: {value!r} is none of {known}")
+
+
+class _Rendering(NamedTuple):
+    """A rendered message, and the style in which it was rendered."""
+
+    style: _Style
+    tokens: list[int]
+    header_length: int
+
+
+# --- Conversations --------------------------------------------------------------------------
+
+
+def render(
+    conversation: Iterable[Message],
+    *,
+    next_role: Role | str | None = Role.ASSISTANT,
+    drop_analysis: DropAnalysis = "reference",
+    header_order: HeaderOrder = "recipient-first",
+    schema_style: SchemaStyle = "reference",
+) -> list[int]:
+    """Render a conversation to prompt tokens.
+
+    Args:
+        conversation: The messages, oldest first.
+        next_role: Whose message the model is to write: the prompt then ends in `<|start|>`
+            and this role. `None` renders the conversation alone.
+        drop_analysis: Which reasoning of earlier turns is left out; see `DropAnalysis`.
+        header_order: Where the recipient stands in a header; see `HeaderOrder`.
+        schema_style: How tool parameters are written: `"reference"` is byte for byte what
+            the model was trained on, `"extended"` covers all of JSON Schema.
+
+    Returns:
+        Token ids.
+
+    Raises:
+        InvalidMessageError: A message cannot be rendered; the error says which, and where.
+        HarmonyError: An option has an unknown value.
+    """
+    messages = _checked(conversation)
+    style = _style(header_order, schema_style, _has_function_tools(messages))
+    tokens: list[int] = []
+    for index, message in _kept(messages, drop_analysis):
+        rendering: _Rendering | None = message._rendering
+        if rendering is None or rendering.style is not style:
+            rendering = _render(message, style, index)
+        tokens += rendering.tokens
+    if next_role is not None:
+        _check_choice("next_role", next_role, tuple(Role))
+        tokens += _next_header(Role(next_role))
+    return tokens
+
+
+def render_message(
+    message: Message,
+    *,
+    has_function_tools: bool = False,
+    header_order: HeaderOrder = "recipient-first",
+    schema_style: SchemaStyle = "reference",
+) -> list[int]:
+    """Render one message, from `<|start|>` to its terminator.
+
+    Args:
+        message: The message.
+        has_function_tools: Whether the conversation around it declares function tools, which
+            a system message mentions.
+        header_order: Where the recipient stands in a header; see `HeaderOrder`.
+        schema_style: How tool parameters are written, as for `render`.
+
+    Raises:
+        InvalidMessageError: The message cannot be rendered.
+    """
+    style = _style(header_order, schema_style, has_function_tools)
+    return list(_render(_checked([message])[0], style, None).tokens)
+
+
+class TokenPart(StrEnum):
+    """The part of its message in which a token stands."""
+
+    HEADER = "header"
+    """From `<|start|>` to `<|message|>`."""
+    CONTENT = "content"
+    TERMINATOR = "terminator"
+    """`<|end|>`, `<|call|>` or `<|return|>`."""
+
+
+@dataclass(frozen=True)
+class TrainingRendering:
+    """A conversation as a training example.
+
+    Attributes:
+        tokens: Token ids.
+        message_indices: For each token, the index of its message in the conversation given.
+        parts: For each token, the part of the message in which it stands.
+        messages: The conversation.
+    """
+
+    tokens: list[int]
+    message_indices: list[int]
+    parts: list[TokenPart]
+    messages: tuple[Message, ...]
+
+    def loss_mask(self, include: Callable[[Message, TokenPart], bool] | None = None) -> list[bool]:
+        """For each token, whether it counts in the loss.
+
+        Args:
+            include: Decides by message and part. By default all that an assistant writes:
+                every token of its messages, save the `<|start|>assistant` that opens its
+                turn, which stands in the prompt.
+        """
+        if include is not None:
+            chosen = {
+                place: include(self.messages[place[0]], place[1])
+                for place in dict.fromkeys(zip(self.message_indices, self.parts, strict=True))
+            }
+            return [chosen[p] for p in zip(self.message_indices, self.parts, strict=True)]
+        mask = [self.messages[i].role is Role.ASSISTANT for i in self.message_indices]
+        prompt = len(_next_header(Role.ASSISTANT))
+        for position, token in enumerate(self.tokens):
+            opens = token == START and mask[position] and not (position and mask[position - 1])
+            if opens:
+                mask[position : position + prompt] = [False] * prompt
+        return mask
+
+
+def render_training(
+    conversation: Iterable[Message],
+    *,
+    drop_analysis: DropAnalysis = "reference",
+    header_order: HeaderOrder = "recipient-first",
+    schema_style: SchemaStyle = "reference",
+) -> TrainingRendering:
+    """Render a conversation as a training example.
+
+    Like `render` without a next role, but a final answer at the end closes with
+    `<|return|>`, the token at which the model shall stop.
+
+    Args:
+        conversation: The messages, oldest first.
+        drop_analysis: Which reasoning of earlier turns is left out; see `DropAnalysis`.
+        header_order: Where the recipient stands in a header; see `HeaderOrder`.
+        schema_style: How tool parameters are written, as for `render`.
+
+    Raises:
+        InvalidMessageError: A message cannot be rendered; the error says which, and where.
+        HarmonyError: An option has an unknown value.
+    """
+    messages = _checked(conversation)
+    style = _style(header_order, schema_style, _has_function_tools(messages))
+    tokens: list[int] = []
+    indices: list[int] = []
+    parts: list[TokenPart] = []
+    for index, message in _kept(messages, drop_analysis):
+        rendering = _render(message, style, index)
+        length = len(rendering.tokens)
+        tokens += rendering.tokens
+        indices += [index] * length
+        parts += [TokenPart.HEADER] * rendering.header_length
+        parts += [TokenPart.CONTENT] * (length - rendering.header_length - 1)
+        parts.append(TokenPart.TERMINATOR)
+    if messages and _is_final(messages[-1]):
+        tokens[-1] = RETURN
+    return TrainingRendering(tokens, indices, parts, messages)
+
+
+def render_text(tokens: Sequence[int]) -> str:
+    """Tokens as text for a person to read, special tokens spelt out.
+
+    Not a rendering to feed to a model: text in a message that spells a special token looks
+    the same as the token itself.
+
+    Args:
+        tokens: Token ids.
+
+    Raises:
+        UnknownTokenError: An id is not in the vocabulary.
+    """
+    return decode(tokens)
+
+
+def _checked(conversation: Iterable[Message]) -> tuple[Message, ...]:
+    messages = tuple(conversation)
+    for index, message in enumerate(messages):
+        if not isinstance(message, Message):
+            raise InvalidMessageError(
+                f"expected a Message, got {type(message).__name__}", field="message", index=index
+            )
+    return messages
+
+
+def _has_function_tools(messages: Sequence[Message]) -> bool:
+    return any(
+        namespace.name == FUNCTIONS and namespace.tools
+        for message in messages
+        if type(message.content) is not str
+        for part in _contents(message)
+        if isinstance(part, DeveloperContent)
+        for namespace in part.tools
+    )
+
+
+def _is_final(message: Message) -> bool:
+    return message.role is Role.ASSISTANT and message.channel == Channel.FINAL
+
+
+def _kept(messages: Sequence[Message], policy: DropAnalysis) -> Iterable[tuple[int, Message]]:
+    """The messages that are rendered, each with its index."""
+    _check_choice("drop_analysis", policy, get_args(DropAnalysis))
+    before = 0
+    if policy == "reference":
+        assistant = [message for message in messages if message.role is Role.ASSISTANT]
+        if assistant and _is_final(assistant[-1]):
+            channels = [message.channel for message in messages]
+            before = channels.index(Channel.FINAL)
+    elif policy == "finished-turns":
+        before = max((i for i, message in enumerate(messages) if _is_final(message)), default=0)
+    if not before:
+        return enumerate(messages)
+    return [
+        (index, message)
+        for index, message in enumerate(messages)
+        if index >= before or message.channel != Channel.ANALYSIS
+    ]
+
+
+def _next_header(role: Role) -> list[int]:
+    return [START, *encode(role.value)]
+
+
+# --- One message ----------------------------------------------------------------------------
+
+
+def _render(message: Message, style: _Style, index: int | None) -> _Rendering:
+    kept: _Rendering | None = message._rendering
+    if kept is not None and kept.style is style:
+        return kept
+    header = Header(
+        message.role,
+        message.name,
+        message.channel,
+        message.recipient,
+        message.content_type,
+        message.constrained,
+    )
+    try:
+        head = header_tokens(header, style.header_order)
+        tokens = [*head]
+        for part in _contents(message):
+            tokens += _encode_content(_part_text(part, style))
+    except InvalidMessageError as error:
+        raise error if index is None else error.at(index) from None
+    is_call = message.role is Role.ASSISTANT and message.recipient is not None
+    tokens.append(CALL if is_call else END)
+    rendering = _Rendering(style, tokens, len(head))
+    object.__setattr__(message, "_rendering", rendering)
+    return rendering
+
+
+def _contents(message: Message) -> tuple[Part, ...]:
+    content = message.content
+    return content if isinstance(content, tuple) else (content,)
+
+
+def _encode_content(text: str) -> list[int]:
+    try:
+        return encode(text)
+    except InvalidMessageError as error:
+        raise InvalidMessageError(error.reason, field="content") from None
+
+
+def _part_text(part: Part, style: _Style) -> str:
+    if isinstance(part, str):
+        return part
+    if isinstance(part, SystemContent):
+        return system_text(
+            part, has_function_tools=style.has_function_tools, schema_style=style.schema_style
+        )
+    return developer_text(part, schema_style=style.schema_style)
+
+
+# --- The texts of system and developer messages ---------------------------------------------
+
+
+def system_text(
+    content: SystemContent,
+    *,
+    has_function_tools: bool = False,
+    schema_style: SchemaStyle = "reference",
+) -> str:
+    """What a system message says (format, section "System message format").
+
+    Args:
+        content: The content.
+        has_function_tools: Whether the conversation declares function tools.
+        schema_style: How tool parameters are written, as for `render`.
+    """
+    facts = []
+    if content.model_identity is not None:
+        facts.append(content.model_identity)
+    if content.knowledge_cutoff is not None:
+        facts.append(f"Knowledge cutoff: {content.knowledge_cutoff}")
+    if content.current_date is not None:
+        facts.append(f"Current date: {content.current_date}")
+    sections = ["\n".join(facts)] if facts else []
+    if content.reasoning_effort is not None:
+        sections.append(f"Reasoning: {content.reasoning_effort.value}")
+    if content.tools:
+        sections.append(tools_section(_by_name(content.tools), schema_style=schema_style))
+    if content.valid_channels:
+        sections.append(_channels_section(content, has_function_tools))
+    return "\n\n".join(sections)
+
+
+def _channels_section(content: SystemContent, has_function_tools: bool) -> str:
+    text = f"# Valid channels: {', '.join(content.valid_channels)}."
+    if content.channel_required:
+        text += " Channel must be included for every message."
+    if has_function_tools:
+        text += "\nCalls to these tools must go to the commentary channel: 'functions'."
+    return text
+
+
+def developer_text(content: DeveloperContent, *, schema_style: SchemaStyle = "reference") -> str:
+    """What a developer message says (format, section "Developer message format").
+
+    Args:
+        content: The content.
+        schema_style: How tool parameters are written, as for `render`.
+    """
+    sections = []
+    if content.instructions is not None:
+        sections += ["# Instructions", content.instructions]
+    if content.tools:
+        sections.append(tools_section(_by_name(content.tools), schema_style=schema_style))
+    if content.response_formats:
+        sections += ["# Response Formats", *map(_response_format, content.response_formats)]
+    return "\n\n".join(sections)
+
+
+def _response_format(response_format: ResponseFormat) -> str:
+    lines = [f"## {response_format.name}", ""]
+    lines += _comment(response_format.description or "")
+    return "\n".join([*lines, response_format.schema_json])
+
+
+def tools_section(
+    namespaces: Iterable[ToolNamespace], *, schema_style: SchemaStyle = "reference"
+) -> str:
+    """The section that declares tools (format, section "Defining available tools").
+
+    Args:
+        namespaces: The tools, in the order in which they are written.
+        schema_style: How tool parameters are written, as for `render`.
+    """
+    sections = ["# Tools"]
+    sections += ["\n".join(_namespace_lines(namespace, schema_style)) for namespace in namespaces]
+    return "\n\n".join(sections)
+
+
+def _by_name(namespaces: Iterable[ToolNamespace]) -> list[ToolNamespace]:
+    return sorted(namespaces, key=lambda namespace: namespace.name)
+
+
+def _namespace_lines(namespace: ToolNamespace, schema_style: SchemaStyle) -> list[str]:
+    lines = [f"## {namespace.name}", ""]
+    description = namespace.description or ""
+    if not namespace.tools:
+        return lines + _lines(description)
+    lines += [*_comment(description), f"namespace {namespace.name} {{", ""]
+    for tool in namespace.tools:
+        lines += [*_comment(tool.description), _declaration(tool, schema_style), ""]
+    return [*lines, f"}} // namespace {namespace.name}"]
+
+
+def _declaration(tool: Tool, schema_style: SchemaStyle) -> str:
+    if tool.parameters_json is None:
+        return f"type {tool.name} = () => any;"
+    parameters = type_text(tool.parameters, style=schema_style)
+    return f"type {tool.name} = (_: {parameters}) => any;"
+
+
+def _comment(text: str) -> list[str]:
+    return [f"// {line}" for line in _lines(text)]
+
+
+def _lines(text: str) -> list[str]:
+    """Lines as the reference counts them: ended by a line feed, one carriage return dropped."""
+    *ended, rest = text.split("\n")
+    lines = [line.removesuffix("\r") for line in ended]
+    return [*lines, rest] if rest else lines

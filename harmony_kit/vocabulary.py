@@ -1,0 +1,339 @@
+"""The vocabulary o200k_harmony: ids, bytes and special tokens, without any download.
+
+The 199,998 byte-pair ranks of o200k_base travel in the package. Two things are built from
+them, each on first need and independently: the table of token bytes, which parsing uses
+(about 20 ms), and the encoder, which rendering uses.
+
+Encoding here is always of *ordinary* text: `encode("<|start|>")` gives the tokens that
+spell those characters, never the control token. Only `encode_with_special` produces
+control tokens from text, and only those that it is told to.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+import zlib
+from base64 import b64encode
+from collections.abc import Callable, Collection, Iterator, Sequence
+from functools import cache
+from typing import Final, Literal
+
+from .errors import HarmonyError, InvalidMessageError, UnknownTokenError
+
+START_OF_TEXT: Final = 199998
+END_OF_TEXT: Final = 199999
+RETURN: Final = 200002
+CONSTRAIN: Final = 200003
+CHANNEL: Final = 200005
+START: Final = 200006
+END: Final = 200007
+MESSAGE: Final = 200008
+CALL: Final = 200012
+
+FIRST_SPECIAL: Final = START_OF_TEXT
+"""The lowest special token id; all ids below are ordinary text."""
+
+SIZE: Final = 201089
+"""How many token ids there are: 0 to 201088."""
+
+_NAMED: Final = {
+    START_OF_TEXT: "<|startoftext|>",
+    END_OF_TEXT: "<|endoftext|>",
+    RETURN: "<|return|>",
+    CONSTRAIN: "<|constrain|>",
+    CHANNEL: "<|channel|>",
+    START: "<|start|>",
+    END: "<|end|>",
+    MESSAGE: "<|message|>",
+    CALL: "<|call|>",
+}
+
+SPECIAL_TOKENS: Final[dict[str, int]] = {
+    _NAMED.get(token, f"<|reserved_{token}|>"): token for token in range(FIRST_SPECIAL, SIZE)
+}
+"""The spelling of every special token, and its id."""
+
+SPECIAL_TOKEN_NAMES: Final[dict[int, str]] = {token: name for name, token in SPECIAL_TOKENS.items()}
+"""The id of every special token, and its spelling."""
+
+NAMED_SPECIAL_TOKENS: Final = frozenset(_NAMED)
+"""The special tokens that have a meaning; the others are reserved."""
+
+TERMINATORS: Final = frozenset({RETURN, END, CALL})
+"""The tokens that close a message."""
+
+STOP_TOKENS: Final = frozenset({RETURN, CALL})
+"""The tokens at which generation of an assistant turn ends."""
+
+# How text is cut before byte pairs are merged: the split of o200k_base, which is part of the
+# vocabulary and decides the tokens as much as the ranks do.
+_PATTERN: Final = "|".join(
+    [
+        r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?",
+        r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?",
+        r"\p{N}{1,3}",
+        r" ?[^\s\p{L}\p{N}]+[\r\n/]*",
+        r"\s*[\r\n]+",
+        r"\s+(?!\S)",
+        r"\s+",
+    ]
+)
+
+# Two bytes that no token contains and that cannot arise across the end of one.
+_SEPARATOR: Final = b"\xff\xfe"
+
+Encoder = Callable[[str], list[int]]
+"""Ordinary text to token ids, exactly as o200k_base does it, on text without lone surrogates."""
+
+
+# --- Bytes of tokens ------------------------------------------------------------------------
+
+
+def _ranks() -> list[bytes]:
+    from importlib.resources import files
+
+    packed = files(__package__).joinpath("data", "o200k_base.ranks.zlib").read_bytes()
+    return zlib.decompress(packed).split(_SEPARATOR)
+
+
+@cache
+def ordinary_token_table() -> tuple[bytes, ...]:
+    """The bytes of every ordinary token by id; no bytes at every other index there is.
+
+    The table is twice as long as the vocabulary, so that a special token, an id beyond the
+    vocabulary and a small negative number (which Python counts from the end) all find `b""`
+    or raise `IndexError`. From -202181 down to -402178 a negative number does find a token,
+    which no tuple can prevent: there the reader has to look.
+    """
+    ranks = _ranks()
+    return tuple(ranks + [b""] * (2 * SIZE - len(ranks)))
+
+
+def token_bytes(token: int) -> bytes:
+    """The bytes of one token; of a special token, its spelling.
+
+    Args:
+        token: A token id.
+
+    Raises:
+        UnknownTokenError: The id is not in the vocabulary.
+    """
+    return decode_bytes((token,))
+
+
+def decode_bytes(tokens: Sequence[int]) -> bytes:
+    """The bytes that a sequence of tokens stands for, special tokens spelt out.
+
+    Args:
+        tokens: Token ids.
+
+    Raises:
+        UnknownTokenError: An id is not in the vocabulary.
+    """
+    table = ordinary_token_table()
+    pieces = []
+    for position, token in enumerate(tokens):
+        try:
+            piece = table[token] if token >= 0 else b""
+        except (IndexError, TypeError):
+            raise UnknownTokenError(token, position) from None
+        if not piece:
+            name = SPECIAL_TOKEN_NAMES.get(token)
+            if name is None:
+                raise UnknownTokenError(token, position)
+            piece = name.encode()
+        pieces.append(piece)
+    return b"".join(pieces)
+
+
+def decode(tokens: Sequence[int], errors: str = "replace") -> str:
+    """The text that a sequence of tokens stands for, special tokens spelt out.
+
+    Args:
+        tokens: Token ids.
+        errors: What to do with bytes that are not UTF-8, as for `bytes.decode`.
+
+    Raises:
+        UnknownTokenError: An id is not in the vocabulary.
+        UnicodeDecodeError: With `errors="strict"`, the bytes are not UTF-8.
+    """
+    return decode_bytes(tokens).decode("utf-8", errors)
+
+
+def export_tiktoken() -> bytes:
+    """The ranks in the published `.tiktoken` form, byte for byte the file `o200k_base.tiktoken`."""
+    return b"".join(b"%s %d\n" % (b64encode(piece), rank) for rank, piece in enumerate(_ranks()))
+
+
+# --- Text to tokens -------------------------------------------------------------------------
+
+
+# A run of blanks, free of newlines, is cut by `\s+(?!\S)`, whose look-ahead makes tiktoken's
+# regex engine keep a backtracking entry for each character: at about a million its stack
+# overflows and tiktoken panics. Such runs are therefore cut out here. `\s` in that pattern is
+# Unicode's White_Space; these are its members without \r and \n.
+_BLANK: Final = "[\t\v\f \x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]"
+
+
+def tiktoken_encoder(long_blank: int = 100_000) -> Encoder:
+    """The default encoder: tiktoken, kept from failing on long runs of blanks.
+
+    Args:
+        long_blank: How many blanks make a long run, at least 2. The tokens are the same for
+            any number, which small ones serve to test.
+    """
+    import tiktoken
+
+    ranks = _ranks()
+    encoding = tiktoken.Encoding(
+        "o200k_base",
+        pat_str=_PATTERN,
+        mergeable_ranks=dict(zip(ranks, range(len(ranks)), strict=True)),
+        special_tokens={},
+    )
+    blanks = re.compile(rf"(?<!{_BLANK}){_BLANK}{{{long_blank},}}+(?![\r\n])")
+
+    def encode(text: str) -> list[int]:
+        if len(text) < long_blank or not blanks.search(text):
+            return encoding.encode_ordinary(text)
+        tokens: list[int] = []
+        for is_blank, part in _split_at(blanks, text):
+            if is_blank:
+                tokens += encoding._encode_single_piece(part)
+            else:
+                tokens += encoding.encode_ordinary(part)
+        return tokens
+
+    return encode
+
+
+def _splintr_encoder() -> Encoder:
+    try:
+        import splintr
+    except ImportError:
+        raise HarmonyError(
+            "the encoder 'splintr' needs the extra 'fast': pip install 'harmony-kit[fast]'"
+        ) from None
+    tokenizer = splintr.Tokenizer.from_bytes(export_tiktoken(), _PATTERN)
+    encode: Encoder = tokenizer.encode_ordinary
+    return encode
+
+
+def _split_at(blanks: re.Pattern[str], text: str) -> Iterator[tuple[bool, str]]:
+    """Cut text at long runs of blanks, where the vocabulary's pattern cuts it as well.
+
+    A run of blanks that no newline follows is one piece, but for its last character when
+    text comes after: that one may belong to the next word. Whatever precedes the run ends
+    in a piece of its own, for no piece continues from other text into blanks.
+
+    Yields:
+        Whether the part is one piece of blanks, and the part.
+    """
+    start = 0
+    for run in blanks.finditer(text):
+        end = run.end() if run.end() == len(text) else run.end() - 1
+        yield False, text[start : run.start()]
+        yield True, text[run.start() : end]
+        start = end
+    yield False, text[start:]
+
+
+_ENCODERS: Final[dict[str, Callable[[], Encoder]]] = {
+    "tiktoken": tiktoken_encoder,
+    "splintr": _splintr_encoder,
+}
+
+
+class _EncoderSlot:
+    """Holds the process's encoder. All encoders give the same tokens; only their speed differs."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._encoder: Encoder | None = None
+
+    def get(self) -> Encoder:
+        encoder = self._encoder
+        if encoder is None:
+            with self._lock:
+                encoder = self._encoder = self._encoder or tiktoken_encoder()
+        return encoder
+
+    def put(self, encoder: Encoder) -> None:
+        with self._lock:
+            self._encoder = encoder
+
+
+_slot = _EncoderSlot()
+
+
+def use_encoder(encoder: Literal["tiktoken", "splintr"] | Encoder) -> None:
+    """Choose what turns ordinary text into tokens, for the whole process.
+
+    Args:
+        encoder: `"tiktoken"` (the default), `"splintr"` (faster; the extra `fast` installs
+            it), or a callable that is exact: it must give the tokens of o200k_base for any
+            text without lone surrogates.
+
+    Raises:
+        HarmonyError: The name is unknown, or the package behind it is not installed.
+    """
+    if callable(encoder):
+        _slot.put(encoder)
+        return
+    if encoder not in _ENCODERS:
+        known = ", ".join(map(repr, _ENCODERS))
+        raise HarmonyError(f"unknown encoder {encoder!r}; there are {known}")
+    _slot.put(_ENCODERS[encoder]())
+
+
+def encode(text: str) -> list[int]:
+    """Ordinary text as token ids; special tokens spelt in it stay plain text.
+
+    Args:
+        text: Any text.
+
+    Raises:
+        InvalidMessageError: The text holds a lone surrogate, which UTF-8 cannot carry.
+    """
+    if not text.isascii():
+        _refuse_surrogates(text)
+    return _slot.get()(text)
+
+
+def _refuse_surrogates(text: str) -> None:
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise InvalidMessageError(
+            f"lone surrogate {text[error.start]!r} at character {error.start}", field="text"
+        ) from None
+
+
+def encode_with_special(text: str, allowed: Collection[str] | None = None) -> list[int]:
+    """Text as token ids, in which special tokens spelt out become themselves.
+
+    Never use this on text from outside: whoever wrote it could write control tokens.
+
+    Args:
+        text: Any text.
+        allowed: The spellings to honour; all special tokens by default.
+
+    Raises:
+        InvalidMessageError: The text holds a lone surrogate.
+    """
+    _refuse_surrogates(text)  # before it is cut, so that an error counts from the start
+    tokens: list[int] = []
+    start = 0
+    for match in _SPECIAL.finditer(text):
+        name = match.group()
+        token = SPECIAL_TOKENS.get(name)
+        if token is None or (allowed is not None and name not in allowed):
+            continue
+        tokens += encode(text[start : match.start()])
+        tokens.append(token)
+        start = match.end()
+    return tokens + encode(text[start:])
+
+
+_SPECIAL: Final = re.compile(r"<\|[a-z0-9_]+\|>")

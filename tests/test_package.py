@@ -1,0 +1,111 @@
+"""The package as a whole: its imports, its layers, its names, what it touches."""
+
+import os
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import harmony_kit as hk
+
+ROOT = Path(__file__).parents[1]
+
+
+def python(code, *arguments, **options):
+    """What a Python process of its own prints."""
+    done = subprocess.run(
+        [sys.executable, *arguments, "-c", code], capture_output=True, check=False, **options
+    )
+    assert done.returncode == 0, done.stderr.decode()
+    return done.stdout.decode()
+
+
+def test_every_public_name_is_there():
+    for name in hk.__all__:
+        assert getattr(hk, name) is not None
+    assert set(hk.__all__) <= set(dir(hk))
+    assert sorted(hk.__all__) == sorted(set(hk.__all__))
+    with pytest.raises(AttributeError, match="nothing"):
+        _ = hk.nothing
+
+
+def test_every_name_that_comes_later_is_public():
+    assert set(hk._HOME) <= set(hk.__all__)
+
+
+@pytest.mark.parametrize(
+    "import_first", ["harmony_kit.render", "harmony_kit.parse", "harmony_kit.conversation"]
+)
+def test_modules_do_not_hide_the_functions_of_their_name(import_first):
+    assert python(f"import {import_first}, harmony_kit as hk; print(hk.render([]), callable(hk.parse))")
+
+
+HEAVY = "pydantic numpy torch vllm transformers tiktoken asyncio rich docstring_parser requests"
+
+
+def test_importing_is_light():
+    code = f"import sys, harmony_kit; print([m for m in {HEAVY.split()} if m in sys.modules])"
+    assert python(code).strip() == "[]"
+
+
+def test_importing_takes_under_50_ms_beyond_pythons_start():
+    """The best of several processes, with the modules compiled."""
+    code = "import time; t = time.process_time(); import harmony_kit; print(time.process_time() - t)"
+    assert min(float(python(code)) for _ in range(7)) < 0.050
+
+
+def test_nothing_prints_or_reads_clock_environment_or_network():
+    """At import, and in rendering and parsing."""
+    code = """
+import sys
+forbidden = []
+def hook(event, arguments):
+    if event.startswith(("socket.", "urllib.", "http.", "subprocess.", "os.putenv")):
+        forbidden.append(event)
+sys.addaudithook(hook)
+import harmony_kit as hk
+hk.encode("the encoder is built, with whatever its packages do when they are imported")
+import os, time
+def refuse(*arguments, **options):
+    raise AssertionError("touched")
+time.time = time.monotonic = time.localtime = refuse
+os.environ.__class__.__getitem__ = os.environ.__class__.get = os.getenv = refuse
+conversation = [hk.system(current_date="2025-06-28"), hk.user("hi")]
+prompt = hk.render(conversation)
+hk.parse(hk.encode_with_special("<|channel|>final<|message|>hi<|return|>"))
+assert not forbidden, forbidden
+"""
+    assert python(code) == ""
+
+
+def test_layers():
+    done = subprocess.run(
+        [Path(sys.executable).with_name("lint-imports"), "--no-cache"],
+        capture_output=True,
+        check=False,
+        cwd=ROOT,
+    )
+    assert done.returncode == 0, done.stdout.decode() + done.stderr.decode()
+
+
+def test_the_package_names_no_path_of_its_workplace():
+    """What ships speaks of itself alone."""
+    names = [ROOT.as_posix(), os.path.expanduser("~")]
+    for path in [*ROOT.glob("harmony_kit/**/*.py"), *ROOT.glob("backends/**/*.py")]:
+        text = path.read_text(encoding="utf-8")
+        assert not [name for name in names if len(name) > 5 and name in text], path
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        hk.InvalidMessageError("wrong", field="role", index=3),
+        hk.UnknownTokenError(-1, 5),
+        hk.ParseError("missing_start", "expected <|start|>", position=7),
+    ],
+)
+def test_errors_survive_pickling(error):
+    twin = pickle.loads(pickle.dumps(error))
+    assert (type(twin), str(twin), vars(twin)) == (type(error), str(error), vars(error))

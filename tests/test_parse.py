@@ -1,0 +1,461 @@
+"""Parsing: strict, whole and streaming."""
+
+import json
+import pickle
+from itertools import pairwise
+from pathlib import Path
+
+import openai_harmony
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from strategies import canonical_messages, texts
+from test_render import best_time
+
+import harmony_kit as hk
+from harmony_kit.vocabulary import (
+    CALL,
+    CHANNEL,
+    CONSTRAIN,
+    END,
+    END_OF_TEXT,
+    MESSAGE,
+    RETURN,
+    SIZE,
+    START,
+)
+
+TRANSCRIPTS = json.loads((Path(__file__).parent / "data" / "transcripts.json").read_text("utf-8"))
+
+conversations = st.lists(canonical_messages(), max_size=6).map(
+    lambda items: [hk.Message(**item) for item in items]
+)
+turns = st.lists(canonical_messages(roles=("assistant",)), min_size=1, max_size=5).map(
+    lambda items: [hk.Message(**item) for item in items]
+)
+# Tokens of which sequences are now and then well-formed, and often nearly so.
+PIECES = [
+    "<|start|>assistant<|channel|>final<|message|>",
+    "<|start|>functions.f to=assistant<|channel|>commentary<|message|>",
+    "<|channel|>analysis<|message|>",
+    " to=functions.f",
+    " <|constrain|>json",
+    " json",
+    "hello world",
+    "😀é",
+    *("<|start|>", "<|end|>", "<|message|>", "<|channel|>", "<|constrain|>", "<|return|>"),
+    *("<|call|>", "<|endoftext|>", "<|reserved_200013|>", "assistant", "user", "\n"),
+]
+soups = st.lists(
+    st.one_of(
+        st.sampled_from(PIECES).map(hk.encode_with_special),
+        st.integers(0, SIZE - 1).map(lambda token: [token]),
+        st.integers(-5, SIZE + 5).map(lambda token: [token]),
+        st.sampled_from([4103, 104, 9552, 132990]).map(lambda token: [token]),
+    ),
+    max_size=12,
+).map(lambda lists: [token for tokens in lists for token in tokens])
+
+
+def outcome(function):
+    """What came of parsing: the result, or the error with all that it says."""
+    try:
+        return function()
+    except hk.HarmonyError as error:
+        return type(error), str(error)
+
+
+def feed_in_chunks(tokens, sizes, role):
+    """Feed tokens in chunks of the given sizes; returns the events and the parser."""
+    parser = hk.Parser(role=role)
+    events = []
+    position = 0
+    error = None
+    try:
+        for size in sizes:
+            if position >= len(tokens):
+                break
+            chunk = tokens[position] if size == 1 else tokens[position : position + size]
+            events += parser.feed(chunk)
+            position += size
+        events += parser.feed(tokens[position:])
+        events += parser.close()
+    except hk.HarmonyError as raised:
+        error = type(raised), str(raised)
+    return parser, events, error
+
+
+# --- Law 3: chunking does not matter --------------------------------------------------------
+
+
+@settings(max_examples=1500)
+@given(soups, st.lists(st.integers(1, 5)), st.sampled_from([None, "assistant"]))
+def test_law_3_chunking_does_not_matter(tokens, sizes, role):
+    whole = outcome(lambda: hk.parse(tokens, role=role))
+    results = []
+    for cut in (sizes, [1] * len(tokens), []):
+        parser, events, error = feed_in_chunks(tokens, cut, role)
+        assert (error or parser.result()) == whole
+        results.append(parser.result())
+        check_events(events, parser)
+    assert results[0] == results[1] == results[2]
+
+
+def check_events(events, parser):
+    """Each message starts, gives its content and ends, in order; its deltas are its content."""
+    ended = [event for event in events if isinstance(event, hk.MessageEnded)]
+    assert [event.message for event in ended] == list(parser.messages)
+    joined = {}
+    for event in events:
+        if isinstance(event, hk.MessageStarted):
+            assert event.message_index == len(joined)
+            joined[event.message_index] = ""
+        elif isinstance(event, hk.ContentDelta):
+            assert event.text
+            joined[event.message_index] += event.text
+    for event in ended:
+        assert joined[event.message_index] == event.message.content
+
+
+@settings(max_examples=400)
+@given(st.lists(st.integers(0, 199997), max_size=12), st.lists(st.integers(1, 4)))
+def test_law_3_deltas_join_to_the_content_on_any_bytes(tokens, sizes):
+    """Where the reference loses characters: partial UTF-8, cut anywhere."""
+    completion = [*hk.encode_with_special("<|channel|>final<|message|>"), *tokens, RETURN]
+    parser, events, error = feed_in_chunks(completion, sizes, "assistant")
+    assert error is None
+    check_events(events, parser)
+    assert parser.messages[0].content == hk.decode(tokens)
+
+
+@given(soups)
+def test_the_content_so_far_is_the_deltas_so_far(tokens):
+    parser = hk.Parser(role=None)
+    content = ""
+    for token in tokens:
+        try:
+            events = parser.feed(token)
+        except hk.HarmonyError:
+            return
+        for event in events:
+            if isinstance(event, hk.ContentDelta):
+                content += event.text
+            elif isinstance(event, hk.MessageEnded):
+                content = ""
+        assert parser.content == content
+        assert parser.position <= len(tokens)
+
+
+# --- Law 5: round trip ----------------------------------------------------------------------
+
+
+@settings(max_examples=400)
+@given(conversations, st.sampled_from(["recipient-first", "channel-first"]))
+def test_law_5_round_trip(conversation, order):
+    options = {"header_order": order, "drop_analysis": "never"}
+    tokens = hk.render(conversation, next_role=None, **options)
+    result = hk.parse(tokens, role=None)
+    assert list(result.messages) == conversation
+    assert hk.render(result.messages, next_role=None, **options) == tokens
+    training = hk.render_training(conversation, **options).tokens
+    parsed = hk.parse(training, role=None).messages
+    assert hk.render_training(parsed, **options).tokens == training
+
+
+@settings(max_examples=200)
+@given(turns)
+def test_law_5_round_trip_of_completions(turn):
+    prompt = len(hk.render([]))
+    tokens = hk.render(turn, next_role=None, drop_analysis="never")[prompt:]
+    assert list(hk.parse(tokens).messages) == turn
+
+
+# --- Spans and terminators ------------------------------------------------------------------
+
+
+@settings(max_examples=300)
+@given(conversations)
+def test_spans_partition_the_tokens(conversation):
+    rendering = hk.render_training(conversation, drop_analysis="never")
+    result = hk.parse(rendering.tokens, role=None)
+    edges = [0, *[span.end for span in result.spans]]
+    assert [span.start for span in result.spans] == edges[:-1]
+    assert edges[-1] == len(rendering.tokens)
+    for part in ("header", "content", "terminator"):
+        parsed = {i for span in result.spans for i in range(*getattr(span, part).indices(10**9))}
+        assert parsed == {i for i, p in enumerate(rendering.parts) if p == part}
+
+
+@pytest.mark.parametrize("ending", ["<|end|>", "<|call|>", "<|return|>", ""])
+def test_terminators_are_kept(ending):
+    result = hk.parse(hk.encode_with_special(f"<|channel|>final<|message|>hi{ending}"))
+    assert result.terminators == ((hk.Terminator(ending) if ending else None),)
+    assert result.stop == (ending or None)
+    assert result.messages[0].content == "hi"
+
+
+@pytest.mark.parametrize("case", [c for c in TRANSCRIPTS["cases"] if "completion_text" in c])
+def test_transcripts_of_the_model(case):
+    result = hk.parse(hk.encode_with_special(case["completion_text"]))
+    parsed = [hk.message_to_dict(message) for message in result.messages]
+    for message, expected in zip(parsed, case["expected"], strict=True):
+        assert message["content"] == [{"type": "text", "text": expected["content"]}]
+        for key in ("role", "channel", "recipient", "content_type"):
+            assert message.get(key) == expected[key]
+    assert result.stop == case["stop"]
+
+
+# --- The state machine ----------------------------------------------------------------------
+
+HEADER = [CHANNEL, 17196, MESSAGE]  # <|channel|>final<|message|>
+STATES = {
+    "between": ([START, 173781, *HEADER, 24912, END], None),
+    "header": ([CHANNEL, 17196], "assistant"),
+    "content": ([*HEADER, 24912], "assistant"),
+}
+# The table in the documentation of harmony_kit.parse: what each token does in each state.
+TRANSITIONS = {
+    "between": dict.fromkeys(
+        [MESSAGE, CHANNEL, CONSTRAIN, END, CALL, RETURN, 24912], "missing_start"
+    )
+    | {START: None, END_OF_TEXT: "missing_start"},
+    "header": dict.fromkeys(
+        [START, END, CALL, RETURN, END_OF_TEXT, 200013], "special_token_in_header"
+    )
+    | {MESSAGE: None, 24912: None},
+    "content": dict.fromkeys([START, MESSAGE, CHANNEL, END_OF_TEXT], "missing_terminator")
+    | dict.fromkeys([END, CALL, RETURN, CONSTRAIN, 200013, 24912]),
+}
+
+
+@pytest.mark.parametrize(
+    ("state", "token", "code"),
+    [(state, token, code) for state in STATES for token, code in TRANSITIONS[state].items()],
+)
+def test_transitions(state, token, code):
+    tokens, role = STATES[state]
+    parser = hk.Parser(role=role)
+    parser.feed(tokens)
+    if code is None:
+        parser.feed(token)
+        return
+    with pytest.raises(hk.ParseError) as raised:
+        parser.feed(token)
+    assert raised.value.code == code
+    assert raised.value.position == len(tokens)
+    with pytest.raises(hk.ParseError) as again:
+        parser.feed(token)
+    assert again.value is raised.value
+    with pytest.raises(hk.ParseError):
+        parser.close()
+
+
+def test_control_tokens_without_structure_are_spelt_out_in_content():
+    """As in the reference: a reserved token or a stray <|constrain|> is text."""
+    tokens = [*HEADER, 24912, CONSTRAIN, 200013, 24912, RETURN]
+    assert hk.parse(tokens).messages[0].content == "hello<|constrain|><|reserved_200013|>hello"
+
+
+@pytest.mark.parametrize("token", [SIZE, 10**12, -1, -SIZE - 5, -3 * SIZE, "a", None, 1.5])
+@pytest.mark.parametrize("before", [[], HEADER, [*HEADER, 24912]])
+def test_ids_out_of_range_are_named(token, before):
+    with pytest.raises(hk.UnknownTokenError) as raised:
+        hk.parse([*before, token, 24912])
+    assert raised.value.position == len(before)
+    assert raised.value.token == token
+    parser = hk.Parser()
+    parser.feed(before)
+    with pytest.raises(hk.UnknownTokenError) as raised:
+        parser.feed([token])
+    assert raised.value.position == len(before)
+
+
+def test_what_was_complete_before_an_error_is_kept():
+    tokens = [*HEADER, 24912, END, END]
+    parser = hk.Parser()
+    assert isinstance(parser.feed(tokens)[-1], hk.MessageEnded)
+    for call in (lambda: parser.feed([]), lambda: parser.feed(24912), parser.close):
+        with pytest.raises(hk.ParseError):
+            call()
+    assert [message.content for message in parser.messages] == ["hello"]
+
+
+def test_closing_twice_and_feeding_after():
+    parser = hk.Parser()
+    parser.feed([*HEADER, 24912])
+    assert [type(event) for event in parser.close()] == [hk.MessageEnded]
+    assert parser.close() == []
+    with pytest.raises(hk.HarmonyError, match="closed"):
+        parser.feed(24912)
+
+
+@pytest.mark.parametrize("tokens", [[], [CHANNEL], [CHANNEL, 17196]])
+def test_the_end_inside_a_header(tokens):
+    with pytest.raises(hk.ParseError) as raised:
+        hk.parse(tokens)
+    assert raised.value.code == "truncated_header"
+
+
+@pytest.mark.parametrize("role", ["robot", "tool"])
+def test_roles_that_no_prompt_ends_with(role):
+    with pytest.raises(hk.HarmonyError):
+        hk.Parser(role=role)
+
+
+@given(soups, st.integers(0, 20))
+def test_a_parser_can_be_pickled_anywhere(tokens, cut):
+    def go_on(parser):
+        try:
+            events = parser.feed(tokens[cut:])
+            return events + parser.close(), parser.result()
+        except hk.HarmonyError as error:
+            return type(error), str(error), parser.result()
+
+    parser = hk.Parser(role=None)
+    try:
+        for token in tokens[:cut]:
+            parser.feed(token)
+    except hk.HarmonyError:
+        return
+    assert go_on(pickle.loads(pickle.dumps(parser))) == go_on(parser)
+
+
+# --- Headers, beside the reference ----------------------------------------------------------
+
+header_pieces = st.lists(
+    st.sampled_from(
+        [
+            *("assistant", "user", "tool", "functions.f", "python", "analysis", "json"),
+            *(" ", "\n", " to=", "to=f", " to=functions.f", "<|channel|>", "<|channel|>final"),
+            *("<|constrain|>", "<|constrain|>json", " <|constrain|>json", "é", "="),
+        ]
+    ),
+    max_size=6,
+).map("".join)
+
+
+def readings(encoding, header, role):
+    """How the reference and how we read a header; None where it is refused."""
+    tokens = encoding.encode(
+        f"{'' if role else '<|start|>'}{header}<|message|>x<|end|>", allowed_special="all"
+    )
+    theirs = ours = None
+    try:
+        (message,) = encoding.parse_messages_from_completion_tokens(
+            tokens, openai_harmony.Role(role) if role else None
+        )
+        theirs = message.to_dict()
+    except openai_harmony.HarmonyError:
+        pass
+    try:
+        (message,) = hk.parse(tokens, role=role).messages
+        ours = hk.message_to_dict(message)
+    except hk.ParseError:
+        pass
+    return theirs, ours
+
+
+@settings(max_examples=2000)
+@given(header_pieces, st.sampled_from([None, "assistant"]))
+def test_headers_are_read_as_the_reference_reads_them(openai_harmony_encoding, header, role):
+    """Where both read a header they agree, but for the differences that are documented."""
+    theirs, ours = readings(openai_harmony_encoding, header, role)
+    if theirs is None or ours is None or theirs == ours:
+        return
+    # A word without `to=` is a content type, not a recipient (docs/differences.md).
+    bare = theirs.pop("recipient", None)
+    assert "content_type" not in theirs
+    assert ours.pop("content_type") == bare
+    assert theirs == ours
+
+
+@pytest.mark.parametrize(
+    ("header", "code"),
+    [
+        ("", "missing_role"),
+        ("robot", "unknown_role"),
+        ("robot<|channel|>final", "unknown_role"),
+        ("<|channel|>final", "missing_role"),
+        ("assistant<|channel|>", "empty_channel"),
+        ("assistant<|channel|> final", "empty_channel"),
+        ("assistant<|channel|>final<|channel|>final", "unexpected_header_text"),
+        ("assistant to=f to=g", "unexpected_header_text"),
+        ("assistant to=", "empty_recipient"),
+        ("assistant json to=f", "unexpected_header_text"),
+        ("assistant f json", "unexpected_header_text"),
+        ("assistant<|constrain|>", "empty_constrain"),
+        ("assistant to=f <|constrain|> json", "empty_constrain"),
+    ],
+)
+def test_headers_that_are_refused(header, code):
+    with pytest.raises(hk.ParseError) as raised:
+        hk.parse(hk.encode_with_special(f"<|start|>{header}<|message|>x<|end|>"), role=None)
+    assert raised.value.code == code
+
+
+def test_a_header_that_is_not_utf8():
+    with pytest.raises(hk.ParseError) as raised:
+        hk.parse([START, 173781, 9552, MESSAGE], role=None)
+    assert (raised.value.code, raised.value.position) == ("invalid_utf8", 1)
+
+
+@pytest.mark.parametrize(
+    ("header", "expected"),
+    [
+        ("user:bob", hk.Header(hk.Role.USER, "bob")),
+        ("functions.f", hk.Header(hk.Role.TOOL, "functions.f")),
+        ("python<|channel|>analysis", hk.Header(hk.Role.TOOL, "python", "analysis")),
+        ("lookup to=assistant", hk.Header(hk.Role.TOOL, "lookup", None, "assistant")),
+        ("assistant json", hk.Header(hk.Role.ASSISTANT, content_type="json")),
+        ("assistant to=f\u3000json", hk.Header(hk.Role.ASSISTANT, None, None, "f", "json")),
+    ],
+)
+def test_headers_that_the_reference_cannot_read_back(header, expected):
+    parser = hk.Parser(role=None)
+    (event,) = parser.feed(hk.encode_with_special(f"<|start|>{header}<|message|>"))
+    assert event == hk.MessageStarted(0, expected)
+
+
+# --- Law 9: linear --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("unit", "prefix"),
+    [
+        ([24912], HEADER),
+        ([9552], HEADER),
+        ([CONSTRAIN], HEADER),
+        ([220], [CHANNEL, 17196]),
+        ([CHANNEL], []),
+        ([START, 173781, *HEADER, 24912, END], [*HEADER, END]),
+    ],
+)
+def test_law_9_linear_in_tokens(unit, prefix):
+    def whole(count):
+        return best_time(lambda: outcome(lambda: hk.parse(prefix + unit * count)), 3)
+
+    def streamed(count):
+        tokens = prefix + unit * count
+
+        def stream():
+            parser = hk.Parser()
+            for token in tokens:
+                parser.feed(token)
+                len(parser.content)
+
+        return best_time(lambda: outcome(stream), 3)
+
+    for measure in (whole, streamed):
+        measure(100)
+        assert measure(100_000) < 30 * measure(10_000) + 0.01
+
+
+@given(texts)
+def test_positions_count_every_token(text):
+    parser = hk.Parser()
+    tokens = [*HEADER, *hk.encode(text), RETURN]
+    for before, token in enumerate(tokens):
+        assert parser.position == before
+        parser.feed(token)
+    assert parser.position == len(tokens)
+    assert all(a.end == b.start for a, b in pairwise(parser.result().spans))
