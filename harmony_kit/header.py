@@ -135,8 +135,10 @@ def parse_header(tokens: Sequence[int], role: Role | None, position: int = 0) ->
         role, name = _author(parts, position)
     else:
         name = None
-        if parts and parts[0].kind == "word" and parts[0].text == role:
-            del parts[0]
+        # The role may be repeated; the prompt ended with it.
+        first = next((part for part in parts if part.kind != "channel"), None)
+        if first is not None and first.kind == "word" and first.text == role:
+            parts.remove(first)
     found: dict[str, _Part] = {}
     for part in parts:
         kind = "content type" if part.kind in ("word", "constrain") else part.kind

@@ -286,6 +286,7 @@ class Parser:
         "_header_tokens",
         "_headers",
         "_messages",
+        "_met",
         "_pending",
         "_pieces",
         "_position",
@@ -311,10 +312,10 @@ class Parser:
         self._header: Header | None = None
         self._headers: dict[tuple[int, ...], Header] = {}  # those already read
         self._pending = b""  # the beginning of a character whose end has not come
-        # While the next token may be plain text of a content: the delta of every token met in
-        # this message. Else None. And the deltas given since the state was last settled, each
-        # of one token.
+        # The delta of every token met in this message that is plain text by itself; None while
+        # no such token can come. And those given since the state was last settled.
         self._deltas: dict[int, ContentDelta] | None = None
+        self._met: dict[int, ContentDelta] = {}
         self._streamed: list[ContentDelta] = []
         self._pieces: list[str] = []  # of the current content, not yet joined to the rest
         self._content = ""
@@ -440,8 +441,7 @@ class Parser:
         except UnicodeDecodeError:
             return None
         delta: ContentDelta = _make(ContentDelta, (len(self._messages), self._header, text))
-        assert self._deltas is not None
-        self._deltas[token] = delta
+        self._met[token] = delta
         return delta
 
     def _settle(self) -> None:
@@ -529,7 +529,7 @@ class Parser:
         self._header = self._complete_header()
         self._content_start = self._position + end + 1 - begin
         self._state = _CONTENT
-        self._deltas = {}
+        self._deltas = self._met = {}
         events.append(_make(MessageStarted, (len(self._messages), self._header)))
         return end + 1
 
@@ -589,7 +589,7 @@ class Parser:
             self._deltas = None
         elif self._deltas is None:
             self._pending = b""
-            self._deltas = {}
+            self._deltas = self._met
 
     def _end_message(self, terminator: Terminator | None, events: list[Event]) -> None:
         """Close the current message; `_position` is at its terminator, or at the end."""

@@ -4,8 +4,6 @@ import asyncio
 import json
 
 import pytest
-
-import harmony_kit as hk
 from harmony_backends.recording import (
     Exchange,
     RecordingBackend,
@@ -13,6 +11,8 @@ from harmony_backends.recording import (
     shipped_recordings,
 )
 from harmony_backends.replay import PromptMismatchError, ReplayBackend
+
+import harmony_kit as hk
 from harmony_kit.vocabulary import CALL, RETURN
 
 CALL_TEXT = (
@@ -202,7 +202,9 @@ def test_events_come_in_order():
         *("TurnStarted", *message, *message, "TurnEnded", "ToolReturned"),
         *("TurnStarted", *message, "TurnEnded", "RunEnded"),
     ]
-    text = "".join(e.text for e in events if isinstance(e, hk.ContentDelta) and e.channel == "final")
+    text = "".join(
+        e.text for e in events if isinstance(e, hk.ContentDelta) and e.channel == "final"
+    )
     assert text == "Clear."
 
 
@@ -253,8 +255,8 @@ def test_a_pydantic_model_declares_a_tool():
         query: str = pydantic.Field(description="What to look for")
 
     text = hk.decode(hk.render([hk.developer(tools=[Search])]))
-    declared = "// Searches the files.\ntype Search = (_: {\n// What to look for\nquery: string,\n}) => any;"
-    assert declared in text
+    properties = "{\n// What to look for\nquery: string,\n}"
+    assert f"// Searches the files.\ntype Search = (_: {properties}) => any;\n" in text
 
 
 # --- Backends -------------------------------------------------------------------------------
@@ -263,9 +265,9 @@ def test_a_pydantic_model_declares_a_tool():
 def test_backends_are_found_by_name():
     assert "replay" in hk.backend_names()
     assert isinstance(hk.load_backend("replay", recording="paris-weather"), hk.Backend)
-    with pytest.raises(hk.BackendError, match="unknown backend 'nothing'; installed: .*replay"):
+    with pytest.raises(hk.BackendError, match=r"unknown backend 'nothing'; installed: .*replay"):
         hk.load_backend("nothing")
-    with pytest.raises(hk.BackendError, match="backend 'replay': .*recording"):
+    with pytest.raises(hk.BackendError, match=r"backend 'replay': .*recording"):
         hk.load_backend("replay")
 
 
@@ -300,10 +302,12 @@ def generate(backend, prompt, **sampling):
 
 def test_replay_says_where_a_prompt_differs():
     backend = ReplayBackend([Exchange((1, 2, 3), (CALL,), "stop"), Exchange((1, 9), (), "stop")])
-    with pytest.raises(PromptMismatchError, match="at token 2 it has 4 '%' .* has 3 '\\$'") as raised:
+    with pytest.raises(
+        PromptMismatchError, match=r"at token 2 it has 4 '%' .* has 3 '\$'"
+    ) as raised:
         generate(backend, [1, 2, 4])
     assert raised.value.position == 2
-    with pytest.raises(PromptMismatchError, match="at token 3 it has 1 .* has its end"):
+    with pytest.raises(PromptMismatchError, match=r"at token 3 it has 1 .* has its end"):
         generate(backend, [1, 2, 3, 1])
     with pytest.raises(PromptMismatchError, match="empty"):
         generate(ReplayBackend([]), [1])
@@ -363,5 +367,7 @@ def test_a_broken_recording_is_named_with_its_line(tmp_path, line, reason):
 
 
 def test_a_missing_recording_is_named():
-    with pytest.raises(hk.BackendError, match=r"no recording 'x\.jsonl': No such file.*paris-weather"):
+    with pytest.raises(
+        hk.BackendError, match=r"no recording 'x\.jsonl': No such file.*paris-weather"
+    ):
         read_recording("x.jsonl")

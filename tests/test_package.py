@@ -39,7 +39,9 @@ def test_every_name_that_comes_later_is_public():
     "import_first", ["harmony_kit.render", "harmony_kit.parse", "harmony_kit.conversation"]
 )
 def test_modules_do_not_hide_the_functions_of_their_name(import_first):
-    assert python(f"import {import_first}, harmony_kit as hk; print(hk.render([]), callable(hk.parse))")
+    assert python(
+        f"import {import_first}, harmony_kit as hk; print(hk.render([]), callable(hk.parse))"
+    )
 
 
 HEAVY = "pydantic numpy torch vllm transformers tiktoken asyncio rich docstring_parser requests"
@@ -52,7 +54,9 @@ def test_importing_is_light():
 
 def test_importing_takes_under_50_ms_beyond_pythons_start():
     """The best of several processes, with the modules compiled."""
-    code = "import time; t = time.process_time(); import harmony_kit; print(time.process_time() - t)"
+    code = (
+        "import time; t = time.process_time(); import harmony_kit; print(time.process_time() - t)"
+    )
     assert min(float(python(code)) for _ in range(7)) < 0.050
 
 

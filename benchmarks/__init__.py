@@ -1,0 +1,1 @@
+"""Our speed beside openai-harmony's: `python -m benchmarks`."""
