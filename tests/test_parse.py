@@ -325,7 +325,7 @@ def test_a_parser_can_be_pickled_anywhere(tokens, cut):
 header_pieces = st.lists(
     st.sampled_from(
         [
-            *("assistant", "user", "tool", "functions.f", "python", "analysis", "json"),
+            *("assistant", "user", "functions.f", "python", "analysis", "json"),
             *(" ", "\n", " to=", "to=f", " to=functions.f", "<|channel|>", "<|channel|>final"),
             *("<|constrain|>", "<|constrain|>json", " <|constrain|>json", "é", "="),
         ]
@@ -405,6 +405,7 @@ def test_a_header_that_is_not_utf8():
         ("user:bob", hk.Header(hk.Role.USER, "bob")),
         ("functions.f", hk.Header(hk.Role.TOOL, "functions.f")),
         ("python<|channel|>analysis", hk.Header(hk.Role.TOOL, "python", "analysis")),
+        ("tool", hk.Header(hk.Role.TOOL, "tool")),
         ("lookup to=assistant", hk.Header(hk.Role.TOOL, "lookup", None, "assistant")),
         ("assistant json", hk.Header(hk.Role.ASSISTANT, content_type="json")),
         ("assistant to=f\u3000json", hk.Header(hk.Role.ASSISTANT, None, None, "f", "json")),

@@ -1,0 +1,623 @@
+"""Parsing exactly as openai-harmony does it, quirks and errors included.
+
+A state machine of its own, beside `harmony_kit.parse`, because the two shall differ: that
+one never loses a token, this one does whatever a program written for the reference relies
+on. What is peculiar is marked where it happens.
+
+A parser expects the start of a message, then collects the tokens of its header, then those
+of its content. `Parser` goes token by token; `parse_completion` gives the same messages for
+a whole completion, faster.
+"""
+
+from __future__ import annotations
+
+import operator
+import re
+import unicodedata
+from array import array
+from collections import deque
+from collections.abc import Sequence
+from enum import Enum
+from functools import cache, lru_cache
+from typing import Any, Final, NamedTuple, Self
+
+from .. import errors
+from ..vocabulary import (
+    FIRST_SPECIAL,
+    MESSAGE,
+    SIZE,
+    SPECIAL_TOKEN_NAMES,
+    START,
+    TERMINATORS,
+    encode,
+    ordinary_token_table,
+)
+
+REPLACEMENT: Final = "\ufffd"
+_TOKEN_LIMIT: Final = 2**32
+_LONG: Final = 2**63
+
+
+class HarmonyError(errors.HarmonyError, RuntimeError):
+    """What the reference raises where tokens cannot be parsed, decoded or rendered."""
+
+
+HarmonyError.__module__ = "harmony_kit.compat.openai_harmony"
+
+
+class StreamState(Enum):
+    """Where in a message a parser stands."""
+
+    EXPECT_START = "ExpectStart"
+    HEADER = "Header"
+    CONTENT = "Content"
+
+
+# --- Token ids ------------------------------------------------------------------------------
+
+
+def token_id(value: Any, argument: str) -> int:
+    """A value as a token id, an unsigned number of 32 bits.
+
+    Args:
+        value: What was given for it.
+        argument: The name of the argument, for the message of a `TypeError`.
+
+    Raises:
+        TypeError: The value is no integer.
+        OverflowError: It has more than 32 bits, or is negative.
+    """
+    try:
+        token = int(operator.index(value))
+    except TypeError as error:
+        raise TypeError(f"argument '{argument}': {error}") from None
+    if not -_LONG <= token < _LONG:
+        raise OverflowError("Python int too large to convert to C long")
+    if not 0 <= token < _TOKEN_LIMIT:
+        raise OverflowError("out of range integral type conversion attempted")
+    return token
+
+
+def token_ids(values: list[Any]) -> array[int]:
+    """Values as token ids; the errors are those of `token_id`."""
+    try:
+        return array("I", values)
+    except (TypeError, OverflowError):
+        return array("I", [token_id(value, "tokens") for value in values])
+
+
+# --- Headers --------------------------------------------------------------------------------
+
+
+class Header(NamedTuple):
+    """What the header of a message says; `content_type` keeps its `<|constrain|>`."""
+
+    role: str
+    name: str | None = None
+    recipient: str | None = None
+    channel: str | None = None
+    content_type: str | None = None
+
+
+class ParsedMessage(NamedTuple):
+    """A message: its header, and its content as text."""
+
+    header: Header
+    text: str
+
+
+ROLES: Final = ("user", "assistant", "system", "developer", "tool")
+
+# Unicode's White_Space, which is not what Python's `strip` and `isspace` go by.
+_WHITE: Final = (
+    "\t\n\v\f\r \x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a"
+    "\u2028\u2029\u202f\u205f\u3000"
+)
+_CHANNEL: Final = re.compile(rf"<\|channel\|>([^<{_WHITE}]*)")
+_WORD: Final = re.compile(r"[^ \t\n\f\r]+")
+
+
+def _read_header(tokens: list[int], role: str | None) -> Header:
+    """Read the header of a message that has a content."""
+    # Most headers recur; long ones are accidents, and not worth keeping.
+    read = _read_short_header if len(tokens) < 64 else _read_short_header.__wrapped__
+    return read(tuple(tokens), role)
+
+
+@lru_cache(maxsize=1024)
+def _read_short_header(tokens: tuple[int, ...], role: str | None) -> Header:
+    try:
+        text = decode_bytes(tokens).decode()
+    except (HarmonyError, UnicodeDecodeError):
+        raise HarmonyError("could not decode header") from None
+    channel, words = _channel_and_words(text)
+    author, name = _take_author(words, role)
+    recipient, content_type = _take_recipient_and_type(words)
+    if words:
+        rest = rust_debug(" ".join(words))
+        raise HarmonyError(f"unexpected tokens remaining in message header: Some({rest})")
+    return Header(author, name, recipient, channel, content_type)
+
+
+def _headless_message(tokens: Sequence[int], role: str) -> ParsedMessage:
+    """Make a message of a header that ended without a content: its words are the content."""
+    channel, words = _channel_and_words(decode_utf8(tokens))
+    author, name = _take_author(words, role)
+    return ParsedMessage(Header(author, name, None, channel, None), " ".join(words))
+
+
+def _channel_and_words(text: str) -> tuple[str | None, list[str]]:
+    # Only the first channel counts; the spelling of a second one stays among the words.
+    channel = None
+    marker = _CHANNEL.search(text)
+    if marker:
+        channel = marker[1]
+        if not channel:
+            raise HarmonyError("channel marker present but no channel value found in header")
+        text = text[: marker.start()] + text[marker.end() :]
+    text = text.strip(_WHITE).replace("<|constrain|>", " <|constrain|>").strip(_WHITE)
+    return channel, _WORD.findall(text)
+
+
+def _take_author(words: list[str], role: str | None) -> tuple[str, str | None]:
+    """Remove the author from the words; a tool's name stands in the place of a role."""
+    first = None
+    if role is None:
+        if not words:
+            raise HarmonyError("message header did not contain a role")
+        first = words[0]
+        if first in ROLES:
+            role = first
+        elif len(words) > 1 or first.startswith("to="):
+            role = "tool"
+            del words[0]
+        else:
+            raise HarmonyError(f"Unknown role: {first}")
+    # Even where the role came from outside or was already removed, so that of
+    # "assistant" twice the second would be a recipient.
+    if words and words[0] == role:
+        del words[0]
+    return role, first if role == "tool" else None
+
+
+def _take_recipient_and_type(words: list[str]) -> tuple[str | None, str | None]:
+    """Remove both from the end of the words; a single word is a recipient, whatever it is."""
+    if not words:
+        return None, None
+    last = words.pop()
+    if last.startswith("to="):
+        return last[3:], None
+    if not words:
+        return last, None
+    return words.pop().removeprefix("to="), last
+
+
+_ESCAPES: Final = {"\0": r"\0", "\t": r"\t", "\r": r"\r", "\n": r"\n", "\\": r"\\", '"': r"\""}
+
+
+def rust_debug(text: str) -> str:
+    """Text in quotes as Rust's debug format writes it."""
+    return '"' + "".join(map(_rust_escape, text)) + '"'
+
+
+def _rust_escape(char: str) -> str:
+    if char in _ESCAPES:
+        return _ESCAPES[char]
+    if char.isascii() and char.isprintable():
+        return char
+    extends = unicodedata.category(char) in ("Mn", "Me") or char in _OTHER_EXTENDERS
+    return char if char.isprintable() and not extends else f"\\u{{{ord(char):x}}}"
+
+
+# Unicode's Grapheme_Extend beyond the categories Mn and Me.
+_OTHER_EXTENDERS: Final = frozenset(
+    "\u09be\u09d7\u0b3e\u0b57\u0bbe\u0bd7\u0cc0\u0cc2\u0cc7\u0cc8\u0cca\u0ccb\u0cd5"
+    "\u0cd6\u0d3e\u0d57\u0dcf\u0ddf\u1715\u1734\u1b35\u1b3b\u1b3d\u1b43\u1b44\u1baa"
+    "\u1bf2\u1bf3\u302e\u302f\ua953\ua9c0\uff9e\uff9f\U000111c0\U00011235\U0001133e"
+    "\U0001134d\U00011357\U000114b0\U000114bd\U000115af\U000116b6\U00011930\U0001193d"
+    "\U00016ff0\U00016ff1\U0001d165\U0001d166\U0001d16d\U0001d16e\U0001d16f\U0001d170"
+    "\U0001d171\U0001d172"
+)
+
+
+# --- Decoding -------------------------------------------------------------------------------
+
+
+@cache
+def _token_table() -> tuple[bytes, ...]:
+    """The bytes of every token there is, special tokens spelt out."""
+    ordinary = ordinary_token_table()[:FIRST_SPECIAL]
+    return (*ordinary, *(SPECIAL_TOKEN_NAMES[i].encode() for i in range(FIRST_SPECIAL, SIZE)))
+
+
+def decode_bytes(tokens: Sequence[int]) -> bytes:
+    """The bytes of tokens.
+
+    Args:
+        tokens: Token ids, not negative.
+
+    Raises:
+        HarmonyError: An id is unknown.
+    """
+    try:
+        table = _token_table()
+        return b"".join([table[token] for token in tokens])
+    except IndexError:
+        unknown = next(token for token in tokens if token >= SIZE)
+        raise HarmonyError(f"Invalid token for decoding: {unknown}") from None
+
+
+def decode_utf8(tokens: Sequence[int]) -> str:
+    """The text of tokens.
+
+    Args:
+        tokens: Token ids, not negative.
+
+    Raises:
+        HarmonyError: An id is unknown, or the bytes are not UTF-8.
+    """
+    try:
+        return decode_bytes(tokens).decode()
+    except HarmonyError as error:
+        reason = f"Invalid token error: {error}"
+    except UnicodeDecodeError as error:
+        if _is_incomplete(error):
+            reason = f"incomplete utf-8 byte sequence from index {error.start}"
+        else:
+            length = error.end - error.start
+            reason = f"invalid utf-8 sequence of {length} bytes from index {error.start}"
+        reason = f"Invalid utf-8 sequence: {reason}"
+    raise HarmonyError(f"Could not decode tokens: {reason}")
+
+
+def _is_incomplete(error: UnicodeDecodeError) -> bool:
+    return error.reason == "unexpected end of data"
+
+
+def _cut(data: bytes) -> tuple[list[str], str, bytes]:
+    """Cut bytes at sequences that are not UTF-8.
+
+    Returns:
+        The texts that a broken sequence follows, the text after the last of those, and the
+        start of a sequence that more bytes may complete.
+    """
+    broken: list[str] = []
+    start = 0
+    while True:
+        try:
+            return broken, data[start:].decode(), b""
+        except UnicodeDecodeError as error:
+            text = data[start : start + error.start].decode()
+            if _is_incomplete(error):
+                return broken, text, data[start + error.start :]
+            broken.append(text)
+            start += error.end
+
+
+class _OpenMessage:
+    """A message whose header was read, while the tokens of its content arrive.
+
+    A token lets out the text up to and including *one* broken sequence, as U+FFFD. What
+    follows it waits for later tokens, and so does a sequence that is not complete.
+    """
+
+    __slots__ = (
+        "_encoded",
+        "_encoded_pieces",
+        "_joined",
+        "_joined_pieces",
+        "_lost",
+        "_queue",
+        "_rest",
+        "_tail",
+        "clean",
+        "delta",
+        "header",
+        "pieces",
+    )
+
+    def __init__(self, header: Header) -> None:
+        self.header = header
+        self.pieces: list[str] = []
+        """What was let out, cut as the reference cuts it."""
+        self.delta: str | None = None
+        """What the last token let out."""
+        self.clean = True
+        """Whether nothing waits, so that text can be let out as it comes."""
+        self._lost = False
+        self._queue: deque[str] = deque()
+        self._rest: list[str] = []
+        self._tail = b""
+        self._joined = ""
+        self._joined_pieces = 0
+        self._encoded: list[int] = []
+        self._encoded_pieces = 0
+
+    def take(self, token: int) -> None:
+        """Take the next token of the content."""
+        self.delta = None
+        if self._lost:
+            return
+        if token >= SIZE:
+            self._lost = True
+            self.clean = False
+            return
+        broken, text, self._tail = _cut(self._tail + _token_table()[token])
+        if broken:
+            broken[0] = "".join([*self._rest, broken[0]])
+            self._rest.clear()
+            self._queue += broken
+        if text:
+            self._rest.append(text)
+        self._let_out()
+        self.clean = not (self._queue or self._rest or self._tail)
+
+    def _let_out(self) -> None:
+        if self._queue:
+            text = self._queue.popleft()
+            self.pieces += [text, REPLACEMENT] if text else [REPLACEMENT]
+            self.delta = text + REPLACEMENT
+        elif self._rest:
+            self.delta = "".join(self._rest)
+            self._rest.clear()
+            self.pieces.append(self.delta)
+
+    def text(self) -> str:
+        """What was let out so far, as one text."""
+        # Reading this after every token must not copy the whole text every time. CPython
+        # extends a string in place if nothing else refers to it, hence the local variable.
+        text = self._joined
+        self._joined = ""
+        text += "".join(self.pieces[self._joined_pieces :])
+        self._joined = text
+        self._joined_pieces = len(self.pieces)
+        return text
+
+    def tokens(self) -> list[int]:
+        """What was let out so far as tokens, which need not be those that came."""
+        for piece in self.pieces[self._encoded_pieces :]:
+            self._encoded += encode(piece)
+        self._encoded_pieces = len(self.pieces)
+        return self._encoded.copy()
+
+    def closed(self) -> ParsedMessage:
+        """The message with all that waits."""
+        # An unknown id and all after it become one U+FFFD, before what waited when it came.
+        lost = REPLACEMENT if self._lost else ""
+        waiting = "".join(text + REPLACEMENT for text in self._queue) + "".join(self._rest)
+        text = self.text() + lost + waiting + self._tail.decode("utf-8", "replace")
+        return ParsedMessage(self.header, text)
+
+
+# --- Token by token -------------------------------------------------------------------------
+
+# The text of every token met so far that is UTF-8 by itself and can stand in a content.
+_texts: Final[dict[int, str]] = {}
+
+
+def _text_of(token: int) -> str | None:
+    try:
+        text = _token_table()[token].decode()
+    except (IndexError, UnicodeDecodeError):
+        return None
+    _texts[token] = text
+    return text
+
+
+class TokenParser:
+    """The reference's parser, token by token.
+
+    Args:
+        role: The role that the prompt gave to the first message; `None` if the tokens start
+            with `<|start|>`.
+        strict: Whether a terminator inside a header is a part of it. Otherwise it ends the
+            message, and the header becomes the content if the prompt gave the role, or is
+            dropped.
+    """
+
+    def __init__(self, role: str | None, strict: bool) -> None:
+        self._strict = strict
+        self._next_role = role
+        self._tokens: list[int] = []
+        self._parsed: list[ParsedMessage] = []
+        self._in_header = role is not None
+        self._header_tokens: list[int] = []
+        self._open: _OpenMessage | None = None
+
+    def process(self, token: int) -> Self:
+        """Take the next token.
+
+        Raises:
+            HarmonyError: The token cannot stand here, or it completed a header that cannot
+                be read. More tokens can follow, as in the reference.
+        """
+        if type(token) is not int or not 0 <= token < _TOKEN_LIMIT:
+            token = token_id(token, "token")
+        self._tokens.append(token)
+        message = self._open
+        if message is None:
+            self._process_outside(token)
+        elif message.clean and (text := _texts.get(token)) is not None:
+            message.pieces.append(text)
+            message.delta = text
+        elif token in TERMINATORS:
+            self._close(message)
+        elif message.clean and (text := _text_of(token)) is not None:
+            message.pieces.append(text)
+            message.delta = text
+        else:
+            message.take(token)
+        return self
+
+    def process_eos(self) -> Self:
+        """Take the end of the tokens, which closes an open message.
+
+        Raises:
+            HarmonyError: The tokens ended within a header.
+        """
+        if self._open is not None:
+            self._close(self._open)
+        elif self._in_header:
+            raise _unexpected_end()
+        return self
+
+    def _process_outside(self, token: int) -> None:
+        if not self._in_header:
+            if token != START:
+                raise _unexpected_token(token)
+            self._in_header = True
+            self._header_tokens = []
+        elif token == MESSAGE:
+            # If the header cannot be read, the next message takes the role meant for this one.
+            self._in_header = False
+            self._open = _OpenMessage(_read_header(self._header_tokens, self._next_role))
+            self._next_role = None
+        elif token in TERMINATORS and not self._strict:
+            # If the header cannot be read, it goes on.
+            if self._next_role is not None and self._header_tokens:
+                self._parsed.append(_headless_message(self._header_tokens, self._next_role))
+            self._in_header = False
+            self._next_role = None
+        else:
+            self._header_tokens.append(token)
+
+    def _close(self, message: _OpenMessage) -> None:
+        self._parsed.append(message.closed())
+        self._open = None
+
+    @property
+    def tokens(self) -> list[int]:
+        """All tokens that were given, those included at which an error was raised."""
+        return self._tokens.copy()
+
+    @property
+    def current_content(self) -> str:
+        """The content of the open message so far, without what cannot be decoded yet."""
+        return "" if self._open is None else self._open.text()
+
+    @property
+    def last_content_delta(self) -> str | None:
+        """What the last token added to the content."""
+        return None if self._open is None else self._open.delta
+
+    @property
+    def current_recipient(self) -> str | None:
+        """The recipient of the open message."""
+        return None if self._open is None else self._open.header.recipient
+
+    @property
+    def current_channel(self) -> str | None:
+        """The channel of the open message."""
+        return None if self._open is None else self._open.header.channel
+
+    @property
+    def current_content_type(self) -> str | None:
+        """The content type of the open message, with its `<|constrain|>` if it has one."""
+        return None if self._open is None else self._open.header.content_type
+
+    @property
+    def state(self) -> StreamState:
+        """Where in a message the parser stands."""
+        if self._open is not None:
+            return StreamState.CONTENT
+        return StreamState.HEADER if self._in_header else StreamState.EXPECT_START
+
+    @property
+    def state_data(self) -> dict[str, Any]:
+        """The state with the tokens of the header or content read so far."""
+        data: dict[str, Any] = {"state": self.state.value}
+        if self._open is not None:
+            data["header"] = _header_data(self._open.header)
+            data["content_tokens"] = self._open.tokens()
+        elif self._in_header:
+            data["header_tokens"] = self._header_tokens.copy()
+        return data
+
+
+def _header_data(header: Header) -> dict[str, Any]:
+    author = {"role": header.role}
+    if header.name is not None:
+        author["name"] = header.name
+    return {
+        "author": author,
+        "recipient": header.recipient,
+        "channel": header.channel,
+        "content_type": header.content_type,
+    }
+
+
+def _unexpected_token(token: int) -> HarmonyError:
+    return HarmonyError(f"Unexpected token {token} while expecting start token {START}")
+
+
+def _unexpected_end() -> HarmonyError:
+    return HarmonyError("Unexpected EOS while waiting for message header to complete")
+
+
+# --- A whole completion ---------------------------------------------------------------------
+
+
+def parse_completion(tokens: list[int], role: str | None, strict: bool) -> list[ParsedMessage]:
+    """The messages that a `TokenParser` gives for these tokens and the end after them.
+
+    Args:
+        tokens: Token ids.
+        role: The role of the first message, as for `TokenParser`.
+        strict: As for `TokenParser`.
+
+    Raises:
+        HarmonyError: As from `TokenParser`.
+    """
+    messages: list[ParsedMessage] = []
+    end_of_header = _HEADER_ENDS if strict else _HEADER_ENDS | TERMINATORS
+    end_of_tokens = len(tokens)
+    special = _SpecialTokens(tokens)
+    in_header = role is not None
+    end = -1
+    while in_header or end + 1 < end_of_tokens:
+        start = end + 1
+        if not in_header:
+            if tokens[start] != START:
+                raise _unexpected_token(tokens[start])
+            start += 1
+        in_header = False
+        end = special.find(end_of_header, start)
+        if end == end_of_tokens:
+            raise _unexpected_end()
+        header_tokens = tokens[start:end]
+        if tokens[end] == MESSAGE:
+            header = _read_header(header_tokens, role)
+            start = end + 1
+            end = special.find(TERMINATORS, start)
+            messages.append(_whole_message(header, tokens[start:end]))
+        elif role is not None and header_tokens:
+            messages.append(_headless_message(header_tokens, role))
+        role = None
+    return messages
+
+
+_HEADER_ENDS: Final = frozenset({MESSAGE})
+
+
+class _SpecialTokens:
+    """Finds special tokens, looking at each once."""
+
+    def __init__(self, tokens: list[int]) -> None:
+        self._tokens = tokens
+        self._places = iter([i for i, token in enumerate(tokens) if token >= FIRST_SPECIAL])
+
+    def find(self, wanted: frozenset[int], start: int) -> int:
+        """The place of the first wanted token from `start` on; that of the end if there is none."""
+        for place in self._places:
+            if place >= start and self._tokens[place] in wanted:
+                return place
+        return len(self._tokens)
+
+
+def _whole_message(header: Header, tokens: list[int]) -> ParsedMessage:
+    if max(tokens, default=0) < SIZE:
+        return ParsedMessage(header, decode_bytes(tokens).decode("utf-8", "replace"))
+    message = _OpenMessage(header)
+    for token in tokens:
+        message.take(token)
+    return message.closed()
