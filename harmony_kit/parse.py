@@ -16,6 +16,7 @@ states and what each token means in them:
 
 from __future__ import annotations
 
+from array import array
 from codecs import utf_8_decode
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -193,8 +194,8 @@ def _parse_well_formed(tokens: list[int], role: Role | None) -> ParseResult | No
     none, a cut-off header) is left to it.
     """
     try:
-        pieces = [*itemgetter(*tokens)(ordinary_token_table()), b""]
-    except (IndexError, TypeError):
+        pieces = [*_look_up(tokens), b""]
+    except _NO_TOKEN_ID:
         return None
     messages: list[Message] = []
     spans: list[MessageSpan] = []
@@ -458,13 +459,9 @@ class Parser:
         if self._streamed:
             self._settle()
         length = len(tokens)
-        table = ordinary_token_table()
         try:
-            if length > 1:
-                found: Sequence[bytes] = itemgetter(*tokens)(table)  # the fastest loop there is
-            else:
-                found = [table[token] for token in tokens]
-        except (IndexError, TypeError):
+            found = _look_up(tokens)
+        except _NO_TOKEN_ID:
             self._refuse_unknown(tokens, events)
         if self._state == _CONTENT and b"" not in found:
             self._add_content(b"".join(found), events)
@@ -486,11 +483,10 @@ class Parser:
 
     def _refuse_unknown(self, tokens: Sequence[int], events: list[Event]) -> NoReturn:
         """Read what comes before the first value that is no token id, then say where it is."""
-        table = ordinary_token_table()
         for index, token in enumerate(tokens):
             try:
-                table[token]
-            except (IndexError, TypeError):
+                _look_up([token])
+            except _NO_TOKEN_ID:
                 self._consume(tokens[:index], events)
                 raise UnknownTokenError(token, self._position) from None
         raise AssertionError("every token id is in the table")
@@ -615,6 +611,24 @@ class Parser:
         self._deltas = None
         self._state = _BETWEEN
         self._start = end
+
+
+_NO_TOKEN_ID: Final = (IndexError, TypeError, OverflowError)
+
+
+def _look_up(tokens: Sequence[int]) -> Sequence[bytes]:
+    """The bytes of each token; none for those that are not plain text.
+
+    Raises one of `_NO_TOKEN_ID` for a value that can be no token id.
+    """
+    # Negative numbers would count from the end of the table; an unsigned array refuses them,
+    # and looks at a token in half the time that a comparison takes.
+    array("I", tokens)
+    table = ordinary_token_table()
+    if len(tokens) > 1:
+        found: Sequence[bytes] = itemgetter(*tokens)(table)  # the fastest loop there is
+        return found
+    return [table[token] for token in tokens]
 
 
 def _name(token: int, position: int) -> str:

@@ -21,7 +21,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain
 from json.encoder import encode_basestring
 from typing import Any, Final, Literal, NamedTuple
-from urllib.parse import unquote
 
 from .errors import InvalidMessageError
 
@@ -120,7 +119,7 @@ def _exact_number(value: int | float) -> str:
         raise _out_of_range() from None
 
 
-def _reference_number(value: int | float) -> str:
+def reference_number(value: int | float) -> str:
     """A number as the reference writes it after having read its JSON text."""
     if isinstance(value, float):
         return _float_text(_reread_float(value))
@@ -277,7 +276,7 @@ def _reference_comments(schema: dict[str, Any], indent: str) -> str:
 def _reference_default(schema: dict[str, Any]) -> str:
     default = schema["default"]
     if not isinstance(default, str):
-        return f"default: {_compact_json(default, _reference_number)}"
+        return f"default: {_compact_json(default, reference_number)}"
     return f"default: {default}" if _is_enum(schema) else f'default: "{default}"'
 
 
@@ -644,7 +643,7 @@ class _ExtendedWriter:
         """The schema that a `$ref` refers to; `None` unless it is a part of this one."""
         if not isinstance(reference, str) or not reference.startswith("#"):
             return None
-        start, *steps = unquote(reference[1:]).split("/")
+        start, *steps = _unquoted(reference[1:]).split("/")
         if start:
             return None
         target = self.root
@@ -656,7 +655,7 @@ class _ExtendedWriter:
         """A name for a definition that no other one has, after the end of its `$ref`."""
         if id(target) in self._names:
             return self._names[id(target)]
-        base = re.sub(r"\W+", "_", unquote(reference).rpartition("/")[2]).strip("_") or "Root"
+        base = re.sub(r"\W+", "_", _unquoted(reference).rpartition("/")[2]).strip("_") or "Root"
         name = base = base if base.isidentifier() else f"_{base}"
         while name in self._bearers:
             self._bearers[base] += 1
@@ -736,3 +735,9 @@ def _variant_lines(type_: _Type, comment: str, indent: str) -> str:
     if "\n" in text or _LINE_END.search(comment):
         return f"{_comment(comment, f'{indent} ')}{indent} | {text}\n"
     return f"{indent} | {text}{f' // {comment}' if comment else ''}\n"
+
+
+def _unquoted(reference: str) -> str:
+    from urllib.parse import unquote  # as dear to import as this whole module; seldom needed
+
+    return unquote(reference)

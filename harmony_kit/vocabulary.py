@@ -14,7 +14,6 @@ from __future__ import annotations
 import re
 import threading
 import zlib
-from base64 import b64encode
 from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import cache
 from typing import Final, Literal
@@ -163,6 +162,8 @@ def decode(tokens: Sequence[int], errors: str = "replace") -> str:
 
 def export_tiktoken() -> bytes:
     """The ranks in the published `.tiktoken` form, byte for byte the file `o200k_base.tiktoken`."""
+    from base64 import b64encode
+
     return b"".join(b"%s %d\n" % (b64encode(piece), rank) for rank, piece in enumerate(_ranks()))
 
 
@@ -208,18 +209,6 @@ def tiktoken_encoder(long_blank: int = 100_000) -> Encoder:
     return encode
 
 
-def _splintr_encoder() -> Encoder:
-    try:
-        import splintr
-    except ImportError:
-        raise HarmonyError(
-            "the encoder 'splintr' needs the extra 'fast': pip install 'harmony-kit[fast]'"
-        ) from None
-    tokenizer = splintr.Tokenizer.from_bytes(export_tiktoken(), _PATTERN)
-    encode: Encoder = tokenizer.encode_ordinary
-    return encode
-
-
 def _split_at(blanks: re.Pattern[str], text: str) -> Iterator[tuple[bool, str]]:
     """Cut text at long runs of blanks, where the vocabulary's pattern cuts it as well.
 
@@ -237,12 +226,6 @@ def _split_at(blanks: re.Pattern[str], text: str) -> Iterator[tuple[bool, str]]:
         yield True, text[run.start() : end]
         start = end
     yield False, text[start:]
-
-
-_ENCODERS: Final[dict[str, Callable[[], Encoder]]] = {
-    "tiktoken": tiktoken_encoder,
-    "splintr": _splintr_encoder,
-}
 
 
 class _EncoderSlot:
@@ -267,24 +250,22 @@ class _EncoderSlot:
 _slot = _EncoderSlot()
 
 
-def use_encoder(encoder: Literal["tiktoken", "splintr"] | Encoder) -> None:
+def use_encoder(encoder: Literal["tiktoken"] | Encoder) -> None:
     """Choose what turns ordinary text into tokens, for the whole process.
 
     Args:
-        encoder: `"tiktoken"` (the default), `"splintr"` (faster; the extra `fast` installs
-            it), or a callable that is exact: it must give the tokens of o200k_base for any
-            text without lone surrogates.
+        encoder: `"tiktoken"` (the default), or a callable that is exact: it must give the
+            tokens of o200k_base for any text without lone surrogates.
 
     Raises:
-        HarmonyError: The name is unknown, or the package behind it is not installed.
+        HarmonyError: The name is unknown.
     """
     if callable(encoder):
         _slot.put(encoder)
-        return
-    if encoder not in _ENCODERS:
-        known = ", ".join(map(repr, _ENCODERS))
-        raise HarmonyError(f"unknown encoder {encoder!r}; there are {known}")
-    _slot.put(_ENCODERS[encoder]())
+    elif encoder == "tiktoken":
+        _slot.put(tiktoken_encoder())
+    else:
+        raise HarmonyError(f"unknown encoder {encoder!r}; there are 'tiktoken' and callables")
 
 
 def encode(text: str) -> list[int]:

@@ -256,7 +256,9 @@ def test_control_tokens_without_structure_are_spelt_out_in_content():
     assert hk.parse(tokens).messages[0].content == "hello<|constrain|><|reserved_200013|>hello"
 
 
-@pytest.mark.parametrize("token", [SIZE, 10**12, -1, -SIZE - 5, -3 * SIZE, "a", None, 1.5])
+@pytest.mark.parametrize(
+    "token", [SIZE, 10**12, -1, -SIZE - 5, -2 * SIZE, -3 * SIZE, 2**40, "a", None, 1.5]
+)
 @pytest.mark.parametrize("before", [[], HEADER, [*HEADER, 24912]])
 def test_ids_out_of_range_are_named(token, before):
     with pytest.raises(hk.UnknownTokenError) as raised:

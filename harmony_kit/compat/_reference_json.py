@@ -19,7 +19,7 @@ from itertools import chain
 from typing import Any, Final, TypeVar
 
 from ..errors import InvalidMessageError
-from ..typescript import _reference_number
+from ..typescript import reference_number
 from ._reference_parser import ROLES, rust_debug
 
 _MAX_DEPTH: Final = 127
@@ -343,7 +343,7 @@ class _Reader:
         self.at = match.end()
         value: int | float = json.loads(match.group())
         try:
-            _reference_number(value)
+            reference_number(value)
         except InvalidMessageError:
             raise _JsonError("number out of range", self.at) from None
         return value
@@ -373,7 +373,7 @@ def _kind(value: Any) -> str:
         return "sequence"
     if isinstance(value, dict):
         return "map"
-    number = _reference_number(value)
+    number = reference_number(value)
     kind = "integer" if number.lstrip("-").isdigit() else "floating point"
     return f"{kind} `{number}`"
 

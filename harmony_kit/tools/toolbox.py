@@ -166,7 +166,7 @@ def declared_tools(conversation: Iterable[Message]) -> set[str]:
     Args:
         conversation: The messages; system and developer messages declare tools.
     """
-    names = set()
+    names: set[str] = set()
     for namespace in _declared_namespaces(conversation):
         names.update(f"{namespace.name}.{tool.name}" for tool in namespace.tools)
         if not namespace.tools:
