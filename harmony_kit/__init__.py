@@ -25,6 +25,7 @@ from .messages import (
     ReasoningEffort,
     ResponseFormat,
     Role,
+    SchemaStyle,
     SystemContent,
     Tool,
     ToolNamespace,
@@ -48,7 +49,6 @@ from .render import (
     render_message,
     render_training,
 )
-from .typescript import SchemaStyle
 from .vocabulary import decode, encode, encode_with_special, use_encoder
 
 if TYPE_CHECKING:

@@ -14,11 +14,19 @@ from .build import developer
 from .errors import HarmonyError, ParseError
 from .generation import Backend, FinishReason, Sampling
 from .header import HeaderOrder
-from .messages import FUNCTIONS, Channel, DeveloperContent, Message, Role, Tool, ToolNamespace
+from .messages import (
+    FUNCTIONS,
+    Channel,
+    DeveloperContent,
+    Message,
+    Role,
+    SchemaStyle,
+    Tool,
+    ToolNamespace,
+)
 from .parse import Event, Parser, ParseResult
 from .render import DropAnalysis, render
 from .tools import Toolbox, ToolLike, declared_tools
-from .typescript import SchemaStyle
 
 if TYPE_CHECKING:
     import asyncio

@@ -7,11 +7,10 @@ an unknown role is reported where it was written.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Literal, TypeVar
 
 from .errors import InvalidMessageError
 
@@ -50,6 +49,9 @@ KNOWLEDGE_CUTOFF: Final = "2024-06"
 CHANNELS: Final[tuple[str, ...]] = (Channel.ANALYSIS, Channel.COMMENTARY, Channel.FINAL)
 FUNCTIONS: Final = "functions"
 """The namespace of function tools."""
+
+SchemaStyle = Literal["reference", "extended"]
+"""How a JSON Schema is written: as openai-harmony does, or with all that it says."""
 
 
 # --- Checks ---------------------------------------------------------------------------------
@@ -114,6 +116,8 @@ def _json_text(value: object, name: str) -> str:
         raise InvalidMessageError(
             f"expected a JSON Schema (a dict or a bool), got {_kind(value)}", field=name
         )
+    import json  # only tools and response formats need it
+
     try:
         return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     except (TypeError, ValueError, RecursionError) as error:
@@ -172,6 +176,8 @@ class Tool:
     @property
     def parameters(self) -> Any:
         """A fresh copy of the JSON Schema of the arguments, or `None`."""
+        import json
+
         return None if self.parameters_json is None else json.loads(self.parameters_json)
 
     def __repr__(self) -> str:
@@ -232,6 +238,8 @@ class ResponseFormat:
     @property
     def schema(self) -> Any:
         """A fresh copy of the JSON Schema."""
+        import json
+
         return json.loads(self.schema_json)
 
     def __repr__(self) -> str:

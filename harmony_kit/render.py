@@ -26,11 +26,11 @@ from .messages import (
     Part,
     ResponseFormat,
     Role,
+    SchemaStyle,
     SystemContent,
     Tool,
     ToolNamespace,
 )
-from .typescript import SchemaStyle, type_text
 from .vocabulary import CALL, END, RETURN, START, decode, encode
 
 DropAnalysis = Literal["reference", "finished-turns", "never"]
@@ -440,6 +440,8 @@ def _namespace_lines(namespace: ToolNamespace, schema_style: SchemaStyle) -> lis
 def _declaration(tool: Tool, schema_style: SchemaStyle) -> str:
     if tool.parameters_json is None:
         return f"type {tool.name} = () => any;"
+    from .typescript import type_text  # only tools need it
+
     parameters = type_text(tool.parameters, style=schema_style)
     return f"type {tool.name} = (_: {parameters}) => any;"
 

@@ -20,12 +20,10 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain
 from json.encoder import encode_basestring
-from typing import Any, Final, Literal, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from .errors import InvalidMessageError
-
-SchemaStyle = Literal["reference", "extended"]
-"""How a JSON Schema is written: as openai-harmony does, or with all that it says."""
+from .messages import SchemaStyle
 
 MAX_DEPTH: Final = 128
 """How deep a schema may be nested, counting objects and arrays; serde_json's limit too."""

@@ -10,8 +10,8 @@ from rich.console import Console
 
 from ..convert.harmony import messages_from_json
 from ..header import HeaderOrder
+from ..messages import SchemaStyle
 from ..render import DropAnalysis, TokenPart, render, render_text, render_training
-from ..typescript import SchemaStyle
 from .files import add_input, read_input
 from .show import token_table
 
