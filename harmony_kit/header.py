@@ -21,7 +21,7 @@ from functools import lru_cache
 from typing import Final, Literal, NamedTuple
 
 from .errors import InvalidMessageError, ParseError
-from .messages import Role
+from .messages import Message, Role
 from .vocabulary import (
     CHANNEL,
     CONSTRAIN,
@@ -55,6 +55,22 @@ class Header(NamedTuple):
     recipient: str | None = None
     content_type: str | None = None
     constrained: bool = False
+
+
+def header_of(message: Message) -> Header:
+    """What the header of a message says.
+
+    Args:
+        message: The message.
+    """
+    return Header(
+        message.role,
+        message.name,
+        message.channel,
+        message.recipient,
+        message.content_type,
+        message.constrained,
+    )
 
 
 # --- Writing --------------------------------------------------------------------------------

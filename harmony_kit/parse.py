@@ -621,8 +621,8 @@ def _look_up(tokens: Sequence[int]) -> Sequence[bytes]:
 
     Raises one of `_NO_TOKEN_ID` for a value that can be no token id.
     """
-    # Negative numbers would count from the end of the table; an unsigned array refuses them,
-    # and looks at a token in half the time that a comparison takes.
+    # Negative numbers would count from the end of the table; making an unsigned array refuses
+    # them, and costs less than `min`.
     array("I", tokens)
     table = ordinary_token_table()
     if len(tokens) > 1:

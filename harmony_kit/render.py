@@ -17,7 +17,7 @@ from functools import cache
 from typing import Literal, NamedTuple, get_args
 
 from .errors import HarmonyError, InvalidMessageError
-from .header import Header, HeaderOrder, header_tokens
+from .header import HeaderOrder, header_of, header_tokens
 from .messages import (
     FUNCTIONS,
     Channel,
@@ -299,14 +299,7 @@ def _render(message: Message, style: _Style, index: int | None) -> _Rendering:
     kept: _Rendering | None = message._rendering
     if kept is not None and kept.style is style:
         return kept
-    header = Header(
-        message.role,
-        message.name,
-        message.channel,
-        message.recipient,
-        message.content_type,
-        message.constrained,
-    )
+    header = header_of(message)
     try:
         head = header_tokens(header, style.header_order)
         tokens = [*head]

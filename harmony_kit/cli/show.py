@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ..conversation import RunEvent, ToolReturned, TurnEnded, TurnStarted
-from ..header import Header
+from ..header import Header, header_of
 from ..messages import Message, Role
 from ..parse import ContentDelta, MessageEnded, MessageStarted
 from ..render import TokenPart
@@ -64,14 +64,7 @@ def print_message(console: Console, message: Message) -> None:
         console: Where to.
         message: The message; its content must be text.
     """
-    header = Header(
-        message.role,
-        message.name,
-        message.channel,
-        message.recipient,
-        message.content_type,
-        message.constrained,
-    )
+    header = header_of(message)
     console.print(header_line(header))
     console.print(Text(message.text, style=content_style(header)), soft_wrap=True)
     console.print()

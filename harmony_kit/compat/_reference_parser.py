@@ -5,7 +5,7 @@ one never loses a token, this one does whatever a program written for the refere
 on. What is peculiar is marked where it happens.
 
 A parser expects the start of a message, then collects the tokens of its header, then those
-of its content. `Parser` goes token by token; `parse_completion` gives the same messages for
+of its content. `TokenParser` goes token by token; `parse_completion` gives the same messages for
 a whole completion, faster.
 """
 
