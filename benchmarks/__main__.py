@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 import harmony_kit as hk
-from harmony_kit.header import header_tokens
+from harmony_kit.header import header_tokens, piece_tokens
 from harmony_kit.vocabulary import export_tiktoken
 
 
@@ -36,6 +36,7 @@ def rendering(reference, encoding, samples, compare):
 
     def nothing_kept():
         header_tokens.cache_clear()
+        piece_tokens.cache_clear()
         return samples.our_conversation()
 
     kept = samples.our_conversation()

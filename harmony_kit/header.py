@@ -92,30 +92,40 @@ def header_tokens(header: Header, order: HeaderOrder) -> tuple[int, ...]:
     """
     tokens = [START]
     if header.role is Role.TOOL:
-        tokens += _encode(header.name or "", "name")
+        tokens += piece_tokens(header.name or "", "name")
     else:
-        tokens += _encode(header.role.value, "role")
+        tokens += piece_tokens(header.role.value, "role")
         if header.name is not None:
-            tokens += _encode(f":{header.name}", "name")
-    recipient: list[int] = []
+            tokens += piece_tokens(f":{header.name}", "name")
+    recipient: tuple[int, ...] = ()
     # "all" is the reference's word for nobody in particular; it is never written.
     if header.recipient is not None and header.recipient != "all":
-        recipient = _encode(f" to={header.recipient}", "recipient")
-    channel: list[int] = []
+        recipient = piece_tokens(f" to={header.recipient}", "recipient")
+    channel: tuple[int, ...] = ()
     if header.channel is not None:
-        channel = [CHANNEL, *_encode(header.channel, "channel")]
+        channel = (CHANNEL, *piece_tokens(header.channel, "channel"))
     tokens += recipient + channel if order == "recipient-first" else channel + recipient
     if header.constrained:
-        tokens += [*_encode(" ", "content_type"), CONSTRAIN]
-        tokens += _encode(header.content_type or "", "content_type")
+        tokens += [*piece_tokens(" ", "content_type"), CONSTRAIN]
+        tokens += piece_tokens(header.content_type or "", "content_type")
     elif header.content_type is not None:
-        tokens += _encode(f" {header.content_type}", "content_type")
+        tokens += piece_tokens(f" {header.content_type}", "content_type")
     return (*tokens, MESSAGE)
 
 
-def _encode(text: str, field: str) -> list[int]:
+@lru_cache(maxsize=4096)
+def piece_tokens(text: str, field: str) -> tuple[int, ...]:
+    """The tokens of one piece of a header. Headers differ, but are made of few pieces.
+
+    Args:
+        text: The piece.
+        field: The field of the message from which it comes, for errors.
+
+    Raises:
+        InvalidMessageError: The piece holds a lone surrogate.
+    """
     try:
-        return encode(text)
+        return tuple(encode(text))
     except InvalidMessageError as error:
         raise InvalidMessageError(error.reason, field=field) from None
 

@@ -21,6 +21,7 @@ from codecs import utf_8_decode
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cache
 from operator import itemgetter
 from typing import Final, NamedTuple, NoReturn
 
@@ -385,7 +386,7 @@ class Parser:
                 does; what was complete stays in `messages`.
             UnknownTokenError: A token id is not in the vocabulary; likewise.
         """
-        if type(tokens) is int:
+        if isinstance(tokens, int):
             # The path of nearly every token of a stream: plain text within a content.
             deltas = self._deltas
             if deltas is not None:
@@ -393,7 +394,21 @@ class Parser:
                 if delta is not None:
                     self._streamed.append(delta)
                     return [delta]
-        chunk = (tokens,) if isinstance(tokens, int) else tokens
+        elif self._deltas is not None and not self._streamed:
+            # Likewise of a chunk that is plain text and ends with a whole character.
+            try:
+                array("I", tokens)  # as in _look_up
+                text = b"".join(itemgetter(*tokens)(_joinable_table())).decode()
+            except _NOT_PLAIN:
+                pass
+            else:
+                self._pieces.append(text)
+                self._position += len(tokens)
+                return [_make(ContentDelta, (len(self._messages), self._header, text))]
+        if isinstance(tokens, int):
+            chunk: Sequence[int] = (tokens,)
+        else:
+            chunk = tokens if isinstance(tokens, list | tuple) else list(tokens)
         events: list[Event] = []
         try:
             self._consume(chunk, events)
@@ -613,7 +628,15 @@ class Parser:
         self._start = end
 
 
+# Raised by joining and decoding what is not plain text.
+_NOT_PLAIN: Final = (TypeError, IndexError, OverflowError, ValueError)
 _NO_TOKEN_ID: Final = (IndexError, TypeError, OverflowError)
+
+
+@cache
+def _joinable_table() -> tuple[bytes | None, ...]:
+    """The table of token bytes, in which the others are nothing that `bytes.join` takes."""
+    return tuple([piece or None for piece in ordinary_token_table()])
 
 
 def _look_up(tokens: Sequence[int]) -> Sequence[bytes]:

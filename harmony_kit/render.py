@@ -245,6 +245,8 @@ def render_text(tokens: Sequence[int]) -> str:
 
 def _checked(conversation: Iterable[Message]) -> tuple[Message, ...]:
     messages = tuple(conversation)
+    if set(map(type, messages)) <= {Message}:  # the usual case, and much faster than a loop
+        return messages
     for index, message in enumerate(messages):
         if not isinstance(message, Message):
             raise InvalidMessageError(
@@ -433,9 +435,9 @@ def _namespace_lines(namespace: ToolNamespace, schema_style: SchemaStyle) -> lis
 def _declaration(tool: Tool, schema_style: SchemaStyle) -> str:
     if tool.parameters_json is None:
         return f"type {tool.name} = () => any;"
-    from .typescript import type_text  # only tools need it
+    from .typescript import type_text_of_json  # only tools need it
 
-    parameters = type_text(tool.parameters, style=schema_style)
+    parameters = type_text_of_json(tool.parameters_json, style=schema_style)
     return f"type {tool.name} = (_: {parameters}) => any;"
 
 

@@ -14,6 +14,7 @@ in the size of the schema, however its `$ref`s are entangled.
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from collections import Counter
@@ -47,6 +48,27 @@ def type_text(schema: Any, *, style: SchemaStyle = "reference") -> str:
     if style not in ("reference", "extended"):
         raise InvalidMessageError(f"unknown style {style!r}", field="style")
     _check_depth(schema)
+    return _type_text(schema, style)
+
+
+def type_text_of_json(schema_json: str, *, style: SchemaStyle = "reference") -> str:
+    """Write a JSON Schema, given as JSON text, as a TypeScript-like type.
+
+    Args:
+        schema_json: The schema as JSON text, as `Tool` keeps it.
+        style: `"reference"` or `"extended"`; see the module.
+
+    Raises:
+        InvalidMessageError: As `type_text`.
+    """
+    schema = json.loads(schema_json)
+    # Text with few brackets cannot nest deeply, and counting them costs least.
+    if schema_json.count("{") + schema_json.count("[") > MAX_DEPTH:
+        return type_text(schema, style=style)
+    return _type_text(schema, style)
+
+
+def _type_text(schema: Any, style: SchemaStyle) -> str:
     try:
         return _reference_type(schema, "") if style == "reference" else _extended_text(schema)
     except RecursionError:  # the caller's own stack was nearly full, or a long chain of $refs
@@ -201,20 +223,19 @@ def _properties(schema: dict[str, Any]) -> Iterator[tuple[str, Any, str]]:
 def _reference_type(schema: Any, indent: str) -> str:
     if not isinstance(schema, dict):
         return "any"
-    variants = schema.get("oneOf")
-    if isinstance(variants, list):
+    if "oneOf" in schema and isinstance(schema["oneOf"], list):
         return "".join(
             f"\n{indent} | {_reference_variant(variant, indent, _variant_comments(variant))}"
-            for variant in variants
+            for variant in schema["oneOf"]
         )
     kind = schema.get("type")
+    if kind == "string":
+        return _reference_string(schema) if "enum" in schema else "string"
     if isinstance(kind, list):
         names = ["number" if k == "integer" else k for k in kind if isinstance(k, str)]
         return " | ".join(names) if names else "any"
     if not isinstance(kind, str):
         return "any"
-    if kind == "string":
-        return _reference_string(schema)
     if kind == "object":
         return _reference_object(schema, indent)
     if kind == "array":
@@ -225,8 +246,9 @@ def _reference_type(schema: Any, indent: str) -> str:
 
 def _reference_nullable_type(schema: Any, indent: str) -> str:
     text = _reference_type(schema, indent)
-    nullable = isinstance(schema, dict) and schema.get("nullable") is True
-    return f"{text} | null" if nullable and "null" not in text else text
+    if not isinstance(schema, dict) or schema.get("nullable") is not True:
+        return text
+    return text if "null" in text else f"{text} | null"
 
 
 def _reference_string(schema: dict[str, Any]) -> str:
@@ -237,10 +259,10 @@ def _reference_string(schema: dict[str, Any]) -> str:
 def _reference_object(schema: dict[str, Any], indent: str) -> str:
     description = _text(schema, "description")
     comment = "" if description is None else f"{indent}// {description}\n"
-    properties = "".join(
+    properties = [
         _reference_property(key, value, mark, indent) for key, value, mark in _properties(schema)
-    )
-    return f"{comment}{{\n{properties}{indent}}}"
+    ]
+    return f"{comment}{{\n{''.join(properties)}{indent}}}"
 
 
 def _reference_property(key: str, schema: Any, mark: str, indent: str) -> str:
@@ -258,14 +280,12 @@ def _reference_property(key: str, schema: Any, mark: str, indent: str) -> str:
 
 def _reference_comments(schema: dict[str, Any], indent: str) -> str:
     text = ""
-    title = _text(schema, "title")
-    if title is not None:
-        text = f"{indent}// {title}\n{indent}//\n"
-    description = _text(schema, "description")
-    if description is not None and "oneOf" not in schema:
+    if "title" in schema and isinstance(schema["title"], str):
+        text = f"{indent}// {schema['title']}\n{indent}//\n"
+    description = schema.get("description")
+    if isinstance(description, str) and "oneOf" not in schema:
         text += f"{indent}// {description}\n"
-    examples = _list(schema, "examples")
-    if examples:
+    if "examples" in schema and (examples := _list(schema, "examples")):
         lines = (f'{indent}// - "{e}"\n' for e in examples if isinstance(e, str))
         text += f"{indent}// Examples:\n{''.join(lines)}"
     return text

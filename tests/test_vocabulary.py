@@ -358,6 +358,32 @@ def test_the_encoder_can_be_replaced():
     assert v.decode(v.encode("abc")) == "abc"
 
 
+def test_tiktoken_takes_over_after_the_first_short_texts():
+    texts = ["Hello, world!", "x" * 100, "\u6f22\u5b57", " word" * 2000, "Hello, world!"]
+    for text in texts:
+        slot = v._EncoderSlot()
+        assert slot.get()("Hello") == v.tiktoken_encoder()("Hello")
+        assert slot.get()(text) == v.tiktoken_encoder()(text)
+    slot = v._EncoderSlot()
+    first = slot.get()
+    assert [slot.get()(text) for text in texts] == [v.tiktoken_encoder()(t) for t in texts]
+    assert slot.get() is not first
+    assert first("Hello") == slot.get()("Hello")
+
+
+def test_a_short_ascii_text_does_not_import_tiktoken():
+    run_python(
+        """
+        import sys
+        import harmony_kit as hk
+        assert hk.encode("Hello, world!") == [13225, 11, 2375, 0]
+        assert "tiktoken" not in sys.modules
+        assert hk.decode(hk.encode("\u6f22")) == "\u6f22"
+        assert "tiktoken" in sys.modules
+        """
+    )
+
+
 def test_an_unknown_encoder_is_refused():
     with pytest.raises(HarmonyError, match=r"unknown encoder 'other'; there are 'tiktoken'"):
         v.use_encoder("other")
