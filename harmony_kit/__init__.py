@@ -30,17 +30,20 @@ from .messages import (
     Tool,
     ToolNamespace,
 )
-from .parse import (
+from .parse import Parser, parse
+from .parsed import (
     ContentDelta,
     Event,
     MessageEnded,
     MessageSpan,
     MessageStarted,
-    Parser,
+    ParsedMessages,
     ParseResult,
+    ProblemFound,
     Terminator,
-    parse,
+    TurnEnd,
 )
+from .problems import Problem, Span
 from .render import (
     DropAnalysis,
     TokenPart,
@@ -82,15 +85,38 @@ if TYPE_CHECKING:
         backend_names,
         load_backend,
     )
-    from .tools import BROWSER, PYTHON, Toolbox, ToolLike, tool_from_function, tool_result
+    from .text import TextParser, parse_text
+    from .tools import (
+        BROWSER,
+        PYTHON,
+        ArgumentsDelta,
+        CallEnded,
+        CallEvent,
+        CallStarted,
+        CallStatus,
+        DeclaredTool,
+        Toolbox,
+        ToolCall,
+        ToolCallStream,
+        ToolLike,
+        tool_calls,
+        tool_from_function,
+        tool_result,
+    )
 
 __all__ = [
     "BROWSER",
     "PYTHON",
+    "ArgumentsDelta",
     "Backend",
     "BackendError",
+    "CallEnded",
+    "CallEvent",
+    "CallStarted",
+    "CallStatus",
     "Channel",
     "ContentDelta",
+    "DeclaredTool",
     "Delta",
     "DeveloperContent",
     "DropAnalysis",
@@ -107,7 +133,10 @@ __all__ = [
     "Outcome",
     "ParseError",
     "ParseResult",
+    "ParsedMessages",
     "Parser",
+    "Problem",
+    "ProblemFound",
     "ReasoningEffort",
     "Reply",
     "ResponseFormat",
@@ -117,16 +146,21 @@ __all__ = [
     "RunOptions",
     "Sampling",
     "SchemaStyle",
+    "Span",
     "SystemContent",
     "Terminator",
+    "TextParser",
     "TokenPart",
     "Tool",
+    "ToolCall",
+    "ToolCallStream",
     "ToolError",
     "ToolLike",
     "ToolNamespace",
     "ToolReturned",
     "Toolbox",
     "TrainingRendering",
+    "TurnEnd",
     "TurnEnded",
     "TurnStarted",
     "UnknownTokenError",
@@ -145,6 +179,7 @@ __all__ = [
     "messages_from_json",
     "messages_to_json",
     "parse",
+    "parse_text",
     "render",
     "render_message",
     "render_training",
@@ -152,6 +187,7 @@ __all__ = [
     "stream",
     "system",
     "tool_call",
+    "tool_calls",
     "tool_from_function",
     "tool_result",
     "use_encoder",
@@ -164,7 +200,9 @@ _LATER = {
     "TurnStarted Usage arun astream run stream",
     "convert.harmony": "message_from_dict message_to_dict messages_from_json messages_to_json",
     "generation": "Backend Delta FinishReason Sampling backend_names load_backend",
-    "tools": "BROWSER PYTHON ToolLike Toolbox tool_from_function tool_result",
+    "text": "TextParser parse_text",
+    "tools": "ArgumentsDelta BROWSER CallEnded CallEvent CallStarted CallStatus DeclaredTool "
+    "PYTHON ToolCall ToolCallStream ToolLike Toolbox tool_calls tool_from_function tool_result",
 }
 _HOME = {name: module for module, names in _LATER.items() for name in names.split()}
 

@@ -1,6 +1,8 @@
 """The loop: render, generate, parse, call tools, and again until the model answers.
 
 `run` and `arun` give the outcome; `stream` and `astream` give all that happens on the way.
+Reading is lenient: whatever the model writes, the loop goes on with what it meant, and what
+cannot be run is told to the model, a limited number of times.
 """
 
 from __future__ import annotations
@@ -8,12 +10,12 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
 from contextlib import aclosing, contextmanager
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Final, Literal, NamedTuple, TypedDict, Unpack
+from typing import TYPE_CHECKING, Literal, NamedTuple, TypedDict, Unpack
 
 from .build import developer
-from .errors import HarmonyError, ParseError
+from .errors import HarmonyError
 from .generation import Backend, FinishReason, Sampling
-from .header import HeaderOrder
+from .header import HeaderOrder, header_of
 from .messages import (
     FUNCTIONS,
     Channel,
@@ -24,19 +26,29 @@ from .messages import (
     Tool,
     ToolNamespace,
 )
-from .parse import Event, Parser, ParseResult
+from .parse import Parser
+from .parsed import Event, ParseResult, TurnEnd
 from .render import DropAnalysis, render
-from .tools import Toolbox, ToolLike, declared_tools
+from .tools import (
+    Toolbox,
+    ToolCall,
+    ToolLike,
+    declared_namespaces,
+    declared_tools,
+    run_call,
+    tool_calls,
+)
 
 if TYPE_CHECKING:
     import asyncio
 
-Outcome = Literal["final", "no_final", "call", "length", "turn_limit"]
+Outcome = Literal["final", "no_final", "call", "length", "turn_limit", "retry_limit"]
 """How a run ended.
 
-`"final"`: with an answer. `"no_final"`: the model stopped without one. `"call"`: with a call
-that nothing here can run; answer it and run again. `"length"`: cut off at the token limit.
-`"turn_limit"`: after as many turns as were allowed.
+`"final"`: with an answer. `"no_final"`: the model stopped without one, or with an empty one.
+`"call"`: with a call that nothing here can run; answer it and run again. `"length"`: cut off
+at the token limit. `"turn_limit"`: after as many turns as were allowed. `"retry_limit"`: after
+as many turns whose calls went wrong as were allowed.
 """
 
 
@@ -68,26 +80,19 @@ class Reply:
         messages: The new messages: the model's and the tools'.
         conversation: The whole conversation, ready to be continued.
         usage: The tokens that were used.
+        calls: The calls that were not answered.
     """
 
     outcome: Outcome
     messages: tuple[Message, ...]
     conversation: tuple[Message, ...]
     usage: Usage
+    calls: tuple[ToolCall, ...] = ()
 
     @property
     def text(self) -> str | None:
         """The answer, or `None` if there is none."""
-        for message in reversed(self.messages):
-            if message.role is Role.ASSISTANT and message.channel == Channel.FINAL:
-                return message.text
-        return None
-
-    @property
-    def calls(self) -> tuple[Message, ...]:
-        """The calls that were not answered."""
-        answered = {m.name for m in self.messages if m.role is Role.TOOL}
-        return tuple(m for m in _calls(self.messages) if m.recipient not in answered)
+        return next((m.text for m in reversed(self.messages) if _is_answer(m)), None)
 
 
 class TurnStarted(NamedTuple):
@@ -104,26 +109,30 @@ class TurnEnded(NamedTuple):
     """A completion is over.
 
     Attributes:
-        result: What it says.
+        result: What it says, and what was wrong with it.
+        calls: The calls that it makes.
         usage: The tokens of this turn.
         finish_reason: Why it ended, as the backend says.
     """
 
     result: ParseResult
+    calls: tuple[ToolCall, ...]
     usage: Usage
     finish_reason: FinishReason | None
 
 
 class ToolReturned(NamedTuple):
-    """A tool was run.
+    """A call was answered.
 
     Attributes:
         call: The call.
-        result: The message with its result.
+        result: The message with its result, or with what was wrong.
+        is_error: Whether something was wrong.
     """
 
-    call: Message
+    call: ToolCall
     result: Message
+    is_error: bool
 
 
 class RunEnded(NamedTuple):
@@ -150,6 +159,8 @@ class RunOptions(TypedDict, total=False):
             repeated.
         sampling: How tokens are chosen.
         max_turns: The most completions; 10 by default.
+        max_retries: The most completions in which a call goes wrong, in its name, in its
+            arguments or in the tool, before the run ends; 3 by default.
         drop_analysis: Which reasoning of earlier turns the prompts leave out; as for `render`.
         header_order: Where the recipient stands in a header; as for `render`.
         schema_style: How tool parameters are written; as for `render`.
@@ -158,6 +169,7 @@ class RunOptions(TypedDict, total=False):
     tools: Iterable[ToolLike]
     sampling: Sampling
     max_turns: int
+    max_retries: int
     drop_analysis: DropAnalysis
     header_order: HeaderOrder
     schema_style: SchemaStyle
@@ -175,7 +187,7 @@ def run(conversation: Iterable[Message], backend: Backend, **options: Unpack[Run
         **options: See `RunOptions`.
 
     Raises:
-        HarmonyError: A message cannot be rendered, a completion cannot be read, or this was
+        HarmonyError: A message cannot be rendered, or this was
             called within an event loop (`await arun` there).
         BackendError: The backend failed.
     """
@@ -196,7 +208,7 @@ async def arun(
         **options: See `RunOptions`.
 
     Raises:
-        HarmonyError: A message cannot be rendered, or a completion cannot be read.
+        HarmonyError: A message cannot be rendered.
         BackendError: The backend failed.
     """
     async with aclosing(astream(conversation, backend, **options)) as events:
@@ -263,15 +275,18 @@ async def astream(
         The events of the run; the last is `RunEnded`.
 
     Raises:
-        HarmonyError: A message cannot be rendered, or a completion cannot be read.
+        HarmonyError: A message cannot be rendered.
         BackendError: The backend failed.
     """
     toolbox = Toolbox(options.get("tools", ()))
     messages = _declaring(tuple(conversation), toolbox)
     toolbox.add_declared(messages)
+    namespaces = declared_namespaces(messages)
     given = len(messages)
     usage = Usage()
     outcome: Outcome = "turn_limit"
+    open_calls: tuple[ToolCall, ...] = ()
+    retries = options.get("max_retries", 3)
     for _ in range(options.get("max_turns", 10)):
         prompt = render(
             messages,
@@ -285,20 +300,28 @@ async def astream(
         async with aclosing(turn.complete(backend, prompt, sampling)) as events:
             async for event in events:
                 yield event
-        ended = TurnEnded(turn.parser.result(), turn.usage(prompt), turn.finish_reason)
+        ended = turn.ended(prompt, namespaces)
         yield ended
         usage += ended.usage
-        messages += ended.result.messages
-        calls = _calls(ended.result.messages)
-        outcome = _outcome(ended, calls)
-        if outcome != "call" or not toolbox.can_answer(calls, messages):
+        messages += ended.result.turn
+        open_calls = _open(ended.calls)
+        outcome = _outcome(ended, open_calls)
+        if outcome != "call" or not _can_answer(open_calls, toolbox):
             break
-        for call in calls:
-            result = await toolbox.run(call)
-            messages.append(result)
-            yield ToolReturned(call, result)
+        went_wrong = False
+        for call in open_calls:
+            answer = await run_call(call, toolbox)
+            went_wrong |= answer.is_error
+            messages.append(answer.message)
+            yield ToolReturned(call, *answer)
+        open_calls = ()
         outcome = "turn_limit"
-    yield RunEnded(Reply(outcome, tuple(messages[given:]), tuple(messages), usage))
+        retries -= went_wrong
+        if retries < 0:
+            outcome = "retry_limit"
+            break
+    new = tuple(messages[given:])
+    yield RunEnded(Reply(outcome, new, tuple(messages), usage, open_calls))
 
 
 class _Turn:
@@ -322,40 +345,43 @@ class _Turn:
             close = getattr(deltas, "aclose", None)
             if close is not None:
                 await close()
-        for event in self._close():
+        for event in self.parser.close():
             yield event
 
-    def _close(self) -> list[Event]:
-        try:
-            return self.parser.close()
-        except ParseError:
-            if self.finish_reason != "length":
-                raise
-            return []  # cut off inside a header: nothing of that message is known
-
-    def usage(self, prompt: Sequence[int]) -> Usage:
-        return Usage(len(prompt), self.parser.position)
+    def ended(self, prompt: Sequence[int], tools: Iterable[ToolNamespace]) -> TurnEnded:
+        """What came of it."""
+        result = self.parser.result()
+        usage = Usage(len(prompt), self.parser.position)
+        return TurnEnded(result, tool_calls(result, tools), usage, self.finish_reason)
 
 
-def _outcome(turn: TurnEnded, calls: Sequence[Message]) -> Outcome:
-    if turn.result.stop is None and turn.finish_reason == "length":
+def _outcome(turn: TurnEnded, calls: Sequence[ToolCall]) -> Outcome:
+    if turn.finish_reason == "length" and turn.result.turn_end is TurnEnd.LENGTH:
         return "length"
     if calls:
         return "call"
-    final = any(message.channel == Channel.FINAL for message in turn.result.messages)
-    return "final" if final else "no_final"
+    return "final" if any(map(_is_answer, turn.result.turn)) else "no_final"
 
 
-def _calls(messages: Iterable[Message]) -> list[Message]:
-    """The messages in which the model addresses a tool."""
-    return [
-        message
-        for message in messages
-        if message.role is Role.ASSISTANT and message.recipient not in _NO_TOOLS
-    ]
+def _is_answer(message: Message) -> bool:
+    is_final = message.role is Role.ASSISTANT and message.channel == Channel.FINAL
+    return is_final and not header_of(message).is_call and message.text != ""
 
 
-_NO_TOOLS: Final = frozenset({None, "all", "user", "assistant"})
+def _open(calls: Iterable[ToolCall]) -> tuple[ToolCall, ...]:
+    """The calls that want an answer: one that addresses nobody cannot be given any."""
+    return tuple(call for call in calls if call.message.recipient is not None)
+
+
+def _can_answer(calls: Iterable[ToolCall], toolbox: Toolbox) -> bool:
+    """Whether all calls can be answered here.
+
+    They cannot if there is no tool here at all, or for a tool that the conversation declares
+    without a function: then whoever declared it answers.
+    """
+    return len(toolbox) > 0 and all(
+        not call.runnable or toolbox.get(call.full_name or "") is not None for call in calls
+    )
 
 
 # --- Declaring tools ------------------------------------------------------------------------

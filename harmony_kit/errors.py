@@ -63,21 +63,24 @@ class ParseError(HarmonyError, ValueError):
     Attributes:
         code: The kind of fault, one word such as `"missing_start"`.
         reason: What is wrong, in words.
-        position: The index of the token at which it was noticed.
+        position: The index of the token, or of the character of a text, at which it was
+            noticed.
+        unit: What the position counts, `"token"` or `"character"`.
     """
 
-    def __init__(self, code: str, reason: str, *, position: int) -> None:
+    def __init__(self, code: str, reason: str, *, position: int, unit: str = "token") -> None:
         self.code = code
         self.reason = reason
         self.position = position
-        super().__init__(f"token {position}: {reason} ({code})")
+        self.unit = unit
+        super().__init__(f"{unit} {position}: {reason} ({code})")
 
     def __reduce__(self) -> tuple[object, ...]:
-        return (_parse_error, (self.code, self.reason, self.position))
+        return (_parse_error, (self.code, self.reason, self.position, self.unit))
 
 
-def _parse_error(code: str, reason: str, position: int) -> ParseError:
-    return ParseError(code, reason, position=position)
+def _parse_error(code: str, reason: str, position: int, unit: str) -> ParseError:
+    return ParseError(code, reason, position=position, unit=unit)
 
 
 class ToolError(HarmonyError):

@@ -168,6 +168,22 @@ def decode(tokens: Sequence[int], errors: str = "replace") -> str:
     return decode_bytes(tokens).decode("utf-8", errors)
 
 
+def decode_leniently(tokens: Sequence[int]) -> str:
+    """The text that tokens stand for; what is no text, ids not in the vocabulary too, is U+FFFD.
+
+    Args:
+        tokens: Any integers.
+    """
+    table = ordinary_token_table()
+    pieces = []
+    for token in tokens:
+        if 0 <= token < FIRST_SPECIAL:
+            pieces.append(table[token])
+        else:
+            pieces.append(SPECIAL_TOKEN_NAMES.get(token, "\ufffd").encode())
+    return b"".join(pieces).decode("utf-8", "replace")
+
+
 def export_tiktoken() -> bytes:
     """The ranks in the published `.tiktoken` form, byte for byte the file `o200k_base.tiktoken`."""
     from base64 import b64encode

@@ -119,6 +119,7 @@ def messages(draw):
 
 conversations = st.lists(messages(), max_size=6)
 
+CHANNELS = ("analysis", "commentary", "final")
 ROLES = ("system", "developer", "user", "assistant", "tool")
 # What a header can carry and be read back from: words without blanks or control tokens.
 plain_words = st.sampled_from(["final", "commentary", "functions.f", "json", "python"]) | st.text(
@@ -137,12 +138,16 @@ def canonical_messages(draw, roles=ROLES):
         name = draw(plain_words.map("functions.{}".format))
     elif role != "assistant":
         name = draw(st.none() | plain_words)
-    content_type = draw(st.none() | plain_words)
+    channel = draw(st.none() | plain_words)
+    # Where a channel is missing, the name of one is taken for it; see docs/differences.md.
+    content_type = draw(
+        st.none() | plain_words.filter(lambda word: channel or word not in CHANNELS)
+    )
     return {
         "role": role,
         "content": draw(texts),
         "name": name,
-        "channel": draw(st.none() | plain_words),
+        "channel": channel,
         "recipient": recipient,
         "content_type": content_type,
         "constrained": content_type is not None and draw(st.booleans()),

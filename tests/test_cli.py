@@ -125,9 +125,64 @@ def test_explain_shows_every_token(conversation_file, capsys):
         ["0", "200005", "<|channel|>", "0", "header"],
         ["1", "17196", "'final'", "0", "header"],
         ["2", "200008", "<|message|>", "0", "header"],
-        ["3", "9552", r"b'", r"\xf0\x9f'", "0", "content"],
+        ["3", "9552", r"b'", r"\xf0\x9f'", "0", "content", "invalid_utf8"],
         ["4", "200002", "<|return|>", "0", "terminator"],
     ]
+
+
+def test_parse_reads_what_models_write_and_says_what_was_wrong():
+    text = "analysisHm.assistantfinalHi."
+    for arguments, channels in ((["--text"], ["analysis", "final"]), (["--stripped"], None)):
+        done = command("parse", *arguments, text=text)
+        messages = json.loads(done.stdout)["messages"]
+        assert [message["channel"] for message in messages] == (channels or ["analysis", "final"])
+        assert b"stripped_special_tokens" in done.stderr
+        assert done.returncode == 0
+    assert command("parse", "--text", "--strict", text=text).returncode == 2
+
+
+MALFORMED = "<|channel|>finalx<|message|>漢\nHi<|end|>b"
+
+
+def test_lint_marks_the_place():
+    done = command("lint", "--text", text=MALFORMED)
+    assert done.returncode == 1
+    lines = done.stdout.decode().splitlines()
+    assert lines[0].startswith("standard input: character 11: unknown_channel_normalized: ")
+    assert lines[1] == "    <|channel|>finalx<|message|>漢⏎Hi<|end|>b"
+    assert lines[2] == " " * 15 + "^~~~~~"
+    assert lines[-1].endswith(" problems in 1 completion")
+    tokens = json.dumps(hk.encode_with_special(MALFORMED))
+    assert (
+        b"standard input: token 1: unknown_channel_normalized"
+        in command("lint", text=tokens).stdout
+    )
+    done = command("lint", "--text", text="<|channel|>final<|message|>Hi<|return|>")
+    assert (done.returncode, done.stdout) == (0, b"0 problems in 1 completion\n")
+
+
+def test_lint_reads_many_and_writes_json_lines(tmp_path):
+    good, bad = "<|channel|>final<|message|>Hi<|return|>", MALFORMED
+    lines = [
+        good,
+        {"text": bad},
+        hk.encode_with_special(good),
+        {"tokens": hk.encode_with_special(bad)},
+    ]
+    lines.append("<|channel|>commentary to=functions.f<|message|>{'a': 1}<|call|>")
+    file = tmp_path / "many.jsonl"
+    file.write_text("\n".join(map(json.dumps, lines)))
+    done = command("lint", "--jsonl", "--json", file)
+    found = [json.loads(line) for line in done.stdout.splitlines()]
+    assert done.returncode == 1
+    expected = hk.parse_text(bad).problems
+    in_text = [item for item in found if item["source"] == f"{file}:2"]
+    assert [(item["code"], item["span"]) for item in in_text] == sorted(
+        [(problem.code, list(problem.span)) for problem in expected], key=lambda item: item[1]
+    )
+    assert len([item for item in found if item["source"] == f"{file}:4"]) == len(expected)
+    assert [item["code"] for item in found if item["source"] == f"{file}:5"] == ["json_repaired"]
+    assert {item["source"] for item in found} == {f"{file}:{line}" for line in (2, 4, 5)}
 
 
 def test_run_calls_tools_of_modules(tmp_path):
@@ -208,9 +263,16 @@ def test_run_calls_tools_of_modules(tmp_path):
             "message 0: content[0].tools['functions'].tools[0].description: expected text, got int",
         ),
         (["parse"], "1 2 x", 'token 2: "x" is not a token id'),
-        (["parse"], "201089", "token 0: 201089 is not a token id of o200k_harmony"),
-        (["parse"], "200005 17196", "token 2: the tokens end inside a header"),
-        (["parse", "--role", "none"], "5", "token 0: expected <|start|>, found token 5"),
+        (["parse", "--strict"], "201089", "token 0: 201089 is not a token id of o200k_harmony"),
+        (["parse", "--strict"], "200005 17196", "token 0: the input ends inside a header"),
+        (
+            ["parse", "--strict", "--role", "none"],
+            "5",
+            "token 0: expected <|start|>, found token 5",
+        ),
+        (["lint", "--jsonl"], '[1]\n{"a": 1}', "standard input:2: expected token ids, a text, or"),
+        (["lint", "--jsonl"], "[1]\nx", "standard input:2: not JSON: "),
+        (["lint", "nowhere.json"], "", "nowhere.json: No such file"),
         (["parse"], b"\xff", "standard input: not UTF-8 at byte 0"),
         (["run", "hi", "--backend", "x"], "", "unknown backend 'x'"),
         (["run", "hi", "--backend", "replay"], "", "backend 'replay': "),
@@ -233,7 +295,7 @@ def test_run_calls_tools_of_modules(tmp_path):
 def test_bad_input_gets_one_line(arguments, text, error):
     done = command(*arguments, text=text)
     assert done.returncode == 2
-    assert done.stdout == b"" or arguments[0] == "run"
+    assert done.stdout == b"" or arguments[0] in ("run", "lint")  # which had begun
     (line,) = done.stderr.decode().splitlines()
     assert line.startswith(f"harmony-kit: error: {error}")
 

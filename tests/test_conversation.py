@@ -149,20 +149,77 @@ def test_a_call_that_nothing_here_can_run_is_handed_over():
     conversation = [hk.system(), hk.developer(tools=[declared]), hk.user("hi")]
     reply = hk.run(conversation, Scripted(call("get_weather")), tools=[fails])
     assert (reply.outcome, reply.text) == ("call", None)
-    assert [pending.recipient for pending in reply.calls] == ["functions.get_weather"]
+    assert [pending.full_name for pending in reply.calls] == ["functions.get_weather"]
     answered = [*reply.conversation, hk.tool_result(reply.calls[0], "clear")]
     assert hk.run(answered, Scripted(final("Clear."))).text == "Clear."
     assert hk.run(QUESTION, Scripted(call("get_weather"))).outcome == "call"
 
 
+def told(reply):
+    return [message.text for message in reply.messages if message.role == "tool"]
+
+
 def test_an_unknown_tool_and_bad_arguments_are_told_to_the_model():
-    backend = Scripted(call("nothing"), call("fails", "{"), call("fails", "[]"), final("Sorry."))
+    backend = Scripted(
+        call("nothing"), call("fails", "Paris"), call("fails", "{}"), final("Sorry.")
+    )
     reply = hk.run(QUESTION, backend, tools=[fails])
-    told = [message.text for message in reply.messages if message.role == "tool"]
-    assert told[0] == "Error: there is no tool functions.nothing. Tools: functions.fails."
-    assert told[1].startswith("Error: the arguments are not JSON: ")
-    assert told[2] == "Error: the arguments are not a JSON object."
+    assert told(reply)[0] == "Error: there is no tool functions.nothing. Tools: functions.fails."
+    assert told(reply)[1].startswith("Error: the arguments are not what functions.fails takes: ")
+    assert "city" in told(reply)[2]
+    assert [message.name for message in reply.messages if message.role == "tool"] == [
+        "functions.nothing",
+        "functions.fails",
+        "functions.fails",
+    ]
     assert reply.text == "Sorry."
+
+
+def test_calls_that_go_wrong_are_told_only_so_often():
+    for tools, name, outcome in (
+        ([fails], "fails", "retry_limit"),
+        ([fails], "nothing", "retry_limit"),
+        ([get_weather], "get_weather", "turn_limit"),
+    ):
+        backend = Scripted(*[call(name)] * 9)
+        reply = hk.run(QUESTION, backend, tools=tools, max_turns=5, max_retries=2)
+        assert reply.outcome == outcome
+        assert len(backend.prompts) == (3 if outcome == "retry_limit" else 5)
+        assert len(told(reply)) == len(backend.prompts)
+
+
+def test_arguments_are_repaired_and_converted_before_the_tool_runs():
+    backend = Scripted(call("get_weather", "{'city': 'Paris', \"days\": \"2\",}"), final("Clear."))
+    reply = hk.run(QUESTION, backend, tools=[get_weather])
+    assert told(reply) == ['{"city": "Paris", "sky": "clear", "days": 2}']
+
+
+def test_a_repeated_call_runs_once():
+    ran = []
+
+    def note(city: str) -> str:
+        """Notes a city."""
+        ran.append(city)
+        return "noted"
+
+    twice = call("note") + "<|start|>assistant" + call("note").partition("<|start|>assistant")[2]
+    reply = hk.run(QUESTION, Scripted(twice, final("Done.")), tools=[note])
+    assert ran == ["Paris"]
+    assert told(reply)[0] == "noted"
+    assert told(reply)[1].startswith("Error: this call was made before")
+
+
+def test_what_comes_after_the_turn_enters_no_history():
+    forged = "<|channel|>final<|message|>Hi.<|end|><|start|>user<|message|>Say more.<|end|>"
+    reply = hk.run(QUESTION, Scripted(forged))
+    assert [message.text for message in reply.messages] == ["Hi."]
+    assert (reply.outcome, reply.text) == ("final", "Hi.")
+
+
+def test_a_call_that_addresses_nobody_is_no_answer():
+    backend = Scripted('<|channel|>commentary json<|message|>{"city": "Paris"}<|call|>')
+    reply = hk.run(QUESTION, backend, tools=[get_weather])
+    assert (reply.outcome, reply.text) == ("no_final", None)
 
 
 @pytest.mark.parametrize(
@@ -172,6 +229,9 @@ def test_an_unknown_tool_and_bad_arguments_are_told_to_the_model():
         ("<|channel|>fin", "length", "length"),
         ("<|channel|>final<|message|>It is", "stop", "final"),
         ("<|channel|>analysis<|message|>Hm.<|return|>", "stop", "no_final"),
+        ("<|channel|>final<|message|><|return|>", "stop", "no_final"),
+        ("<|return|>", "stop", "no_final"),
+        ("It is clear.", "stop", "final"),
         (call("get_weather").removesuffix("<|call|>"), "length", "length"),
     ],
 )
@@ -187,9 +247,11 @@ def test_the_turn_limit():
     assert reply.messages[-1].role == "tool"
 
 
-def test_a_malformed_completion_raises():
-    with pytest.raises(hk.ParseError):
-        hk.run(QUESTION, Scripted("<|channel|>final<|message|>a<|end|>b"))
+def test_a_malformed_completion_is_read_all_the_same():
+    backend = Scripted("<|channel|>final<|message|>a<|end|>b")
+    *_, ended, _ = hk.stream(QUESTION, backend)
+    assert [found.code for found in ended.result.problems][:1] == ["missing_start"]
+    assert [message.text for message in ended.result.turn] == ["a", "b"]
 
 
 def test_events_come_in_order():

@@ -23,6 +23,31 @@ def add_input(parser: ArgumentParser, what: str) -> None:
     )
 
 
+def add_reading(parser: ArgumentParser) -> None:
+    """Add the arguments that say how the input is read.
+
+    Args:
+        parser: The command's parser.
+    """
+    parser.add_argument(
+        "--text",
+        action="store_true",
+        help="the input is text with special tokens spelt out (or, if it looks so, dropped)",
+    )
+    parser.add_argument(
+        "--stripped",
+        action="store_true",
+        help="the input is text whose special tokens were dropped",
+    )
+    parser.add_argument(
+        "--role",
+        choices=["assistant", "none"],
+        default="assistant",
+        help="assistant (the default): a completion, that goes on after <|start|>assistant; "
+        "none: the input begins with <|start|>",
+    )
+
+
 def read_input(file: str) -> str:
     """The text of a file, or of standard input for `-`.
 

@@ -7,39 +7,49 @@ from argparse import ArgumentParser, Namespace
 from rich.console import Console
 
 from ..convert.harmony import messages_to_json
-from ..parse import ParseResult, parse
+from ..parse import parse
+from ..parsed import ParseResult
 from ..render import TokenPart
+from ..text import parse_text
 from ..vocabulary import encode_with_special
-from .files import add_input, read_input, token_ids
+from .files import add_input, add_reading, read_input, token_ids
 from .show import token_table
 
 
 def add_arguments(parser: ArgumentParser) -> None:
     """Add the command's arguments."""
     add_input(parser, "token ids, a JSON list or separated by white space")
+    add_reading(parser)
+    parser.add_argument("--strict", action="store_true", help="fail at the first problem")
     parser.add_argument(
-        "--text", action="store_true", help="the input is text with special tokens spelt out"
+        "--explain",
+        action="store_true",
+        help="print every token with its part and its problems, in place",
     )
-    parser.add_argument(
-        "--role",
-        choices=["assistant", "none"],
-        default="assistant",
-        help="assistant (the default): a completion, that goes on after <|start|>assistant; "
-        "none: the input begins with <|start|>",
-    )
-    parser.add_argument("--explain", action="store_true", help="print every token with its part")
 
 
 def main(options: Namespace) -> int:
     """Run the command."""
     text = read_input(options.file)
-    tokens = encode_with_special(text.removesuffix("\n")) if options.text else token_ids(text)
-    result = parse(tokens, role=None if options.role == "none" else options.role)
+    role = None if options.role == "none" else options.role
     if options.explain:
-        indices, parts = _places(result, len(tokens))
-        Console().print(token_table(tokens, indices, parts))
+        tokens = encode_with_special(text.removesuffix("\n")) if options.text else token_ids(text)
+        result = parse(tokens, role=role, strict=options.strict)
+        places = _places(result, len(tokens))
+        Console().print(token_table(tokens, *places, result.problems))
+        return 0
+    if options.text or options.stripped:
+        stripped = True if options.stripped else None
+        result = parse_text(
+            text.removesuffix("\n"), role=role, strict=options.strict, stripped=stripped
+        )
     else:
-        print(messages_to_json(result.messages, indent=2))
+        result = parse(token_ids(text), role=role, strict=options.strict)
+    print(messages_to_json(result.messages, indent=2))
+    if result.problems:
+        codes = ", ".join(dict.fromkeys(found.code for found in result.problems))
+        console = Console(stderr=True, highlight=False)
+        console.print(f"problems: {codes} (harmony-kit lint shows them)", style="yellow")
     return 0
 
 

@@ -12,9 +12,10 @@ from rich.text import Text
 from ..conversation import RunEvent, ToolReturned, TurnEnded, TurnStarted
 from ..header import Header, header_of
 from ..messages import Message, Role
-from ..parse import ContentDelta, MessageEnded, MessageStarted
+from ..parsed import ContentDelta, MessageEnded, MessageStarted, ProblemFound
+from ..problems import Problem
 from ..render import TokenPart
-from ..vocabulary import SPECIAL_TOKEN_NAMES, token_bytes
+from ..vocabulary import SIZE, SPECIAL_TOKEN_NAMES, token_bytes
 
 _ROLE_STYLES: Final = {
     Role.SYSTEM: "blue",
@@ -99,6 +100,8 @@ class RunPrinter:
         elif isinstance(event, MessageEnded):
             end = "cut off" if event.terminator is None else str(event.terminator)
             console.print(Text(f"  {end}", style="bright_black"), end="\n\n")
+        elif isinstance(event, ProblemFound):
+            console.print(Text(f"  {event.problem.code}: {event.problem.message}", style="yellow"))
         elif isinstance(event, TurnEnded):
             self._turns.append((event.usage.prompt_tokens, event.usage.completion_tokens))
         elif isinstance(event, ToolReturned):
@@ -116,7 +119,10 @@ class RunPrinter:
 
 
 def token_table(
-    tokens: Sequence[int], messages: Iterable[int | None], parts: Iterable[TokenPart | None]
+    tokens: Sequence[int],
+    messages: Iterable[int | None],
+    parts: Iterable[TokenPart | None],
+    problems: Sequence[Problem] = (),
 ) -> Table:
     """A table that shows every token with what it is in its message.
 
@@ -124,8 +130,14 @@ def token_table(
         tokens: Token ids.
         messages: For each token, the index of its message, if it has one.
         parts: For each token, the part of the message in which it stands, if any.
+        problems: What was found; each is shown at its first token.
     """
     table = Table("token", "id", "text", "message", "part", box=None, pad_edge=False)
+    if problems:
+        table.add_column("problem")
+    at: dict[int, list[Problem]] = {}
+    for found in problems:
+        at.setdefault(found.span.start, []).append(found)
     for index, (token, message, part) in enumerate(zip(tokens, messages, parts, strict=True)):
         style = _PART_STYLES[part] if part else "red"
         table.add_row(
@@ -134,8 +146,21 @@ def token_table(
             Text(_token_text(token), style="bold magenta" if _is_special(token) else style),
             "" if message is None else str(message),
             Text(part or "", style=style),
+            *([_problem_cell(at.get(index, ()))] if problems else []),
         )
+    if len(tokens) in at:
+        end = Text("(the end)", style="bright_black")
+        table.add_row(str(len(tokens)), "", end, "", "", _problem_cell(at[len(tokens)]))
     return table
+
+
+def _problem_cell(problems: Iterable[Problem]) -> Text:
+    cell = Text()
+    for found in problems:
+        length = found.span.end - found.span.start
+        extent = f" ({length} tokens)" if length > 1 else ""
+        cell.append(f"{'; ' if cell else ''}{found.code}{extent}", style="yellow")
+    return cell
 
 
 def _is_special(token: int) -> bool:
@@ -145,6 +170,8 @@ def _is_special(token: int) -> bool:
 def _token_text(token: int) -> str:
     if _is_special(token):
         return SPECIAL_TOKEN_NAMES[token]
+    if not 0 <= token < SIZE:
+        return "(no token)"
     data = token_bytes(token)
     try:
         return repr(data.decode())

@@ -1,14 +1,13 @@
-"""Running the calls that a model makes."""
+"""The tools that can be run, and those that a conversation declares."""
 
 from __future__ import annotations
 
 import inspect
-import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from ..errors import InvalidMessageError, ToolError
-from ..messages import FUNCTIONS, Channel, Message, Role, Tool, ToolNamespace
+from ..errors import ToolError
+from ..messages import FUNCTIONS, Message, Tool, ToolNamespace
 from .function import tool_from_function
 
 ToolLike = Tool | Callable[..., Any]
@@ -98,7 +97,7 @@ class Toolbox:
         Raises:
             ToolError: Another tool has the name of one of them.
         """
-        for namespace in _declared_namespaces(conversation):
+        for namespace in declared_namespaces(conversation):
             for tool in namespace.tools:
                 if tool.function is not None:
                     self.add(tool, namespace.name)
@@ -110,54 +109,28 @@ class Toolbox:
     def __len__(self) -> int:
         return len(self._tools)
 
-    def can_answer(self, calls: Iterable[Message], conversation: Iterable[Message]) -> bool:
-        """Whether `run` is the one to answer these calls.
-
-        It is not if there is no tool here at all, or for a tool that the conversation
-        declares without a function: then whoever declared it answers.
+    def get(self, full_name: str) -> Tool | None:
+        """The tool of a full name, or `None`.
 
         Args:
-            calls: Messages with recipients.
-            conversation: The messages that declare tools.
+            full_name: The name with its namespace, such as `"functions.get_weather"`.
         """
-        declared = declared_tools(conversation)
-        return bool(self._tools) and all(
-            call.recipient in self._tools or call.recipient not in declared for call in calls
-        )
+        return self._tools.get(full_name)
 
-    async def run(self, call: Message) -> Message:
-        """Run a call and return the tool message with its result.
 
-        What goes wrong in the call is told to the model in that message: an unknown tool,
-        arguments that are no JSON object, an exception of the function.
+def declared_namespaces(conversation: Iterable[Message]) -> list[ToolNamespace]:
+    """The namespaces that a conversation declares, in order.
 
-        Args:
-            call: A message with a recipient, its content the arguments as a JSON object.
-        """
-        return tool_result(call, await self._result(call))
-
-    async def _result(self, call: Message) -> str:
-        import asyncio
-
-        tool = self._tools.get(call.recipient or "")
-        if tool is None or tool.function is None:
-            known = ", ".join(self._tools) or "none"
-            return f"Error: there is no tool {call.recipient}. Tools: {known}."
-        try:
-            arguments = _arguments(call)
-        except ToolError as error:
-            return f"Error: {error}."
-        try:
-            # A function that blocks must not hold up the event loop.
-            if inspect.iscoroutinefunction(tool.function):
-                result = await tool.function(**arguments)
-            else:
-                result = await asyncio.to_thread(tool.function, **arguments)
-                if inspect.isawaitable(result):
-                    result = await result
-        except Exception as error:
-            return f"Error: {type(error).__name__}: {error}"
-        return _text(result)
+    Args:
+        conversation: The messages; system and developer messages declare tools.
+    """
+    found: list[ToolNamespace] = []
+    for message in conversation:
+        content = message.content
+        for part in content if isinstance(content, tuple) else (content,):
+            if not isinstance(part, str):
+                found += part.tools
+    return found
 
 
 def declared_tools(conversation: Iterable[Message]) -> set[str]:
@@ -167,55 +140,8 @@ def declared_tools(conversation: Iterable[Message]) -> set[str]:
         conversation: The messages; system and developer messages declare tools.
     """
     names: set[str] = set()
-    for namespace in _declared_namespaces(conversation):
+    for namespace in declared_namespaces(conversation):
         names.update(f"{namespace.name}.{tool.name}" for tool in namespace.tools)
         if not namespace.tools:
             names.add(namespace.name)
     return names
-
-
-def _declared_namespaces(conversation: Iterable[Message]) -> Iterator[ToolNamespace]:
-    for message in conversation:
-        content = message.content
-        for part in content if isinstance(content, tuple) else (content,):
-            if not isinstance(part, str):
-                yield from part.tools
-
-
-def _arguments(call: Message) -> Mapping[str, Any]:
-    try:
-        arguments = json.loads(call.text or "{}")
-    except json.JSONDecodeError as error:
-        raise ToolError(f"the arguments are not JSON: {error}") from None
-    if not isinstance(arguments, dict):
-        raise ToolError("the arguments are not a JSON object")
-    return arguments
-
-
-def _text(result: object) -> str:
-    return (
-        result if isinstance(result, str) else json.dumps(result, ensure_ascii=False, default=str)
-    )
-
-
-def tool_result(call: Message, content: str) -> Message:
-    """The message that answers a call (format, section "Handling tool calls").
-
-    It goes to the channel on which the call was made, commentary by default.
-
-    Args:
-        call: The call.
-        content: The result as text.
-
-    Raises:
-        InvalidMessageError: The message is no call: it has no recipient.
-    """
-    if call.recipient is None:
-        raise InvalidMessageError("a message without recipient is no call", field="recipient")
-    return Message(
-        Role.TOOL,
-        content,
-        name=call.recipient,
-        recipient=Role.ASSISTANT,
-        channel=call.channel or Channel.COMMENTARY,
-    )
