@@ -268,6 +268,7 @@ class Parser:
         "_events",
         "_given_role",
         "_has_bad_bytes",
+        "_has_stray_return",
         "_header",
         "_header_start",
         "_header_tokens",
@@ -357,6 +358,7 @@ class Parser:
         self._called = False  # whether there was a call
         self._awaiting = False  # whether one with arguments awaits its result
         self._is_cut = False  # whether the tokens ended inside something
+        self._has_stray_return = False  # whether a <|return|> closed nothing since
         self._is_over = False  # whether the turn has ended
         self._rest_reported = False  # whether something came after its end
         self._turn_end: TurnEnd | None = None
@@ -632,7 +634,7 @@ class Parser:
         else:
             self._end_run()
             self._report("stray_terminator", position, position + 1, outside=True)
-            self._end_turn_at(token, position)
+            self._end_at_stray(token, position)
         return end + 1
 
     def _end_run(self) -> None:
@@ -740,7 +742,7 @@ class Parser:
             self._report("garbage_header", self._start, end, outside=True)
             if _has_text(tokens):
                 self._report("empty_message_dropped", self._start, end)
-            self._end_turn_at(token, position)
+            self._end_at_stray(token, position)
         else:
             self._report_header(unmarked.reading)
             content_start = self._header_start + unmarked.body_start
@@ -756,12 +758,13 @@ class Parser:
             self._report("text_between_messages", self._start, position, outside=True)
         if token is not None and token != START:
             self._report("stray_terminator", position, position + 1, outside=True)
-            self._end_turn_at(token, position)
+            self._end_at_stray(token, position)
 
     # --- Contents ---
 
     def _begin_message(self, header: Header, content_start: int) -> None:
         self._given_role = None
+        self._has_stray_return = False
         if self._is_completion:
             header = self._place_in_turn(header, content_start)
         elif self._unterminated is not None:
@@ -1011,6 +1014,12 @@ class Parser:
         if self._is_completion and not self._is_over and token in _ENDS_TURN:
             self._end_turn(_ENDS_TURN[token], position)
 
+    def _end_at_stray(self, token: int | None, position: int) -> None:
+        """A terminator that closes no message: only if nothing follows is it the turn's end."""
+        if token == END_OF_TEXT:
+            self._end_turn_at(token, position)
+        self._has_stray_return = token == RETURN
+
     def _end_turn(self, end: TurnEnd, position: int) -> None:
         self._decide(Channel.FINAL)
         self._report_unterminated()
@@ -1024,7 +1033,8 @@ class Parser:
     def _close_turn(self, position: int) -> None:
         if not self._is_over:
             called = self._last_terminator() is Terminator.CALL
-            self._end_turn(TurnEnd.CALL if called else TurnEnd.LENGTH, position)
+            end = TurnEnd.RETURN if self._has_stray_return else TurnEnd.LENGTH
+            self._end_turn(TurnEnd.CALL if called else end, position)
         if not self._messages and not self._is_cut:
             self._report("empty_output", 0, 0)
 

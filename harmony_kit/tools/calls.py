@@ -211,15 +211,19 @@ def _behind_functions(target: _Target) -> str:
 
 def _without_remains(recipient: str) -> str:
     """A recipient without special tokens spelt out and punctuation after the name."""
+    return _without_special_tokens(recipient).rstrip(_PUNCTUATION)
+
+
+def _without_special_tokens(recipient: str) -> str:
     spelled = _SPECIAL_SPELLINGS.match(recipient)
-    name = recipient[spelled.end() if spelled else 0 :]
-    return name.partition("<|")[0].rstrip(_PUNCTUATION)
+    return recipient[spelled.end() if spelled else 0 :].partition("<|")[0]
 
 
 def _split(recipient: str) -> _Target:
     """The parts of a name about which nothing is known."""
     if recipient == PYTHON.name:
         return _Target(recipient, None, takes_text=True)
+    recipient = _without_special_tokens(recipient)
     namespace, _, name = recipient.partition(".")
     return _Target(name, namespace) if namespace and name else _Target(recipient, None)
 
@@ -385,8 +389,9 @@ def _problem(
 def _call(message: Message, circumstances: _Circumstances, declared: _Declared) -> ToolCall | None:
     """The call that a message makes, if it makes one."""
     content = message.text
-    if message.recipient in NO_TOOLS:
-        if "missing_recipient" not in circumstances.codes:
+    names_nobody = _without_remains(message.recipient or "") in ("", FUNCTIONS)
+    if message.recipient in NO_TOOLS or names_nobody:
+        if message.recipient in NO_TOOLS and "missing_recipient" not in circumstances.codes:
             return None
         return ToolCall(
             None,

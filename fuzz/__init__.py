@@ -1,0 +1,1 @@
+"""Fuzzing the reader: `python -m fuzz`, coverage-guided by atheris."""
