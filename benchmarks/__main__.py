@@ -18,6 +18,8 @@ import harmony_kit as hk
 from harmony_kit.header import header_tokens, piece_tokens
 from harmony_kit.vocabulary import export_tiktoken
 
+from . import hostile
+
 
 def reference_vocabulary():
     """A folder in which openai-harmony finds its vocabulary without a download."""
@@ -90,8 +92,32 @@ def parsing(reference, encoding, samples, compare):
     )
 
 
-def stream_ours(tokens, size):
-    parser = hk.Parser()
+def leniency(samples, compare):
+    """Lenient reading of well-formed output beside strict reading: it may cost a tenth more."""
+    tokens = samples.long_completion(200_000)
+    small = samples.small_messages(5_000)
+    for name, ours, theirs in (
+        (
+            "parse 200,000 tokens, leniently beside strictly",
+            lambda _: hk.parse(tokens),
+            lambda _: hk.parse(tokens, strict=True),
+        ),
+        (
+            "parse 5,000 small messages, leniently beside strictly",
+            lambda _: hk.parse(small, role=None),
+            lambda _: hk.parse(small, role=None, strict=True),
+        ),
+        (
+            "stream 200,000 tokens, leniently beside strictly",
+            lambda _: stream_ours(tokens, 1),
+            lambda _: stream_ours(tokens, 1, strict=True),
+        ),
+    ):
+        yield compare(name, ours, theirs, bar=1 / 1.1, rounds=9)
+
+
+def stream_ours(tokens, size, strict=False):
+    parser = hk.Parser(strict=strict)
     if size == 1:
         for token in tokens:
             parser.feed(token)
@@ -201,19 +227,26 @@ def main():
                 missed += add_row(table, row)
         for row in processes(compare):
             missed += add_row(table, row)
-    Console(width=120).print(table)
+        lenient = Table("", "lenient, ms", "strict, ms", "ratio", "bar", box=None)
+        for row in leniency(samples, compare):
+            missed += add_row(lenient, row)
+    console = Console(width=120)
+    console.print(table)
+    console.print(lenient)
+    console.print(hostile.table())
     return 1 if missed else 0
 
 
 def add_row(table, row):
     """Add a comparison to the table; says whether it misses its bar."""
     missed = row.bar is not None and row.ratio < row.bar
+    digits = 2 if row.bar is not None and row.bar < 1 else 1
     table.add_row(
         row.name,
         f"{row.ours * 1e3:.3f}",
         f"{row.theirs * 1e3:.3f}",
-        f"{row.ratio:.1f}",
-        "" if row.bar is None else f"{row.bar:.1f}",
+        f"{row.ratio:.{digits}f}",
+        "" if row.bar is None else f"{row.bar:.{digits}f}",
         style="red" if missed else None,
     )
     return missed

@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -114,3 +115,31 @@ def test_the_package_names_no_path_of_its_workplace():
 def test_errors_survive_pickling(error):
     twin = pickle.loads(pickle.dumps(error))
     assert (type(twin), str(twin), vars(twin)) == (type(error), str(error), vars(error))
+
+
+def test_the_examples_of_the_readme_run(capsys):
+    text = (ROOT / "README.md").read_text("utf-8")
+    blocks = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    assert len(blocks) == 5
+    names = {}
+    for block in blocks:
+        if "load_backend" not in block:  # whose recording was made with another conversation
+            exec(block, names)
+        for line in block.splitlines():
+            expression, comment, expected = line.partition("  # ")
+            if comment and expected[0] in "'(":
+                value = eval(expression, names)
+                assert value == eval(expected), line
+    assert capsys.readouterr().out == "Grey cat on seven hills."
+    assert [problem.code for problem in names["result"].problems] == [
+        "unknown_channel_normalized",
+        "call_ended_with_end",
+    ]
+
+
+def test_a_few_thousand_soups():
+    """The fuzzer without guidance; python -m fuzz runs it with atheris."""
+    done = subprocess.run(
+        [sys.executable, "-m", "fuzz.soups", "3000"], cwd=ROOT, capture_output=True, check=False
+    )
+    assert done.stdout.startswith(b"3000 checked"), done.stderr.decode()
