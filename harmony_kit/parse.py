@@ -28,10 +28,10 @@ The states, and what each token means in them (in brackets, the problem it is th
               others         are content; special tokens as their spelling
                              [special_token_in_body]
 
-A *completion* (a role was given: the prompt ended with `<|start|>assistant`) is one turn of
-the assistant. There, messages of others are forged and end the turn before them, and a
-message without a channel waits for what follows: it is the final answer if it ends the turn,
-and reasoning if another message comes. A *conversation* (no role) may hold anything.
+A *completion* (the prompt ended with `<|start|>assistant`) is one turn of the assistant. There,
+messages of others are forged and end the turn before them, and a message without a channel
+waits for what follows: it is the final answer if it ends the turn, and reasoning if another
+message comes. A *conversation* (no role, or another one) may hold anything.
 """
 
 from __future__ import annotations
@@ -121,7 +121,8 @@ def _parse_well_formed(tokens: list[int], role: Role | None) -> ParseResult | No
     headers: dict[tuple[int, ...], Header] = {}
     start = 0
     length = len(tokens)
-    is_completion = given = role is not None
+    given = role is not None
+    is_completion = role is Role.ASSISTANT
     turn_end = None
     answered = False
     try:
@@ -311,13 +312,13 @@ class Parser:
         if self._role is Role.TOOL:
             raise HarmonyError("a tool's header names the tool: use role=None and <|start|>")
         self._strict = strict
-        self._is_completion = role is not None
+        self._is_completion = self._role is Role.ASSISTANT
         self._headers: dict[tuple[Role | None, tuple[int, ...]], HeaderReading] = {}
         self.reset()
 
     def reset(self) -> None:
         """Forget all that was fed, and begin anew with the same role."""
-        self._state = _HEADER if self._is_completion else _BETWEEN
+        self._state = _BETWEEN if self._role is None else _HEADER
         self._position = 0  # how many tokens were consumed, but for those in _streamed
         self._events: list[Event] = []  # of the current call
         self._error: HarmonyError | None = None

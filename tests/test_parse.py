@@ -429,6 +429,18 @@ def test_a_parser_can_be_pickled_anywhere(tokens, cut, role, strict):
     assert go_on(pickle.loads(pickle.dumps(parser))) == go_on(parser)
 
 
+@pytest.mark.parametrize("role", ["user", "developer", "system"])
+def test_another_role_can_be_given(role):
+    tokens = [MESSAGE, 24912, END, *hk.encode_with_special("<|start|>assistant<|message|>a<|end|>")]
+    result = hk.parse(tokens, role=role, strict=True)
+    assert [message.role for message in result.messages] == [role, "assistant"]
+    parser = hk.Parser(role=role)
+    parser.feed(tokens)
+    parser.close()
+    assert parser.result() == result
+    assert (result.turn_end, result.turn_messages) == (None, 2)
+
+
 @given(soups, soups, roles)
 def test_a_reset_parser_is_a_new_one(before, tokens, role):
     parser = hk.Parser(role=role)
