@@ -81,10 +81,10 @@ if TYPE_CHECKING:
         Backend,
         Delta,
         FinishReason,
-        Sampling,
         backend_names,
         load_backend,
     )
+    from .sampling import Sampling
     from .text import TextParser, parse_text
     from .tools import (
         BROWSER,
@@ -199,7 +199,8 @@ _LATER = {
     "conversation": "Outcome Reply RunEnded RunEvent RunOptions ToolReturned TurnEnded "
     "TurnStarted Usage arun astream run stream",
     "convert.harmony": "message_from_dict message_to_dict messages_from_json messages_to_json",
-    "generation": "Backend Delta FinishReason Sampling backend_names load_backend",
+    "generation": "Backend Delta FinishReason backend_names load_backend",
+    "sampling": "Sampling",
     "text": "TextParser parse_text",
     "tools": "ArgumentsDelta BROWSER CallEnded CallEvent CallStarted CallStatus DeclaredTool "
     "PYTHON ToolCall ToolCallStream ToolLike Toolbox tool_calls tool_from_function tool_result",

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple, TypedDict, Unpack
 
 from .build import developer
 from .errors import HarmonyError
-from .generation import Backend, FinishReason, Sampling
+from .generation import Backend, FinishReason
 from .header import HeaderOrder, header_of
 from .messages import (
     FUNCTIONS,
@@ -29,6 +29,7 @@ from .messages import (
 from .parse import Parser
 from .parsed import Event, ParseResult, TurnEnd
 from .render import DropAnalysis, render
+from .sampling import Sampling
 from .tools import (
     Toolbox,
     ToolCall,

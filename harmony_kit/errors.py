@@ -83,6 +83,27 @@ def _parse_error(code: str, reason: str, position: int, unit: str) -> ParseError
     return ParseError(code, reason, position=position, unit=unit)
 
 
+class RequestError(HarmonyError, ValueError):
+    """A request of an API cannot be what it was asked to be.
+
+    Attributes:
+        reason: What is wrong, without the place.
+        path: The JSON path of the field at fault, such as `messages[2].tool_calls[0].id`.
+    """
+
+    def __init__(self, reason: str, *, path: str) -> None:
+        self.reason = reason
+        self.path = path
+        super().__init__(f"{path}: {reason}" if path else reason)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (_request_error, (self.reason, self.path))
+
+
+def _request_error(reason: str, path: str) -> RequestError:
+    return RequestError(reason, path=path)
+
+
 class ToolError(HarmonyError):
     """A tool cannot be made from what was given, or cannot be called."""
 

@@ -8,38 +8,16 @@ engine's package is imported only when its backend is loaded.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Final, Literal, NamedTuple, Protocol, runtime_checkable
 
 from .errors import BackendError
-from .vocabulary import CALL, RETURN
+from .sampling import Sampling
 
 ENTRY_POINTS: Final = "harmony_kit.backends"
 
 FinishReason = Literal["stop", "length", "abort"]
 """Why a generation ended: at a stop token, at the token limit, or because it was aborted."""
-
-
-@dataclass(frozen=True)
-class Sampling:
-    """How tokens are chosen, and when to stop.
-
-    What is `None` is left to the engine.
-
-    Args:
-        max_tokens: The most completion tokens.
-        temperature: 0 for greedy decoding.
-        top_p: The probability mass to sample from.
-        seed: Makes sampling repeatable, where the engine can.
-        stop_tokens: Token ids that end the generation.
-    """
-
-    max_tokens: int | None = None
-    temperature: float | None = None
-    top_p: float | None = None
-    seed: int | None = None
-    stop_tokens: tuple[int, ...] = (RETURN, CALL)
 
 
 class Delta(NamedTuple):

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any, Final, get_args
 
 from harmony_kit.errors import BackendError
-from harmony_kit.generation import Backend, Delta, FinishReason, Sampling
+from harmony_kit.generation import Backend, Delta, FinishReason
+from harmony_kit.sampling import Sampling
 
 _FINISH_REASONS: Final = get_args(FinishReason)
 

@@ -10,7 +10,8 @@ from collections.abc import AsyncIterator, Iterable, Sequence
 from pathlib import Path
 
 from harmony_kit.errors import BackendError
-from harmony_kit.generation import Delta, Sampling
+from harmony_kit.generation import Delta
+from harmony_kit.sampling import Sampling
 from harmony_kit.vocabulary import SIZE, decode
 
 from .recording import Exchange, read_recording

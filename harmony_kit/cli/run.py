@@ -15,7 +15,8 @@ from ..build import developer, system, user
 from ..conversation import RunEnded, RunOptions, stream
 from ..convert.harmony import messages_to_json
 from ..errors import HarmonyError, ToolError
-from ..generation import Backend, Sampling, backend_names, load_backend
+from ..generation import Backend, backend_names, load_backend
+from ..sampling import Sampling
 from .show import RunPrinter
 
 

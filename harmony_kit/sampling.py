@@ -1,0 +1,34 @@
+"""How tokens are chosen, and when to stop: what requests ask for and backends obey."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from .vocabulary import CALL, RETURN
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How tokens are chosen, and when to stop.
+
+    What is `None` is left to the engine.
+
+    Args:
+        max_tokens: The most completion tokens.
+        temperature: 0 for greedy decoding.
+        top_p: The probability mass to sample from.
+        seed: Makes sampling repeatable, where the engine can.
+        stop_tokens: Token ids that end the generation.
+        stop: Texts that end the generation, where the engine can.
+        frequency_penalty: Against tokens by how often they occurred.
+        presence_penalty: Against tokens that occurred at all.
+    """
+
+    max_tokens: int | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+    seed: int | None = None
+    stop_tokens: tuple[int, ...] = (RETURN, CALL)
+    stop: tuple[str, ...] = ()
+    frequency_penalty: float | None = None
+    presence_penalty: float | None = None
