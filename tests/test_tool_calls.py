@@ -41,8 +41,8 @@ from harmony_kit.tools import (
     read_arguments,
     tool_calls,
 )
-from harmony_kit.tools import arguments as arguments_module
-from harmony_kit.tools.arguments import MAX_DEPTH, json_text, valid_json
+from harmony_kit.tools.json_reading import MAX_DEPTH, json_text, valid_json
+from harmony_kit.tools.validation import compiled_schema
 
 DATA = Path(__file__).parent / "data" / "malformed"
 
@@ -807,7 +807,7 @@ def test_a_validator_is_built_once(monkeypatch: pytest.MonkeyPatch) -> None:
         built.append(schema)
         return real(schema, **options)
 
-    arguments_module._schema.cache_clear()
+    compiled_schema.cache_clear()
     monkeypatch.setattr(jsonschema_rs, "validator_for", validator_for)
     for _ in range(3):
         one('{"a": 1}', [function(schema_of(a={"type": "integer"}))])

@@ -27,8 +27,9 @@ from ..parsed import (
     Terminator,
 )
 from ..problems import Problem, problem
-from .arguments import Arguments, Finding, read_arguments, valid_json
+from .arguments import Arguments, read_arguments
 from .builtin import BROWSER, PYTHON
+from .json_reading import Finding, valid_json
 from .toolbox import Toolbox, ToolLike, as_tool
 
 
