@@ -1080,3 +1080,14 @@ def test_valid_json_refuses_what_is_none() -> None:
     for text in ("", "NaN", "1e999", "9" * 5000, "{} {}", "[" * 1000, "'a'"):
         with pytest.raises(ValueError, match=r"\A"):
             valid_json(text)
+
+
+def test_a_string_that_breaks_off_at_an_escaped_quote() -> None:
+    call = one("{'a': 'it\\'", ["f"])
+    assert (call.status, call.value) == (CallStatus.REPAIRED, {"a": "it'"})
+
+
+def test_a_quote_before_the_object_hides_no_depth() -> None:
+    call = one('x" {"a": ' + "[" * 200 + "]" * 200 + "}", ["f"])
+    assert call.status is CallStatus.INVALID
+    assert codes(call) == ["too_deep"]

@@ -390,8 +390,7 @@ def _problem(
 def _call(message: Message, circumstances: _Circumstances, declared: _Declared) -> ToolCall | None:
     """The call that a message makes, if it makes one."""
     content = message.text
-    names_nobody = _without_remains(message.recipient or "") in ("", FUNCTIONS)
-    if message.recipient in NO_TOOLS or names_nobody:
+    if message.recipient in NO_TOOLS or _names_nobody(message.recipient or ""):
         if message.recipient in NO_TOOLS and "missing_recipient" not in circumstances.codes:
             return None
         return ToolCall(
@@ -424,6 +423,10 @@ def _call(message: Message, circumstances: _Circumstances, declared: _Declared) 
         circumstances.span,
         resolved.target.takes_text,
     )
+
+
+def _names_nobody(recipient: str) -> bool:
+    return _without_remains(recipient) in ("", FUNCTIONS)
 
 
 def _name_finding(recipient: str, resolved: _Resolved) -> Finding | None:
@@ -598,7 +601,7 @@ class ToolCallStream:
     def _start(self, event: MessageStarted, found: list[CallEvent]) -> None:
         header = event.header
         self._over = self._over or header.role is not Role.ASSISTANT
-        if self._over or not header.is_call:
+        if self._over or not header.is_call or _names_nobody(header.recipient or ""):
             return
         target = self._declared.resolve(header.recipient or "").target
         self._message_index = event.message_index

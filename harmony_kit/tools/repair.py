@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any, Final
 
-from .json_reading import STRUCTURE, Found, json_text, read_beginning, read_json
+from .json_reading import STRUCTURE, Found, check_depth, json_text, read_beginning, read_json
 
 
 def closed_string(text: str) -> Found | None:
@@ -50,6 +50,7 @@ def repaired_object(text: str, name: str | None = None) -> Found | None:
     body = _object_part(text, name)
     if body is None:
         return None
+    check_depth(body)  # again: a quote before the object hid its brackets
     found = _object_with_which_begins(body)
     return found.noting("json_repaired") if found and body != text else found
 
@@ -210,7 +211,9 @@ def _as_json(lexeme: re.Match[str]) -> str:
     quote = text[0]
     if quote not in "\"'":
         return _LITERALS.get(text, " ")
-    ended = len(text) > 1 and text.endswith(quote)
+    before = text[1:-1]
+    escapes = len(before) - len(before.rstrip("\\"))
+    ended = len(text) > 1 and text.endswith(quote) and escapes % 2 == 0
     inner = text[1:-1] if ended else text[1:]
     return f'"{_ESCAPE_OR_QUOTE.sub(_escape, inner)}' + ('"' if ended else "")
 
