@@ -1,0 +1,27 @@
+"""OpenAI's Chat Completions API to Harmony and back.
+
+    request = read_request(body)                       # a HarmonyRequest
+    prompt = request.prompt()                          # token ids for any engine
+    result = parse(completion_tokens)
+    response = write_response(result, id=..., created=..., model=..., request=request)
+
+`StreamWriter` makes chunks of a parser's events, and `fold_stream` a response of chunks. The
+other way, `write_request` makes a request of messages, and `read_response` messages of a
+response. All of it works on plain JSON data, and knows no clock: ids and times are arguments.
+"""
+
+from .request import read_messages, read_request
+from .response import read_response, write_response
+from .reverse import write_messages, write_request
+from .stream import StreamWriter, fold_stream
+
+__all__ = [
+    "StreamWriter",
+    "fold_stream",
+    "read_messages",
+    "read_request",
+    "read_response",
+    "write_messages",
+    "write_request",
+    "write_response",
+]
