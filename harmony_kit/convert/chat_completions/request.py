@@ -306,13 +306,13 @@ class _History:
     def _assistant(self, message: Node) -> list[Message]:
         if message.has("name"):
             self._notes.lost(message.at("name"), "the model has no name")
-        calls = [self._call(call) for call in message.nodes("tool_calls")]
-        ids = [call.text("id") for call in message.nodes("tool_calls")]
+        made = list(message.nodes("tool_calls"))
+        calls = [self._call(call) for call in made]
         legacy = message.node("function_call")
         if legacy is not None:
             calls.append(self._function_call(legacy))
         turn = []
-        reasoning = self._reasoning(message, ids)
+        reasoning = self._reasoning(message, made)
         if reasoning:
             turn.append(Message(Role.ASSISTANT, reasoning, channel=Channel.ANALYSIS))
         text = self._text(message)
@@ -325,11 +325,12 @@ class _History:
             turn.append(Message(Role.ASSISTANT, text, channel=channel))
         return turn + calls
 
-    def _reasoning(self, message: Node, ids: Iterable[str | None]) -> str:
+    def _reasoning(self, message: Node, calls: Iterable[Node]) -> str:
         given = message.text("reasoning_content") or message.text("reasoning")
         if given or self._store is None:
             return given or ""
-        kept = [self._store.reasoning(call_id) for call_id in ids if call_id is not None]
+        ids = [call_id for call in calls if (call_id := call.text("id")) is not None]
+        kept = [self._store.reasoning(call_id) for call_id in ids]
         return "\n".join(dict.fromkeys(text for text in kept if text))
 
     def _call(self, call: Node) -> Message:
