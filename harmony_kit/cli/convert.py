@@ -1,0 +1,189 @@
+"""Convert conversations between API shapes, Harmony's JSON, tokens and text."""
+
+from __future__ import annotations
+
+import json
+from argparse import ArgumentParser, Namespace
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Final, NamedTuple
+
+from rich.console import Console
+from rich.progress import track
+
+from ..convert import anthropic, chat_completions, responses
+from ..convert.harmony import messages_from_json, messages_to_json
+from ..convert.request import Note
+from ..errors import HarmonyError
+from ..messages import Message
+from ..parse import parse
+from ..render import render, render_text
+from ..text import parse_text
+from .files import read_input, token_ids
+
+FORMS: Final = ("chat", "responses", "anthropic", "harmony", "tokens", "text")
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """Add the command's arguments."""
+    parser.add_argument(
+        "files", nargs="*", default=["-"], help="files; - or nothing: standard input"
+    )
+    parser.add_argument(
+        "--from",
+        dest="source",
+        required=True,
+        choices=FORMS,
+        help="chat, responses, anthropic: a request or a response of that API; harmony: messages "
+        "as openai-harmony writes them; tokens, text: a rendered conversation, or, with --role "
+        "assistant, a completion",
+    )
+    parser.add_argument(
+        "--to",
+        dest="target",
+        required=True,
+        choices=FORMS,
+        help="chat, responses, anthropic: a request of that API; tokens, text: a prompt",
+    )
+    parser.add_argument("--jsonl", action="store_true", help="one JSON value a line, in and out")
+    parser.add_argument("--model", default="gpt-oss", help="the model to name in requests")
+    parser.add_argument("--current-date", metavar="YYYY-MM-DD", help="the date that the model sees")
+    parser.add_argument(
+        "--max-tokens", type=int, default=4096, help="the limit in requests of Anthropic's API"
+    )
+    parser.add_argument(
+        "--role",
+        choices=["assistant", "none"],
+        default="none",
+        help="the role with which the prompt before tokens or text ended; none: there is none",
+    )
+    parser.add_argument(
+        "--note",
+        action="store_true",
+        help="leave out what Harmony cannot carry, and say so, instead of failing",
+    )
+
+
+class _Conversation(NamedTuple):
+    """What was read."""
+
+    messages: tuple[Message, ...]
+    notes: tuple[Note, ...] = ()
+
+
+def main(options: Namespace) -> int:
+    """Run the command."""
+    errors = Console(stderr=True, highlight=False, soft_wrap=True)
+    for source, value in _inputs(options, errors):
+        try:
+            read = _READERS[options.source](value, options)
+            written = _WRITERS[options.target](read.messages, options)
+        except HarmonyError as error:
+            raise HarmonyError(f"{source}: {error}") from None
+        for note in read.notes:
+            errors.print(f"{source}: {note.path}: {note.reason}", style="yellow", markup=False)
+        print(_shown(written, options))
+    return 0
+
+
+def _inputs(options: Namespace, errors: Console) -> Iterator[tuple[str, Any]]:
+    """The values to convert, each with the name of its place."""
+    for file in options.files:
+        name = "standard input" if file == "-" else file
+        text = read_input(file)
+        if not options.jsonl:
+            yield name, text
+            continue
+        lines = [(n, line) for n, line in enumerate(text.splitlines(), 1) if line.strip()]
+        progress: Iterable[tuple[int, str]] = track(
+            lines, description=name, console=errors, transient=True, disable=not errors.is_terminal
+        )
+        for number, line in progress:
+            yield f"{name}:{number}", line
+
+
+def _shown(written: Any, options: Namespace) -> str:
+    if options.jsonl:
+        return json.dumps(written, ensure_ascii=False)
+    return (
+        written if isinstance(written, str) else json.dumps(written, ensure_ascii=False, indent=2)
+    )
+
+
+# --- Reading --------------------------------------------------------------------------------
+
+
+def _json(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise HarmonyError(f"not JSON: {error}") from None
+
+
+def _read_api(
+    module: Any, is_response: Callable[[Any], bool], text: str, options: Namespace
+) -> _Conversation:
+    body = _json(text)
+    if isinstance(body, dict) and is_response(body):
+        return _Conversation(module.read_response(body))
+    unsupported = "note" if options.note else "error"
+    request = module.read_request(body, current_date=options.current_date, unsupported=unsupported)
+    return _Conversation(request.messages, request.notes)
+
+
+def _read_chat(text: str, options: Namespace) -> _Conversation:
+    return _read_api(chat_completions, lambda body: "choices" in body, text, options)
+
+
+def _read_responses(text: str, options: Namespace) -> _Conversation:
+    return _read_api(responses, lambda body: "output" in body, text, options)
+
+
+def _read_anthropic(text: str, options: Namespace) -> _Conversation:
+    return _read_api(anthropic, lambda body: body.get("type") == "message", text, options)
+
+
+def _read_harmony(text: str, _options: Namespace) -> _Conversation:
+    return _Conversation(tuple(messages_from_json(text)))
+
+
+def _read_tokens(text: str, options: Namespace) -> _Conversation:
+    role = None if options.role == "none" else options.role
+    return _Conversation(parse(token_ids(text), role=role).messages)
+
+
+def _read_text(text: str, options: Namespace) -> _Conversation:
+    role = None if options.role == "none" else options.role
+    if options.jsonl:
+        text = _json(text)
+        if not isinstance(text, str):
+            raise HarmonyError("expected a text")
+    return _Conversation(parse_text(text.removesuffix("\n"), role=role).messages)
+
+
+_READERS: Final[dict[str, Callable[[str, Namespace], _Conversation]]] = {
+    "chat": _read_chat,
+    "responses": _read_responses,
+    "anthropic": _read_anthropic,
+    "harmony": _read_harmony,
+    "tokens": _read_tokens,
+    "text": _read_text,
+}
+
+
+# --- Writing --------------------------------------------------------------------------------
+
+
+def _prompt(messages: tuple[Message, ...], _options: Namespace) -> list[int]:
+    return render(messages, drop_analysis="finished-turns")
+
+
+_WRITERS: Final[dict[str, Callable[[tuple[Message, ...], Namespace], Any]]] = {
+    "chat": lambda messages, o: chat_completions.write_request(messages, model=o.model),
+    "responses": lambda messages, o: responses.write_request(messages, model=o.model),
+    "anthropic": lambda messages, o: anthropic.write_request(
+        messages, model=o.model, max_tokens=o.max_tokens
+    ),
+    "harmony": lambda messages, _: json.loads(messages_to_json(messages)),
+    "tokens": _prompt,
+    "text": lambda messages, o: render_text(_prompt(messages, o)),
+}
