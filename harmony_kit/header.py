@@ -382,6 +382,8 @@ class _Reader:
         text = word.text
         role = _ROLES.get(text)
         if role is not None:
+            while self._words and self._words[0].text == text and not self._words[0].marked:
+                self.report("role_normalized", self._words.pop(0).place, f"{text} {text}")
             return role, text if role is Role.TOOL else None
         prefix, colon, name = text.partition(":")
         if colon and prefix in _ROLES and prefix != Role.TOOL:
@@ -507,6 +509,10 @@ class _Reader:
         for position, word in enumerate(self._words):
             if after is None or _is_after(word, after):
                 return self._checked_type(self._words.pop(position)), False
+        for position, word in enumerate(self._words):
+            if word.text in _CONTENT_TYPES:  # out of its place, but what else could it be
+                self.report("unexpected_header_text", word.place, word.text)
+                return self._words.pop(position).text, False
         return None, False
 
     def _constrained(self, sections: list[_Section]) -> _Word | None:

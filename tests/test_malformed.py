@@ -194,6 +194,17 @@ def parsed(text, **options):
             [("analysis", None, "a"), ("final", None, "b")],
             ["missing_role"],
         ),
+        (
+            "<|channel|>commentary json to=functions.f<|message|>{}<|call|>",
+            [("commentary", "functions.f", "{}")],
+            ["unexpected_header_text"],
+        ),
+        (
+            "<|channel|>analysis<|message|>a<|end|><|start|>assistant assistant<|channel|>final"
+            "<|message|>b<|return|>",
+            [("analysis", None, "a"), ("final", None, "b")],
+            ["role_normalized"],
+        ),
         # An answer that never came.
         (
             "<|channel|>analysis<|message|>a",
@@ -230,6 +241,11 @@ def test_rules(text, messages, expected):
 def test_how_the_turn_ended(text, turn_end, incomplete):
     result = parsed(text)
     assert (result.turn_end, result.incomplete) == (turn_end, incomplete)
+
+
+def test_a_content_type_before_the_recipient_is_one():
+    (message,) = parsed("<|channel|>commentary json to=functions.f<|message|>{}<|call|>").messages
+    assert message.content_type == "json"
 
 
 def test_nothing_is_shown_before_it_is_decided():
