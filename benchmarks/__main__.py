@@ -18,7 +18,7 @@ import harmony_kit as hk
 from harmony_kit.header import header_tokens, piece_tokens
 from harmony_kit.vocabulary import export_tiktoken
 
-from . import hostile
+from . import conversion, hostile
 
 
 def reference_vocabulary():
@@ -230,10 +230,14 @@ def main():
         lenient = Table("", "lenient, ms", "strict, ms", "ratio", "bar", box=None)
         for row in leniency(samples, compare):
             missed += add_row(lenient, row)
+        converted = Table("", "both, ms", "rendering, ms", "ratio", "bar", box=None)
+        for row in conversion.requests():
+            missed += add_row(converted, row)
+    streams, slow = conversion.table()
+    missed += slow
     console = Console(width=120)
-    console.print(table)
-    console.print(lenient)
-    console.print(hostile.table())
+    for part in (table, lenient, converted, streams, hostile.table()):
+        console.print(part)
     return 1 if missed else 0
 
 

@@ -2,7 +2,10 @@
 
 from functools import partial
 
+from rich.table import Table
+
 import harmony_kit as hk
+from harmony_kit.convert import anthropic, responses
 from harmony_kit.convert import chat_completions as chat
 from harmony_kit.header import header_tokens, piece_tokens
 
@@ -31,6 +34,12 @@ def chat_history():
     return {"messages": messages, "tools": tools}
 
 
+def convert_and_render(body):
+    header_tokens.cache_clear()
+    piece_tokens.cache_clear()
+    return chat.read_request(body).prompt()
+
+
 def requests():
     """Converting and rendering a request beside rendering alone; it may take twice as long."""
     body = chat_history()
@@ -44,11 +53,7 @@ def requests():
     fresh = partial(nothing_kept, lambda: hk.messages_from_json(hk.messages_to_json(messages)))
     yield compare(
         "convert and render 200 messages with 60 calls, beside rendering them",
-        lambda _: (
-            header_tokens.cache_clear(),
-            piece_tokens.cache_clear(),
-            chat.read_request(body).prompt(),
-        ),
+        lambda _: convert_and_render(body),
         lambda given: hk.render(given, drop_analysis="finished-turns"),
         fresh=fresh,
         bar=1 / 2,
@@ -66,6 +71,7 @@ def microseconds_of_streaming(writer, tokens):
     def write():
         parser = hk.Parser()
         stream = writer()
+        stream.start()
         for token in tokens:
             stream.feed(parser.feed(token))
 
@@ -75,5 +81,20 @@ def microseconds_of_streaming(writer, tokens):
 def streams():
     """Name and microseconds a token of every stream writer."""
     tokens = long_completion(20_000)
-    chat_writer = partial(chat.StreamWriter, id="r", created=0, model="m")
-    yield "Chat Completions", microseconds_of_streaming(chat_writer, tokens)
+    writers = {
+        "Chat Completions": partial(chat.StreamWriter, id="r", created=0, model="m"),
+        "Responses": partial(responses.StreamWriter, id="r", created_at=0, model="m"),
+        "Anthropic Messages": partial(anthropic.StreamWriter, id="r", model="m"),
+    }
+    for name, writer in writers.items():
+        yield name, microseconds_of_streaming(writer, tokens)
+
+
+def table():
+    """The microseconds a streamed token costs beyond parsing; ten are allowed."""
+    rows = Table("a streamed token, beyond parsing it", "us", "bar", box=None)
+    missed = 0
+    for name, cost in streams():
+        missed += cost >= 10
+        rows.add_row(name, f"{cost:.1f}", "10", style="red" if cost >= 10 else None)
+    return rows, missed

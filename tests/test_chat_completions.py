@@ -170,6 +170,12 @@ def test_response_formats():
     )
 
 
+def test_instructions_before_everything_else_belong_together():
+    messages = [{"role": "system", "content": "A."}, {"role": "developer", "content": "B."}, USER]
+    assert read(messages).messages[1] == hk.developer("A.\n\nB.")
+    assert read([*messages, messages[0]]).messages[-1] == hk.developer("A.")
+
+
 def test_reasoning_is_dropped_and_kept_as_the_format_has_it():
     """That of finished turns is dropped; that of the tool loop that goes on stays."""
     loop = [

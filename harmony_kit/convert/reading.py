@@ -17,7 +17,7 @@ def plain(value: Any) -> Any:
     if type(value) in _PLAIN:  # the usual case, in a tenth of the time
         return value
     dump = getattr(value, "model_dump", None)
-    return dump(mode="json", exclude_unset=True) if callable(dump) else value
+    return dump(mode="json", exclude_unset=True, by_alias=True) if callable(dump) else value
 
 
 _PLAIN: Final = frozenset({dict, list, str, int, float, bool, type(None)})

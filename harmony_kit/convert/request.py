@@ -9,6 +9,7 @@ from typing import Any, Final, Literal, NamedTuple
 from ..errors import InvalidMessageError, RequestError
 from ..messages import (
     FUNCTIONS,
+    Channel,
     DeveloperContent,
     Message,
     ReasoningEffort,
@@ -17,6 +18,7 @@ from ..messages import (
     SystemContent,
     Tool,
     ToolNamespace,
+    trusted_message,
 )
 from ..render import DropAnalysis, render
 from ..sampling import Sampling
@@ -253,6 +255,47 @@ def reasoning_effort(node: Node, key: str, notes: Notes) -> ReasoningEffort | No
         notes.changed(node.at(key), f"taken for {_EFFORTS[effort]}")
         effort = _EFFORTS[effort]
     return None if effort is None else ReasoningEffort(effort)
+
+
+# --- Messages of the history ----------------------------------------------------------------
+#
+# Made without the checks of `Message`: what they are made of was just read as text.
+
+
+def text_message(
+    role: Role, text: str, *, channel: Channel | None = None, name: str | None = None
+) -> Message:
+    """A message that says something.
+
+    Args:
+        role: Who says it; no tool.
+        text: What it says.
+        channel: What it is for.
+        name: The author's name.
+    """
+    return trusted_message(role, text, name, channel, None, None, False)
+
+
+def call_message(recipient: str, arguments: str) -> Message:
+    """A call that the model made, as the model's chat template has it: without `<|constrain|>`.
+
+    Args:
+        recipient: The full name of the tool.
+        arguments: The arguments as JSON text.
+    """
+    commentary = Channel.COMMENTARY
+    return trusted_message(Role.ASSISTANT, arguments, None, commentary, recipient, "json", False)
+
+
+def result_message(name: str, text: str) -> Message:
+    """What a tool answered.
+
+    Args:
+        name: The full name of the tool.
+        text: Its answer.
+    """
+    commentary = Channel.COMMENTARY
+    return trusted_message(Role.TOOL, text, name, commentary, Role.ASSISTANT, None, False)
 
 
 # --- Calls of the history -------------------------------------------------------------------

@@ -26,9 +26,12 @@ from ..request import (
     Notes,
     ToolChoice,
     Unsupported,
+    call_message,
     function_tool,
     opening,
     reasoning_effort,
+    result_message,
+    text_message,
 )
 
 _IDLE: Final = frozenset(
@@ -282,7 +285,7 @@ class _History:
         given = list(node.nodes("messages"))
         if not given:
             raise node.error("messages", "there is no message")
-        for index, message in enumerate(given):
+        for message in given:
             role = message.choice("role", _ROLES)
             if role is None:
                 raise message.error("role", "missing")
@@ -291,12 +294,13 @@ class _History:
                 text = self._text(message)
                 if message.has("name"):
                     self._notes.lost(message.at("name"), "instructions have no author")
-                if index == 0:
-                    instructions = text
-                else:
+                if messages:
                     messages.append(_instructions(text))
+                else:
+                    instructions = text if instructions is None else f"{instructions}\n\n{text}"
             elif role == "user":
-                messages.append(Message(Role.USER, self._text(message), name=message.text("name")))
+                name = message.text("name")
+                messages.append(text_message(Role.USER, self._text(message), name=name))
             elif role == "assistant":
                 messages += self._assistant(message)
             else:
@@ -314,7 +318,7 @@ class _History:
         turn = []
         reasoning = self._reasoning(message, made)
         if reasoning:
-            turn.append(Message(Role.ASSISTANT, reasoning, channel=Channel.ANALYSIS))
+            turn.append(text_message(Role.ASSISTANT, reasoning, channel=Channel.ANALYSIS))
         text = self._text(message)
         refusal = message.text("refusal")
         if refusal:
@@ -322,7 +326,7 @@ class _History:
             text += refusal
         if text:
             channel = Channel.COMMENTARY if calls else Channel.FINAL
-            turn.append(Message(Role.ASSISTANT, text, channel=channel))
+            turn.append(text_message(Role.ASSISTANT, text, channel=channel))
         return turn + calls
 
     def _reasoning(self, message: Node, calls: Iterable[Node]) -> str:
@@ -355,25 +359,12 @@ class _History:
         return made
 
     def _made(self, name: str, arguments: str) -> Message:
-        # As the model's chat template has it: no <|constrain|> before the content type.
-        return Message(
-            Role.ASSISTANT,
-            arguments,
-            channel=Channel.COMMENTARY,
-            recipient=f"{FUNCTIONS}.{self._names.to_harmony(name)}",
-            content_type="json",
-        )
+        return call_message(f"{FUNCTIONS}.{self._names.to_harmony(name)}", arguments)
 
     def _result(self, message: Node, role: str) -> Message:
         key = "tool_call_id" if role == "tool" else "name"
         recipient = self._calls.recipient(message.required_text(key), message, key)
-        return Message(
-            Role.TOOL,
-            self._text(message),
-            name=recipient,
-            recipient=Role.ASSISTANT,
-            channel=Channel.COMMENTARY,
-        )
+        return result_message(recipient, self._text(message))
 
     def _text(self, message: Node) -> str:
         """The text of a content: parts follow one another as they are."""
