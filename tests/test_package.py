@@ -120,7 +120,7 @@ def test_errors_survive_pickling(error):
 def test_the_examples_of_the_readme_run(capsys):
     text = (ROOT / "README.md").read_text("utf-8")
     blocks = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
-    assert len(blocks) == 5
+    assert len(blocks) == 6
     names = {}
     for block in blocks:
         if "load_backend" not in block:  # whose recording was made with another conversation
@@ -131,9 +131,15 @@ def test_the_examples_of_the_readme_run(capsys):
                 value = eval(expression, names)
                 assert value == eval(expected), line
     assert capsys.readouterr().out == "Grey cat on seven hills."
-    assert [problem.code for problem in names["result"].problems] == [
-        "unknown_channel_normalized",
-        "call_ended_with_end",
+
+
+def test_the_example_of_the_conversions_runs():
+    text = (ROOT / "docs" / "conversions.md").read_text("utf-8")
+    names = {}
+    for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL):
+        exec(block, names)
+    assert [chunk["choices"][0]["delta"].get("content") for chunk in names["chunks"]] == [
+        *("", None, None, "4", None)
     ]
 
 
