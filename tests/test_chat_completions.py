@@ -238,7 +238,7 @@ def result_tokens(result):
     [
         ({}, "messages", "there is no message"),
         ({"messages": "hi"}, "messages", "expected a list, got text"),
-        ({"messages": [5]}, "messages[0]", "expected an object, got a int"),
+        ({"messages": [5]}, "messages[0]", "expected an object, got an integer"),
         ({"messages": [{"content": "a"}]}, "messages[0].role", "missing"),
         ({"messages": [{"role": "robot"}]}, "messages[0].role", "'robot' is none of 'system'"),
         ({"messages": [{"role": "user", "content": 5}]}, "messages[0].content", "expected a list"),

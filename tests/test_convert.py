@@ -23,7 +23,7 @@ CHAT = {
                 {
                     "id": "c1",
                     "type": "function",
-                    "function": {"name": "get_weather", "arguments": '{"city": "Paris"}'},
+                    "function": {"name": "get-weather", "arguments": '{"city": "Paris"}'},
                 }
             ],
         },
@@ -35,7 +35,7 @@ CHAT = {
         {
             "type": "function",
             "function": {
-                "name": "get_weather",
+                "name": "get-weather",
                 "description": "The weather.",
                 "parameters": PARAMETERS,
             },
@@ -57,7 +57,7 @@ RESPONSES = {
         {
             "type": "function_call",
             "call_id": "c1",
-            "name": "get_weather",
+            "name": "get-weather",
             "arguments": '{"city": "Paris"}',
         },
         {"type": "function_call_output", "call_id": "c1", "output": "sun"},
@@ -67,7 +67,7 @@ RESPONSES = {
     "tools": [
         {
             "type": "function",
-            "name": "get_weather",
+            "name": "get-weather",
             "description": "The weather.",
             "parameters": PARAMETERS,
         }
@@ -84,7 +84,7 @@ ANTHROPIC = {
             "role": "assistant",
             "content": [
                 {"type": "thinking", "thinking": "Look it up.", "signature": ""},
-                {"type": "tool_use", "id": "c1", "name": "get_weather", "input": {"city": "Paris"}},
+                {"type": "tool_use", "id": "c1", "name": "get-weather", "input": {"city": "Paris"}},
             ],
         },
         {
@@ -94,7 +94,7 @@ ANTHROPIC = {
         {"role": "assistant", "content": "Sun."},
         {"role": "user", "content": "And now?"},
     ],
-    "tools": [{"name": "get_weather", "description": "The weather.", "input_schema": PARAMETERS}],
+    "tools": [{"name": "get-weather", "description": "The weather.", "input_schema": PARAMETERS}],
     "thinking": {"type": "enabled", "budget_tokens": 1024},
 }
 BODIES = {"chat": CHAT, "responses": RESPONSES, "anthropic": ANTHROPIC}

@@ -20,7 +20,8 @@ from ..render import render, render_text
 from ..text import parse_text
 from .files import read_input, token_ids
 
-FORMS: Final = ("chat", "responses", "anthropic", "harmony", "tokens", "text")
+_APIS: Final = ("chat", "responses", "anthropic")
+FORMS: Final = (*_APIS, "harmony", "tokens", "text")
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -64,9 +65,16 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 class _Conversation(NamedTuple):
-    """What was read."""
+    """What was read.
+
+    Attributes:
+        messages: The messages, as a prompt has them.
+        client_messages: The messages with the functions under the client's names.
+        notes: What was not carried over.
+    """
 
     messages: tuple[Message, ...]
+    client_messages: tuple[Message, ...]
     notes: tuple[Note, ...] = ()
 
 
@@ -76,7 +84,9 @@ def main(options: Namespace) -> int:
     for source, value in _inputs(options, errors):
         try:
             read = _READERS[options.source](value, options)
-            written = _WRITERS[options.target](read.messages, options)
+            is_api = options.target in _APIS
+            messages = read.client_messages if is_api else read.messages
+            written = _WRITERS[options.target](messages, options)
         except HarmonyError as error:
             raise HarmonyError(f"{source}: {error}") from None
         for note in read.notes:
@@ -109,6 +119,10 @@ def _shown(written: Any, options: Namespace) -> str:
     )
 
 
+def _both(messages: tuple[Message, ...]) -> _Conversation:
+    return _Conversation(messages, messages)
+
+
 # --- Reading --------------------------------------------------------------------------------
 
 
@@ -124,10 +138,10 @@ def _read_api(
 ) -> _Conversation:
     body = _json(text)
     if isinstance(body, dict) and is_response(body):
-        return _Conversation(module.read_response(body))
+        return _both(module.read_response(body))
     unsupported = "note" if options.note else "error"
     request = module.read_request(body, current_date=options.current_date, unsupported=unsupported)
-    return _Conversation(request.messages, request.notes)
+    return _Conversation(request.messages, request.client_messages(), request.notes)
 
 
 def _read_chat(text: str, options: Namespace) -> _Conversation:
@@ -143,12 +157,12 @@ def _read_anthropic(text: str, options: Namespace) -> _Conversation:
 
 
 def _read_harmony(text: str, _options: Namespace) -> _Conversation:
-    return _Conversation(tuple(messages_from_json(text)))
+    return _both(tuple(messages_from_json(text)))
 
 
 def _read_tokens(text: str, options: Namespace) -> _Conversation:
     role = None if options.role == "none" else options.role
-    return _Conversation(parse(token_ids(text), role=role).messages)
+    return _both(parse(token_ids(text), role=role).messages)
 
 
 def _read_text(text: str, options: Namespace) -> _Conversation:
@@ -157,7 +171,7 @@ def _read_text(text: str, options: Namespace) -> _Conversation:
         text = _json(text)
         if not isinstance(text, str):
             raise HarmonyError("expected a text")
-    return _Conversation(parse_text(text.removesuffix("\n"), role=role).messages)
+    return _both(parse_text(text.removesuffix("\n"), role=role).messages)
 
 
 _READERS: Final[dict[str, Callable[[str, Namespace], _Conversation]]] = {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal, NamedTuple
 
 from ..errors import InvalidMessageError, RequestError
@@ -92,6 +92,36 @@ class HarmonyRequest:
     text_tools: frozenset[str] = frozenset()
     notes: tuple[Note, ...] = ()
     extra: Mapping[str, Any] = field(default_factory=dict)
+
+    def client_messages(self) -> tuple[Message, ...]:
+        """The messages with the functions under the client's names, for requests to others."""
+        if all(name == own for name, own in self.names.harmony_names.items()):
+            return self.messages
+        return tuple(self._with_client_names(message) for message in self.messages)
+
+    def _with_client_names(self, message: Message) -> Message:
+        content = message.content
+        if isinstance(content, DeveloperContent):
+            tools = tuple(self._renamed(namespace) for namespace in content.tools)
+            return replace(message, content=replace(content, tools=tools))
+        return replace(
+            message,
+            name=self._client_name(message.name),
+            recipient=self._client_name(message.recipient),
+        )
+
+    def _renamed(self, namespace: ToolNamespace) -> ToolNamespace:
+        if namespace.name != FUNCTIONS:
+            return namespace
+        tools = tuple(
+            Tool(self.names.to_client(tool.name), tool.description, tool.parameters)
+            for tool in namespace.tools
+        )
+        return replace(namespace, tools=tools)
+
+    def _client_name(self, full_name: str | None) -> str | None:
+        prefix, _, name = (full_name or "").partition(".")
+        return f"{FUNCTIONS}.{self.names.to_client(name)}" if prefix == FUNCTIONS else full_name
 
     def prompt(self, *, drop_analysis: DropAnalysis = "finished-turns") -> list[int]:
         """Render the request to prompt tokens.

@@ -155,7 +155,10 @@ class _Writer:
             raise RequestError(reason, path=f"{path}.channel")
         data = self._input_data(item, message.text)
         if item.callee is not None and item.type == "function_call":
-            self._awaiting[item.callee.full_name].append(item.call_id)
+            recipient = message.recipient or ""
+            is_full = recipient.startswith(f"{FUNCTIONS}.")
+            full_name = recipient if is_full else item.callee.full_name
+            self._awaiting[full_name].append(item.call_id)
         self.items.append(data)
 
     def _input_data(self, item: Item, content: str) -> dict[str, Any]:
