@@ -256,14 +256,15 @@ def _checked(conversation: Iterable[Message]) -> tuple[Message, ...]:
 
 
 def _has_function_tools(messages: Sequence[Message]) -> bool:
-    return any(
-        namespace.name == FUNCTIONS and namespace.tools
-        for message in messages
-        if type(message.content) is not str
-        for part in _contents(message)
-        if isinstance(part, DeveloperContent)
-        for namespace in part.tools
-    )
+    for message in messages:
+        if type(message.content) is str:  # most are, and this is asked of all in every prompt
+            continue
+        for part in _contents(message):
+            if isinstance(part, DeveloperContent) and any(
+                namespace.name == FUNCTIONS and namespace.tools for namespace in part.tools
+            ):
+                return True
+    return False
 
 
 def _is_final(message: Message) -> bool:
@@ -275,8 +276,8 @@ def _kept(messages: Sequence[Message], policy: DropAnalysis) -> Iterable[tuple[i
     _check_choice("drop_analysis", policy, get_args(DropAnalysis))
     before = 0
     if policy == "reference":
-        assistant = [message for message in messages if message.role is Role.ASSISTANT]
-        if assistant and _is_final(assistant[-1]):
+        last = next((m for m in reversed(messages) if m.role is Role.ASSISTANT), None)
+        if last is not None and last.channel == Channel.FINAL:
             channels = [message.channel for message in messages]
             before = channels.index(Channel.FINAL)
     elif policy == "finished-turns":
