@@ -13,6 +13,7 @@ from typing import Any, Final, Literal, NamedTuple, Protocol, runtime_checkable
 
 from .errors import BackendError
 from .sampling import Sampling
+from .vocabulary import SIZE
 
 ENTRY_POINTS: Final = "harmony_kit.backends"
 
@@ -61,6 +62,33 @@ class Backend(Protocol):
         ...
 
 
+def check_prompt(prompt: Sequence[int], *, vocabulary_size: int = SIZE) -> None:
+    """Refuse a prompt that would harm an engine.
+
+    Many engines look an id up without looking at it, and one that is none ends them. Backends
+    call this before a prompt reaches theirs.
+
+    Args:
+        prompt: Token ids.
+        vocabulary_size: The lowest id that the engine does not know.
+
+    Raises:
+        BackendError: The prompt is empty, or something in it is no id; the error names the
+            position of the first.
+    """
+    if not prompt:
+        raise BackendError("the prompt is empty")
+    # The whole first, which is fast; then the place.
+    if set(map(type, prompt)) == {int} and min(prompt) >= 0 and max(prompt) < vocabulary_size:
+        return
+    for position, token in enumerate(prompt):
+        if type(token) is not int or not 0 <= token < vocabulary_size:
+            raise BackendError(
+                f"the prompt has at position {position} {token!r}, which is no token id of the "
+                f"model; ids go from 0 to {vocabulary_size - 1}"
+            )
+
+
 def backend_names() -> list[str]:
     """The names that `load_backend` knows, of this and of other packages."""
     return sorted(point.name for point in entry_points(group=ENTRY_POINTS))
@@ -77,23 +105,19 @@ def load_backend(name: str, **options: Any) -> Backend:
         BackendError: The name is unknown, the engine's package is missing, or the options
             do not fit.
     """
-    factory = _factory(name)
-    try:
-        backend = factory(**options)
-    except TypeError as error:
-        raise BackendError(f"backend {name!r}: {error}") from error
-    assert isinstance(backend, Backend)
-    return backend
-
-
-def _factory(name: str) -> Any:
     points: tuple[EntryPoint, ...] = tuple(entry_points(group=ENTRY_POINTS, name=name))
     if not points:
         known = ", ".join(backend_names()) or "none"
         raise BackendError(f"unknown backend {name!r}; installed: {known}")
+    (point, *_) = points
     try:
-        return points[0].load()
+        backend = point.load()(**options)
     except ImportError as error:
+        package = "harmony-kit" if point.dist is None else point.dist.name
         raise BackendError(
-            f"backend {name!r} needs the package {error.name!r}: pip install 'harmony-kit[{name}]'"
+            f"backend {name!r} needs the package {error.name!r}: pip install '{package}[{name}]'"
         ) from error
+    except TypeError as error:
+        raise BackendError(f"backend {name!r}: {error}") from error
+    assert isinstance(backend, Backend)
+    return backend

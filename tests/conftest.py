@@ -13,6 +13,8 @@ from harmony_kit import vocabulary
 if TYPE_CHECKING:
     import openai_harmony
 
+pytest.register_assert_rewrite("harmony_backends.testing")
+
 settings.register_profile(
     "harmony-kit",
     deadline=None,

@@ -107,7 +107,8 @@ def _token_ids(values: Any, name: str) -> tuple[int, ...]:
 class RecordingBackend:
     """Wraps a backend and writes down what it is asked and what it answers.
 
-    A generation that is given up is recorded as far as it went, with `"abort"`.
+    A generation that is given up is recorded as far as it went, with `"abort"`; a prompt that
+    the backend refuses is not recorded.
 
     Args:
         backend: What generates.
@@ -127,18 +128,23 @@ class RecordingBackend:
         """Generate with the wrapped backend; see `harmony_kit.Backend`."""
         completion: list[int] = []
         finish_reason: FinishReason = "abort"
+        refused = False
         deltas = self._backend.generate(prompt, sampling)
         try:
             async for delta in deltas:
                 completion += delta.tokens
                 finish_reason = delta.finish_reason or finish_reason
                 yield delta
+        except BackendError:
+            refused = not completion
+            raise
         finally:
             close = getattr(deltas, "aclose", None)
             if close is not None:
                 await close()
-            exchange = Exchange(tuple(prompt), tuple(completion), finish_reason)
-            self._write(exchange.to_json() + "\n")
+            if not refused:
+                exchange = Exchange(tuple(prompt), tuple(completion), finish_reason)
+                self._write(exchange.to_json() + "\n")
 
     async def aclose(self) -> None:
         """Close the wrapped backend."""

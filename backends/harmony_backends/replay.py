@@ -6,14 +6,16 @@ exactly what was asked then.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Iterable, Sequence
 from pathlib import Path
 
 from harmony_kit.errors import BackendError
-from harmony_kit.generation import Delta
+from harmony_kit.generation import Delta, check_prompt
 from harmony_kit.sampling import Sampling
 from harmony_kit.vocabulary import SIZE, decode
 
+from .cutting import Cutter
 from .recording import Exchange, read_recording
 
 
@@ -51,6 +53,7 @@ class ReplayBackend:
             raise BackendError(f"chunk_size is {chunk_size}; it must be at least 1")
         if isinstance(recording, str | Path):
             recording = read_recording(recording)
+        self._closed = False
         self._chunk_size = chunk_size
         self._exchanges: dict[tuple[int, ...], list[Exchange]] = {}
         for exchange in recording:
@@ -59,23 +62,27 @@ class ReplayBackend:
     async def generate(self, prompt: Sequence[int], sampling: Sampling) -> AsyncIterator[Delta]:
         """Play the completion of a prompt; see `harmony_kit.Backend`.
 
-        Of the sampling, `max_tokens` cuts the completion; the rest is without effect.
+        Of the sampling, the stop tokens and `max_tokens` cut the completion; the rest is
+        without effect.
 
         Raises:
             PromptMismatchError: The prompt was not recorded; the error says at which token
                 it differs from the nearest recorded one.
+            BackendError: The prompt is none, or the backend is closed.
         """
+        if self._closed:
+            raise BackendError("replay is closed")
+        check_prompt(prompt)
         exchange = self._next_exchange(tuple(prompt))
-        tokens = exchange.completion[: sampling.max_tokens]
-        cut = len(tokens) < len(exchange.completion)
-        for start in range(0, len(tokens), self._chunk_size):
-            chunk = tokens[start : start + self._chunk_size]
-            if start + self._chunk_size < len(tokens):
-                yield Delta(chunk)
-            else:
-                yield Delta(chunk, "length" if cut else exchange.finish_reason)
-        if not tokens:
-            yield Delta((), "length" if cut else exchange.finish_reason)
+        tokens, finish_reason = Cutter(sampling).cut(exchange.completion)
+        # A completion that was recorded whole ended for the reason that was recorded.
+        if len(tokens) == len(exchange.completion):
+            finish_reason = exchange.finish_reason
+        for start in range(0, max(len(tokens), 1), self._chunk_size):
+            if start:
+                await asyncio.sleep(0)  # so that replays run side by side, as in an engine
+            end = start + self._chunk_size
+            yield Delta(tokens[start:end], None if end < len(tokens) else finish_reason)
 
     def _next_exchange(self, prompt: tuple[int, ...]) -> Exchange:
         exchanges = self._exchanges.get(prompt)
@@ -96,7 +103,8 @@ class ReplayBackend:
         )
 
     async def aclose(self) -> None:
-        """Nothing to free."""
+        """Take no more prompts."""
+        self._closed = True
 
 
 def _common_length(one: Sequence[int], other: Sequence[int]) -> int:

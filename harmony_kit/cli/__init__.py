@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 
 from ..errors import HarmonyError
-from . import convert, demo, lint, parse, render, run
+from . import backends, batch, convert, demo, lint, parse, render, run
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -49,7 +49,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="harmony-kit", description="The Harmony format of the gpt-oss models."
     )
     commands = parser.add_subparsers(required=True, metavar="command")
-    for module in (demo, run, render, parse, lint, convert):
+    for module in (demo, run, render, parse, lint, convert, backends, batch):
         name = module.__name__.rpartition(".")[2]
         summary = (module.__doc__ or "").strip()
         command = commands.add_parser(name, help=summary, description=summary)

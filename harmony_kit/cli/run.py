@@ -69,7 +69,7 @@ def main(options: Namespace) -> int:
         "max_turns": options.max_turns,
     }
     printer = RunPrinter(Console(highlight=False))
-    for event in stream(conversation, _backend(options), **how):
+    for event in stream(conversation, backend_of(options), **how):
         if not options.json:
             printer.show(event)
         elif isinstance(event, RunEnded):
@@ -77,7 +77,16 @@ def main(options: Namespace) -> int:
     return 0
 
 
-def _backend(options: Namespace) -> Backend:
+def backend_of(options: Namespace) -> Backend:
+    """The backend that a command line asks for.
+
+    Args:
+        options: The arguments `--backend`, `--model` and `--option`.
+
+    Raises:
+        HarmonyError: An option is not NAME=VALUE.
+        BackendError: The backend cannot be loaded.
+    """
     settings = dict(_setting(text) for text in options.option)
     if options.model is not None:
         settings["model"] = options.model

@@ -1,0 +1,149 @@
+"""Sending a request until a server answers it: when to send it anew, and how long to wait."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Any, Final
+
+import httpx
+
+from harmony_kit.errors import BackendError
+
+_LONGEST_BACKOFF: Final = 30.0
+_LONGEST_RETRY_AFTER: Final = 120.0
+
+_NOT_ANSWERED: Final = (
+    httpx.ConnectError,
+    httpx.ConnectTimeout,
+    httpx.ReadError,
+    httpx.WriteError,
+    httpx.RemoteProtocolError,  # a kept connection that the server had closed meanwhile
+)
+
+
+class StatusError(BackendError):
+    """A server answered with an error.
+
+    Attributes:
+        status: The HTTP status.
+    """
+
+    def __init__(self, message: str, status: int) -> None:
+        self.status = status
+        super().__init__(message)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (StatusError, (str(self), self.status))
+
+
+class Retries:
+    """How often and after how long a request is sent anew.
+
+    Args:
+        most: How often, at most.
+        backoff: Seconds before the first time.
+    """
+
+    def __init__(self, most: int, backoff: float) -> None:
+        self._most = most
+        self._backoff = backoff
+
+    async def send(
+        self, client: httpx.AsyncClient, request: httpx.Request, name: str
+    ) -> httpx.Response:
+        """Send a request; its response is open, and its status says success.
+
+        Args:
+            client: What sends.
+            request: The request.
+            name: The backend's name, for errors.
+
+        Raises:
+            BackendError: The server cannot be reached, or answered with an error.
+            httpx.TimeoutException: The server took too long to answer.
+        """
+        attempt = 0
+        while True:
+            try:
+                response = await client.send(request, stream=True)
+            except _NOT_ANSWERED as error:
+                if attempt >= self._most:
+                    reason = describe(error)
+                    raise BackendError(f"{name}: the server cannot be reached: {reason}") from error
+                wait = self._wait(attempt, None)
+            else:
+                if response.is_success:
+                    return response
+                failure, retry_after = await _failure(response, name)
+                wait = self._wait(attempt, retry_after)
+                is_passing = failure.status == 429 or failure.status >= 500
+                if not is_passing or attempt >= self._most or wait > _LONGEST_RETRY_AFTER:
+                    raise failure
+            await asyncio.sleep(wait)
+            attempt += 1
+
+    def _wait(self, attempt: int, retry_after: float | None) -> float:
+        backoff = min(self._backoff * 2.0**attempt, _LONGEST_BACKOFF)
+        # The random part keeps clients apart that failed together.
+        jittered = backoff * random.uniform(0.5, 1.0)
+        return jittered if retry_after is None else retry_after + jittered / 10
+
+
+def describe(error: Exception) -> str:
+    """An exception in words, also where it says nothing.
+
+    Args:
+        error: The exception.
+    """
+    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+
+
+def server_message(text: str) -> str:
+    """What a server says went wrong.
+
+    Args:
+        text: The body of its answer.
+    """
+    try:
+        value: Any = json.loads(text)
+    except ValueError:
+        value = text
+    for name in ("error", "message", "detail"):
+        if isinstance(value, dict) and value.get(name):
+            value = value[name]
+    message = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return message if len(message) <= 500 else message[:499] + "…"
+
+
+async def _failure(response: httpx.Response, name: str) -> tuple[StatusError, float | None]:
+    try:
+        body = (await response.aread()).decode("utf-8", "replace")
+    except httpx.HTTPError:
+        body = ""
+    finally:
+        await response.aclose()
+    message = server_message(body) or response.reason_phrase
+    status = response.status_code
+    error = StatusError(f"{name}: the server answered {status}: {message}", status)
+    return error, _retry_after(response.headers.get("retry-after"))
+
+
+def _retry_after(value: str | None) -> float | None:
+    """Seconds from a Retry-After header, which has seconds or a date."""
+    if value is None:
+        return None
+    try:
+        return max(0.0, float(value))
+    except ValueError:
+        pass
+    try:
+        date = parsedate_to_datetime(value)
+    except ValueError:
+        return None
+    if date.tzinfo is None:
+        date = date.replace(tzinfo=UTC)
+    return max(0.0, (date - datetime.now(UTC)).total_seconds())

@@ -1,0 +1,262 @@
+"""The HTTP backend: any server of completions that takes token ids and gives token ids.
+
+`vllm serve` does, and llama.cpp's server; whoever follows vLLM's shape (`return_token_ids`)
+does too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from contextlib import aclosing, suppress
+from typing import Any, Final, Literal
+from weakref import WeakKeyDictionary
+
+import httpx
+from httpx_sse import EventSource, SSEError
+
+from harmony_kit.errors import BackendError
+from harmony_kit.generation import Delta, check_prompt
+from harmony_kit.sampling import Sampling
+
+from .completions_dialects import Dialect, LlamaCppDialect, VllmDialect
+from .completions_retry import Retries, StatusError, describe, server_message
+from .completions_tokens import TokenReader, warn_of_text
+
+DialectName = Literal["vllm", "llama_cpp", "auto"]
+
+MODEL_VOCABULARY_SIZE: Final = 201088
+"""How many tokens the gpt-oss models know: one fewer than o200k_harmony has ids."""
+
+_DIALECTS: Final[dict[str, Dialect]] = {"vllm": VllmDialect(), "llama_cpp": LlamaCppDialect()}
+
+_DRAIN_SECONDS: Final = 1.0  # to get a connection back into the pool after the last token
+
+
+class OpenAICompletionsBackend:
+    """Asks a server for completions.
+
+    Connections are kept and used again. A request is sent anew only if no answer has
+    begun: when the server cannot be reached, says that it is busy (429, whose Retry-After
+    is honoured) or fails (5xx). Closing the iterator closes the connection, whereupon servers
+    give the request up.
+
+    Args:
+        base_url: Such as `http://localhost:8000/v1`.
+        model: The model's name; where a server has only one it need not be given.
+        api_key: Sent as a bearer token.
+        timeout: How many seconds the server may be silent.
+        max_retries: How often a request is sent anew.
+        dialect: `"vllm"`, `"llama_cpp"`, or `"auto"` to ask the server what it is.
+        stream: Whether tokens are given as they come, or all at the end. llama.cpp leaves ids
+            out of its stream within characters of several tokens; they are found again from
+            the text, but where that leaves a doubt, or a completion was cut off within a
+            character, that is an error.
+        text_fallback: Whether the text of a server that gives no ids is encoded instead.
+            That is not always what the model wrote; a warning says so once.
+        vocabulary_size: The lowest id that the model does not know. Prompts with such ids are
+            refused, as they end vLLM.
+        backoff: How many seconds to wait before the first retry; twice as long before each
+            that follows, less a random part.
+
+    Attributes:
+        name: What to call the backend in messages to a person.
+
+    Raises:
+        BackendError: The dialect is unknown, or the key can be none.
+    """
+
+    def __init__(
+        self,
+        base_url: str,
+        model: str | None = None,
+        api_key: str | None = None,
+        *,
+        timeout: float = 600.0,
+        max_retries: int = 5,
+        dialect: DialectName = "auto",
+        stream: bool = True,
+        text_fallback: bool = False,
+        vocabulary_size: int = MODEL_VOCABULARY_SIZE,
+        backoff: float = 0.5,
+    ) -> None:
+        if dialect != "auto" and dialect not in _DIALECTS:
+            raise BackendError(f"unknown dialect {dialect!r}; known: auto, {', '.join(_DIALECTS)}")
+        if api_key is not None and not re.fullmatch(r"[!-~]+", api_key):
+            # What sends headers would show the key in its error.
+            raise BackendError("api_key is empty, or has characters that no header can carry")
+        self.name = f"openai_completions at {base_url}"
+        self._base_url = base_url.rstrip("/")
+        self._model = model
+        self._headers = {} if api_key is None else {"Authorization": f"Bearer {api_key}"}
+        self._timeout = httpx.Timeout(timeout, connect=min(timeout, 10.0), pool=None)
+        self._retries = Retries(max_retries, backoff)
+        self._dialect = _DIALECTS.get(dialect)
+        self._stream = stream
+        self._text_fallback = text_fallback
+        self._warned = False
+        self._vocabulary_size = vocabulary_size
+        # Connections live and die with their event loop, and each `run` has one of its own.
+        self._clients: WeakKeyDictionary[asyncio.AbstractEventLoop, httpx.AsyncClient]
+        self._clients = WeakKeyDictionary()
+        self._closed = False
+
+    async def generate(self, prompt: Sequence[int], sampling: Sampling) -> AsyncIterator[Delta]:
+        """Have the server complete a prompt; see `harmony_kit.Backend`.
+
+        Raises:
+            BackendError: The prompt cannot be completed, or the server failed. What came before
+                it failed was delivered.
+        """
+        self._check_open()
+        check_prompt(prompt, vocabulary_size=self._vocabulary_size)
+        reader = TokenReader(sampling, self._on_text)
+        try:
+            response = await self._post(list(prompt), sampling)
+            try:
+                async with aclosing(self._deltas(response, reader)) as deltas:
+                    async for delta in deltas:
+                        yield delta
+            finally:
+                await response.aclose()
+        except httpx.TimeoutException as error:
+            raise BackendError(
+                f"{self.name}: the server was silent for {self._timeout.read} s"
+            ) from error
+        except (httpx.TransportError, httpx.StreamError) as error:
+            self._check_open()
+            raise BackendError(f"{self.name}: {describe(error)}") from error
+        except httpx.InvalidURL as error:
+            raise BackendError(f"{self.name}: {error}") from error
+        except RuntimeError:
+            self._check_open()  # closed between two attempts
+            raise
+
+    async def aclose(self) -> None:
+        """Close all connections."""
+        self._closed = True
+        client = self._clients.pop(asyncio.get_running_loop(), None)
+        self._clients.clear()  # Those of other loops can be closed by nobody here.
+        if client is not None:
+            await client.aclose()
+
+    # --- The request ------------------------------------------------------------------------
+
+    async def _post(self, prompt: list[int], sampling: Sampling) -> httpx.Response:
+        client = self._client()
+        if self._dialect is None:
+            self._dialect = await self._ask_for_dialect(client)
+        body = self._dialect.body(prompt, sampling)
+        body["stream"] = self._stream
+        if self._model is not None:
+            body["model"] = self._model
+        request = client.build_request("POST", self._dialect.url(self._base_url), json=body)
+        return await self._retries.send(client, request, self.name)
+
+    def _client(self) -> httpx.AsyncClient:
+        loop = asyncio.get_running_loop()
+        client = self._clients.get(loop)
+        if client is None:
+            # The server sets the limit to what runs at once: it is what knows.
+            limits = httpx.Limits(max_connections=None, max_keepalive_connections=64)
+            client = httpx.AsyncClient(headers=self._headers, timeout=self._timeout, limits=limits)
+            self._clients[loop] = client
+        return client
+
+    async def _ask_for_dialect(self, client: httpx.AsyncClient) -> Dialect:
+        """llama.cpp says that it owns its models; whoever does not say so speaks as vLLM."""
+        request = client.build_request("GET", self._base_url + "/models")
+        try:
+            response = await self._retries.send(client, request, self.name)
+        except StatusError as error:
+            if error.status in (401, 403):
+                raise
+            return _DIALECTS["vllm"]
+        try:
+            models = json.loads(await response.aread())["data"]
+            is_llama = any(model.get("owned_by") == "llamacpp" for model in models)
+        except (ValueError, KeyError, TypeError, AttributeError):
+            is_llama = False
+        finally:
+            await response.aclose()
+        return _DIALECTS["llama_cpp" if is_llama else "vllm"]
+
+    # --- The answer -------------------------------------------------------------------------
+
+    async def _deltas(
+        self, response: httpx.Response, reader: TokenReader
+    ) -> AsyncGenerator[Delta, None]:
+        assert self._dialect is not None
+        ended = False
+        async with aclosing(self._events(response)) as events:
+            async for event in events:
+                piece = self._dialect.read(event)
+                if piece is None:
+                    continue
+                delta = reader.read(piece)
+                ended = delta.finish_reason is not None
+                if ended or delta.tokens:
+                    yield delta
+                if ended:
+                    with suppress(TimeoutError, httpx.HTTPError, BackendError):
+                        async with asyncio.timeout(_DRAIN_SECONDS):
+                            if piece.finish_reason is not None or await self._is_over(events):
+                                await _exhaust(events)
+                    return
+        raise BackendError(f"{self.name}: the stream ended without a finish reason")
+
+    async def _is_over(self, events: AsyncGenerator[Mapping[str, Any], None]) -> bool:
+        """Whether the server, too, sees that the completion is over, as its next event says."""
+        assert self._dialect is not None
+        piece = self._dialect.read(await anext(events, {}))
+        return piece is not None and piece.finish_reason is not None
+
+    async def _events(self, response: httpx.Response) -> AsyncGenerator[Mapping[str, Any], None]:
+        """The objects that a server sends."""
+        if response.headers.get("content-type", "").partition(";")[0] == "application/json":
+            yield self._object((await response.aread()).decode("utf-8", "replace"))
+            return
+        try:
+            async with aclosing(EventSource(response).aiter_sse()) as sent:
+                async for event in sent:
+                    if event.data == "[DONE]":
+                        await _exhaust(sent)
+                        return
+                    if event.data:
+                        yield self._object(event.data)
+        except SSEError as error:
+            raise BackendError(f"{self.name}: {error}") from error
+
+    def _object(self, text: str) -> Mapping[str, Any]:
+        try:
+            value = json.loads(text)
+        except ValueError:
+            value = None
+        if not isinstance(value, dict):
+            raise BackendError(
+                f"{self.name}: the server sent what is no JSON object: {text[:200]!r}"
+            )
+        if "error" in value or value.get("object") == "error":
+            raise BackendError(f"{self.name}: {server_message(text)}")
+        return value
+
+    def _on_text(self) -> None:
+        if not self._text_fallback:
+            raise BackendError(
+                f"{self.name}: the server gives no token ids (vLLM does since 0.10.2, asked by "
+                "return_token_ids); text_fallback=True encodes its text instead"
+            )
+        if not self._warned:
+            self._warned = True
+            warn_of_text(self.name)
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise BackendError(f"{self.name} is closed")
+
+
+async def _exhaust(events: AsyncIterator[Any]) -> None:
+    async for _ in events:
+        pass

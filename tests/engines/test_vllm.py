@@ -1,0 +1,354 @@
+"""The vllm backend on a real engine, and the whole loop with a model that is told what to say."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import aclosing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from harmony_backends.recording import read_recording
+from harmony_backends.vllm import DeadEngineError, VLLMBackend
+
+import harmony_kit as hk
+from harmony_kit.vocabulary import CALL, END_OF_TEXT, RETURN
+
+pytest.register_assert_rewrite("harmony_backends.testing")
+from harmony_backends.testing import BackendContract  # noqa: E402
+
+if importlib.util.find_spec("vllm") is None:
+    pytest.skip("vllm is not installed", allow_module_level=True)
+
+CONTEXT = 1024
+VOCABULARY = 201088
+
+PARIS = read_recording("paris-weather")
+HELLO = hk.encode_with_special("<|start|>user<|message|>Hello<|end|><|start|>assistant")
+ANSWER = hk.encode_with_special(
+    "<|channel|>analysis<|message|>They greet me.<|end|>"
+    "<|start|>assistant<|channel|>final<|message|>Grüß Gott! ☃<|return|>"
+)
+SCRIPTS = {exchange.prompt: exchange.completion for exchange in PARIS} | {
+    tuple(HELLO): tuple(ANSWER)
+}
+
+
+def script(prompt: Sequence[int]) -> Sequence[int]:
+    """What is known is answered as it was; otherwise the model is free."""
+    return SCRIPTS.get(tuple(prompt), ())
+
+
+def start(checkpoint: Path, **arguments: Any) -> VLLMBackend:
+    return VLLMBackend(
+        str(checkpoint),
+        dtype="float32",
+        enforce_eager=True,
+        max_model_len=CONTEXT,
+        max_num_seqs=32,
+        **arguments,
+    )
+
+
+async def complete(
+    backend: hk.Backend, prompt: Sequence[int], sampling: hk.Sampling
+) -> tuple[list[int], str | None]:
+    deltas = [delta async for delta in backend.generate(prompt, sampling)]
+    return [token for delta in deltas for token in delta.tokens], deltas[-1].finish_reason
+
+
+class TestVLLM(BackendContract):
+    """The contract, with the engine in the event loop of its requests."""
+
+    max_context = CONTEXT
+    vocabulary_size = VOCABULARY
+    checkpoint: Path
+
+    @pytest.fixture(autouse=True)
+    def _checkpoint(self, checkpoint: Path) -> None:
+        type(self).checkpoint = checkpoint
+
+    async def make_backend(self) -> VLLMBackend:
+        return start(self.checkpoint)
+
+    def unfinished_requests(self, backend: hk.Backend) -> int:
+        assert isinstance(backend, VLLMBackend)
+        return backend.unfinished_requests
+
+
+class TestVLLMInAThread(TestVLLM):
+    """The contract, with the engine in an event loop of its own."""
+
+    async def make_backend(self) -> VLLMBackend:
+        return await asyncio.to_thread(start, self.checkpoint)
+
+
+@pytest.fixture(scope="module")
+def backend(checkpoint: Path) -> Iterator[VLLMBackend]:
+    """One that was made outside of any event loop, and says what scripts say."""
+    backend = start(checkpoint, script=script)
+    yield backend
+    assert backend.unfinished_requests == 0
+    asyncio.run(backend.aclose())
+    asyncio.run(backend.aclose())
+
+
+GREEDY = hk.Sampling(temperature=0, max_tokens=24, stop_tokens=())
+
+
+class TestTheWholeLoop:
+    """Render, generate, parse, call a tool, render, generate, parse, answer: again and again."""
+
+    conversation = (
+        hk.system(current_date="2025-08-06", tools=[hk.BROWSER, hk.PYTHON]),
+        hk.user("What's the weather in Paris right now?"),
+    )
+
+    @staticmethod
+    def tool(cities: list[str]) -> Callable[[str], str]:
+        def get_current_weather(location: str) -> str:
+            """Returns the current weather status at a given location as a string.
+
+            Args:
+                location: The location to get the weather for.
+            """
+            cities.append(location)
+            return "Terrestrial."
+
+        return get_current_weather
+
+    @pytest.mark.parametrize("time", ["first", "second"])
+    def test_run(self, backend: VLLMBackend, time: str) -> None:
+        cities: list[str] = []
+        reply = hk.run(self.conversation, backend, tools=[self.tool(cities)])
+        assert reply.outcome == "final"
+        assert cities == ["Paris"]
+        said = [hk.decode(exchange.completion) for exchange in PARIS]
+        assert reply.text is not None
+        assert reply.text in said[-1]
+        assert reply.usage.completion_tokens == sum(len(e.completion) for e in PARIS)
+
+    def test_concurrently_in_one_event_loop(self, backend: VLLMBackend) -> None:
+        async def go() -> list[hk.Reply]:
+            tools = [self.tool([])]
+            runs = (hk.arun(self.conversation, backend, tools=tools) for _ in range(8))
+            return await asyncio.gather(*runs)
+
+        replies = asyncio.run(go())
+        assert {reply.outcome for reply in replies} == {"final"}
+        assert len({reply.text for reply in replies}) == 1
+
+    def test_an_iterator_that_is_left_aborts(self, backend: VLLMBackend) -> None:
+        for event in hk.stream(self.conversation, backend, tools=[self.tool([])]):
+            if isinstance(event, hk.ContentDelta):
+                break
+        assert_idle(backend)
+
+
+def assert_idle(backend: VLLMBackend) -> None:
+    deadline = time.monotonic() + 10
+    while backend.unfinished_requests:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_the_model_says_the_script_and_stops_at_its_end(backend: VLLMBackend) -> None:
+    assert asyncio.run(complete(backend, HELLO, hk.Sampling())) == (ANSWER, "stop")
+
+
+@pytest.mark.parametrize("stop", [RETURN, CALL, END_OF_TEXT])
+def test_every_stop_token_is_delivered_last(backend: VLLMBackend, stop: int) -> None:
+    prompt = [*HELLO, stop]
+    SCRIPTS[tuple(prompt)] = (*ANSWER[:6], stop, *ANSWER)
+    completion = asyncio.run(complete(backend, prompt, hk.Sampling(temperature=0.5)))
+    assert completion == ([*ANSWER[:6], stop], "stop")
+
+
+def test_only_the_stop_tokens_that_were_asked_for_stop(backend: VLLMBackend) -> None:
+    """Though `<|return|>` is the end of sequence in the model's files."""
+    prompt = [*HELLO, 1]
+    SCRIPTS[tuple(prompt)] = (11, RETURN, 12, CALL, 13)
+    sampling = hk.Sampling(stop_tokens=(CALL,))
+    assert asyncio.run(complete(backend, prompt, sampling)) == ([11, RETURN, 12, CALL], "stop")
+
+
+def test_a_slow_consumer_gets_several_tokens_at_once(checkpoint: Path) -> None:
+    async def go() -> None:
+        backend = start(checkpoint, script=script)
+        try:
+            deltas = []
+            async with aclosing(backend.generate(HELLO, hk.Sampling())) as generated:
+                async for delta in generated:
+                    deltas.append(delta)
+                    await asyncio.sleep(0.3)
+            assert max(len(delta.tokens) for delta in deltas) > 1
+            assert [token for delta in deltas for token in delta.tokens] == ANSWER
+            assert hk.parse(ANSWER).messages[-1].text == "Grüß Gott! ☃"
+
+            # Closing ends what is being generated, as aborted.
+            endless = [*HELLO, 5]
+            sampling = hk.Sampling(temperature=0, stop_tokens=())
+            unfinished = asyncio.create_task(complete(backend, endless, sampling))
+            while backend.unfinished_requests == 0:
+                await asyncio.sleep(0.01)
+            await backend.aclose()
+            _, reason = await asyncio.wait_for(unfinished, 10)
+            assert reason == "abort"
+        finally:
+            await backend.aclose()
+
+    asyncio.run(go())
+
+
+def test_a_limit_of_none_is_the_context(backend: VLLMBackend) -> None:
+    prompt = (HELLO * CONTEXT)[: CONTEXT - 10]
+    sampling = hk.Sampling(temperature=0, stop_tokens=())
+    tokens, reason = asyncio.run(complete(backend, prompt, sampling))
+    assert (len(tokens), reason) == (10, "length")
+    tokens, reason = asyncio.run(
+        complete(backend, prompt, hk.Sampling(max_tokens=500, temperature=0, stop_tokens=()))
+    )
+    assert (len(tokens), reason) == (10, "length")
+
+
+def test_a_prompt_that_leaves_no_room_is_refused(backend: VLLMBackend) -> None:
+    prompt = (HELLO * CONTEXT)[:CONTEXT]
+    with pytest.raises(hk.BackendError, match="context of 1024"):
+        asyncio.run(complete(backend, prompt, GREEDY))
+
+
+def test_what_vllm_refuses_is_an_error_of_that_request_alone(backend: VLLMBackend) -> None:
+    with pytest.raises(hk.BackendError, match="temperature"):
+        asyncio.run(complete(backend, HELLO, hk.Sampling(temperature=-1)))
+    assert asyncio.run(complete(backend, HELLO, hk.Sampling())) == (ANSWER, "stop")
+
+
+def test_a_stop_text_ends_the_completion(backend: VLLMBackend) -> None:
+    async def go() -> tuple[list[int], str | None]:
+        return await complete(backend, HELLO, hk.Sampling(stop=("never", "Grüß G")))
+
+    tokens, reason = asyncio.run(go())
+    assert reason == "stop"
+    assert tokens == ANSWER[: len(tokens)]
+    assert "Grüß G" in hk.decode(tokens)
+    assert "Grüß G" not in hk.decode(tokens[:-1])
+    assert_idle(backend)
+
+
+def test_penalties_and_top_p_reach_the_engine(backend: VLLMBackend) -> None:
+    prompt = [*HELLO, 2]
+
+    async def go(**options: Any) -> list[int]:
+        sampling = hk.Sampling(max_tokens=40, stop_tokens=(), **options)
+        return (await complete(backend, prompt, sampling))[0]
+
+    greedy = asyncio.run(go(temperature=0))
+    assert len(set(asyncio.run(go(temperature=0, presence_penalty=2.0)))) >= len(set(greedy))
+    assert asyncio.run(go(temperature=1.0, top_p=1e-6, seed=1)) == greedy
+    assert asyncio.run(go(temperature=1.0, seed=1)) != greedy
+    assert asyncio.run(go(temperature=1.0, seed=1)) == asyncio.run(go(temperature=1.0, seed=1))
+    assert asyncio.run(go(temperature=1.0, seed=2)) != asyncio.run(go(temperature=1.0, seed=1))
+
+
+def test_cancelled_a_hundred_times_from_other_event_loops(backend: VLLMBackend) -> None:
+    async def go() -> None:
+        sampling = hk.Sampling(max_tokens=200, temperature=0, stop_tokens=())
+        for number in range(100):
+            task = asyncio.create_task(complete(backend, [*HELLO, number], sampling))
+            await asyncio.sleep(number % 10 * 0.005)
+            task.cancel()
+            await asyncio.wait([task])
+
+    asyncio.run(go())
+    assert_idle(backend)
+    assert asyncio.run(complete(backend, HELLO, hk.Sampling())) == (ANSWER, "stop")
+
+
+def test_an_earlier_turn_is_a_prefix_of_the_next_prompt() -> None:
+    """Token for token, so that the engine's prefix cache holds what it has seen."""
+    first, second = (exchange.prompt for exchange in PARIS)
+    said = first + PARIS[0].completion[:-1]
+    assert second[: len(said)] == said
+
+
+def test_greedy_tokens_are_those_of_transformers(backend: VLLMBackend, checkpoint: Path) -> None:
+    pytest.importorskip("transformers")
+    from harmony_backends.transformers import TransformersBackend
+
+    prompts = [[*HELLO, 100 + number] for number in range(6)] + [(HELLO * 60)[:300]]
+
+    async def go(generator: hk.Backend) -> list[tuple[list[int], str | None]]:
+        return [await complete(generator, prompt, GREEDY) for prompt in prompts]
+
+    ours = asyncio.run(go(backend))
+    assert ours == asyncio.run(go(TransformersBackend(str(checkpoint), dtype="float32")))
+    assert len({tuple(tokens) for tokens, _ in ours}) == len(prompts)
+
+
+def test_a_dead_engine_is_a_named_error(checkpoint: Path) -> None:
+    backend = start(checkpoint)
+    (worker,) = engine_processes(backend)
+
+    async def go() -> None:
+        sampling = hk.Sampling(max_tokens=900, temperature=0, stop_tokens=())
+        running = asyncio.create_task(complete(backend, HELLO, sampling))
+        await asyncio.sleep(1)
+        os.kill(worker, signal.SIGKILL)
+        with pytest.raises(DeadEngineError, match="dead"):
+            await asyncio.wait_for(running, 30)
+        with pytest.raises(DeadEngineError, match="new backend"):
+            await complete(backend, HELLO, GREEDY)
+        await backend.aclose()
+        await backend.aclose()
+
+    asyncio.run(go())
+
+
+def engine_processes(backend: VLLMBackend) -> list[int]:
+    processes = backend._engine.engine_core.resources.engine_manager.processes
+    return [process.pid for process in processes]
+
+
+def test_a_program_that_never_closes_ends(checkpoint: Path, tmp_path: Path) -> None:
+    """It needs the guard: the engine's process may run the module again."""
+    program = tmp_path / "program.py"
+    program.write_text(
+        f"""
+import harmony_kit as hk
+
+if __name__ == "__main__":
+    backend = hk.load_backend(
+        "vllm", model={str(checkpoint)!r}, dtype="float32", enforce_eager=True, max_model_len=256
+    )
+    sampling = hk.Sampling(max_tokens=5, temperature=0)
+    for _ in range(2):
+        reply = hk.run([hk.user("Hi")], backend, sampling=sampling)
+        print("completion tokens:", reply.usage.completion_tokens)
+"""
+    )
+    done = subprocess.run(
+        [sys.executable, str(program)], capture_output=True, text=True, timeout=180, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("completion tokens: 5\n") == 2
+    assert "EngineDeadError" not in done.stdout + done.stderr
+
+
+def test_a_model_that_is_none_is_a_backend_error(tmp_path: Path) -> None:
+    with pytest.raises(hk.BackendError, match="vllm"):
+        hk.load_backend("vllm", model=str(tmp_path))
+    with pytest.raises(hk.BackendError, match="no_such_argument"):
+        hk.load_backend("vllm", model=str(tmp_path), no_such_argument=1)
+
+
+def test_without_vllm_the_error_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "vllm", None)
+    with pytest.raises(hk.BackendError, match=r"pip install 'harmony-kit\[vllm\]'"):
+        hk.load_backend("vllm", model="any")

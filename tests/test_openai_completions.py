@@ -1,0 +1,781 @@
+"""The HTTP backend against a server on loopback that speaks as vLLM and as llama.cpp do."""
+
+import asyncio
+import json
+import random
+import threading
+import time
+import warnings
+from contextlib import aclosing, asynccontextmanager, contextmanager, suppress
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+
+import pytest
+from harmony_backends.completions_retry import _retry_after, server_message
+from harmony_backends.function import FunctionBackend
+from harmony_backends.openai_completions import MODEL_VOCABULARY_SIZE, OpenAICompletionsBackend
+from harmony_backends.testing import BackendContract
+
+import harmony_kit as hk
+from harmony_kit.vocabulary import CALL, RETURN, SPECIAL_TOKEN_NAMES, decode_bytes, token_bytes
+
+ASCII = [token for token in range(5000) if token_bytes(token).isascii()]
+MAX_CONTEXT = 200
+HELLO = "<|channel|>analysis<|message|>Hm, hm.<|end|><|start|>assistant<|channel|>final<|message|>"
+ANSWER = hk.encode_with_special(HELLO + "Grey cat on seven hills.<|return|>")
+
+
+def babble(prompt, sampling, tokens=range(100_000)):
+    """Endless tokens that follow from the prompt, and from the seed where it is not greedy."""
+    chance = random.Random(f"{prompt} {sampling.seed if sampling.temperature else 0}")
+    while True:
+        yield chance.choice(tokens)
+
+
+def babble_ascii(prompt, sampling):
+    return babble(prompt, sampling, ASCII)
+
+
+# --- The server -----------------------------------------------------------------------------
+
+
+class Server:
+    """Completions over HTTP, of what a function answers.
+
+    Each request takes the next of `faults`; `None` is none.
+    """
+
+    def __init__(self, function=babble, dialect="vllm", *, pace=0.0, faults=()):
+        self.backend = FunctionBackend(function, max_context=MAX_CONTEXT)
+        self.dialect = dialect
+        self.pace = pace
+        self.faults = list(faults)
+        self.requests = []  # (path, headers, body) of all posts
+        self.gets = []
+        self.connections = 0
+        self.tasks = set()
+
+    async def start(self):
+        self.server = await asyncio.start_server(self._connected, "127.0.0.1", 0)
+        port = self.server.sockets[0].getsockname()[1]
+        self.url = f"http://127.0.0.1:{port}/v1"
+        return self
+
+    async def stop(self):
+        self.server.close()
+        for task in self.tasks:
+            task.cancel()
+        while self.tasks:
+            await asyncio.sleep(0.01)
+
+    @property
+    def unfinished(self):
+        return self.backend.unfinished
+
+    async def _connected(self, reader, writer):
+        self.connections += 1
+        self.tasks.add(asyncio.current_task())
+        try:
+            while await self._request(reader, writer):
+                pass
+        except (ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
+            pass
+        finally:
+            self.tasks.discard(asyncio.current_task())
+            writer.close()
+            with suppress(ConnectionError):
+                await writer.wait_closed()
+
+    async def _request(self, reader, writer):
+        head = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
+        method, path, _ = head[0].split()
+        headers = {k.lower(): v for k, _, v in (line.partition(": ") for line in head[1:])}
+        body = await reader.readexactly(int(headers.get("content-length", 0)))
+        if method == "GET":
+            self.gets.append(path)
+            owner = {"vllm": "vllm", "llama_cpp": "llamacpp"}[self.dialect]
+            self._whole(writer, 200, {"data": [{"id": "m", "owned_by": owner}]})
+            return True
+        body = json.loads(body)
+        self.requests.append((path, headers, body))
+        expected = {"vllm": "/v1/completions", "llama_cpp": "/completion"}[self.dialect]
+        if path != expected:
+            self._whole(writer, 404, {"error": {"message": f"no {path}"}})
+            return True
+        generation = asyncio.create_task(self._complete(body, writer))
+        gone = asyncio.create_task(reader.read(1))
+        await asyncio.wait([generation, gone], return_when="FIRST_COMPLETED")
+        for task in (generation, gone):
+            task.cancel()
+        await asyncio.wait([generation, gone])
+        return not generation.cancelled() and generation.result() is not False
+
+    async def _complete(self, body, writer):
+        """What a request gets; `False` if the connection is to be closed then."""
+        fault = self.faults.pop(0) if self.faults else None
+        if fault == "close at once":
+            return False
+        if fault == "hang at once":
+            await asyncio.sleep(100)
+        if isinstance(fault, tuple):
+            status, answer, *headers = fault
+            self._whole(writer, status, answer, *headers)
+            return True
+        deltas = self.backend.generate(body["prompt"], self._sampling(body))
+        try:
+            first = await anext(deltas)  # an error comes before a status is sent
+        except hk.BackendError as error:
+            await deltas.aclose()
+            self._whole(writer, 400, {"error": {"message": str(error), "code": 400}})
+            return True
+        try:
+            return await self._answer(body, first, deltas, writer, fault)
+        finally:
+            await deltas.aclose()
+
+    async def _answer(self, body, first, deltas, writer, fault):
+        async def every():
+            yield first
+            async for delta in deltas:
+                await asyncio.sleep(self.pace)
+                yield delta
+
+        if not body["stream"]:
+            tokens = []
+            async for delta in every():
+                tokens += delta.tokens
+                reason = delta.finish_reason
+            self._whole(writer, 200, self._event(tokens, tokens, len(tokens), reason, body))
+            return True
+        self._start(writer)
+        held, generated = [], 0
+        async for number, delta in _enumerate(every()):
+            if number == 3 and fault not in (None, "no ids"):
+                if fault == "hang":
+                    await asyncio.sleep(100)
+                if fault == "close":
+                    return False
+                if fault == "no reason":
+                    break
+                self._send(writer, fault)
+                continue
+            held += delta.tokens
+            generated += len(delta.tokens)
+            is_incomplete = self.dialect == "llama_cpp" and "�" in hk.decode(held)
+            if not is_incomplete:
+                reason = None if self.dialect == "llama_cpp" else delta.finish_reason
+                given = held[-1:] if self.dialect == "llama_cpp" else held
+                event = self._event(given, held, generated, reason, body)
+                if fault == "no ids":
+                    del event["choices"][0]["token_ids"]
+                self._send_json(writer, event)
+                held = []
+            if delta.finish_reason and self.dialect == "llama_cpp":
+                event = self._event([], [], generated, delta.finish_reason, body)
+                self._send_json(writer, event)
+            await writer.drain()
+        if self.dialect == "vllm" and fault != "no reason":
+            self._send_json(writer, {"choices": [], "usage": {}})
+            self._send(writer, "data: [DONE]\n\n")
+        writer.write(b"0\r\n\r\n")
+        return None
+
+    def _sampling(self, body):
+        if self.dialect == "llama_cpp":
+            limit = body["n_predict"] if body["n_predict"] >= 0 else None
+            stop_tokens = (RETURN, CALL)
+        else:
+            limit = body["max_tokens"]
+            stop_tokens = tuple(body["stop_token_ids"])
+        return hk.Sampling(
+            max_tokens=limit,
+            temperature=body.get("temperature"),
+            seed=body.get("seed"),
+            stop_tokens=stop_tokens,
+        )
+
+    def _event(self, given, tokens, generated, reason, body):
+        text = hk.decode(tokens)
+        if self.dialect == "llama_cpp":
+            stop_type = {None: "none", "length": "limit", "stop": "eos"}[reason]
+            return {
+                "content": text,
+                "tokens": given,
+                "stop": reason is not None,
+                "stop_type": stop_type,
+                "tokens_predicted": generated,
+            }
+        choice = {"index": 0, "text": text, "token_ids": given, "finish_reason": reason}
+        if reason == "stop" and tokens and tokens[-1] in body["stop_token_ids"]:
+            choice["text"] = hk.decode(tokens[:-1])
+            choice["stop_reason"] = tokens[-1]
+        return {"object": "text_completion", "choices": [choice]}
+
+    def _start(self, writer):
+        writer.write(
+            b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream; charset=utf-8\r\n"
+            b"transfer-encoding: chunked\r\n\r\n"
+        )
+
+    def _send_json(self, writer, event):
+        self._send(writer, f"data: {json.dumps(event, ensure_ascii=False)}\n\n")
+
+    def _send(self, writer, text):
+        data = text.encode()
+        writer.write(f"{len(data):x}\r\n".encode() + data + b"\r\n")
+
+    def _whole(self, writer, status, answer, *headers):
+        data = answer if isinstance(answer, bytes) else json.dumps(answer).encode()
+        kind = "text/html" if isinstance(answer, bytes) else "application/json"
+        lines = [f"HTTP/1.1 {status} It", f"content-type: {kind}", f"content-length: {len(data)}"]
+        writer.write("\r\n".join([*lines, *headers, "", ""]).encode() + data)
+
+
+async def _enumerate(items):
+    number = 0
+    async for item in items:
+        yield number, item
+        number += 1
+
+
+@asynccontextmanager
+async def serving(*arguments, **options):
+    """A server and a backend that asks it."""
+    how = {
+        name: options.pop(name)
+        for name in ("timeout", "max_retries", "text_fallback", "api_key", "stream", "model")
+        if name in options
+    }
+    server = await Server(*arguments, **options).start()
+    backend = OpenAICompletionsBackend(server.url, dialect=server.dialect, backoff=0.01, **how)
+    try:
+        yield server, backend
+    finally:
+        await backend.aclose()
+        await server.stop()
+
+
+async def complete(backend, prompt=(1, 2, 3), **sampling):
+    deltas = [delta async for delta in backend.generate(prompt, hk.Sampling(**sampling))]
+    assert [delta.finish_reason for delta in deltas[:-1]] == [None] * (len(deltas) - 1)
+    return [token for delta in deltas for token in delta.tokens], deltas[-1].finish_reason
+
+
+async def fails(backend, match, *, after=0, **sampling):
+    """Check that a completion fails, after so many tokens, which are returned."""
+    tokens = []
+
+    async def consume():
+        async for delta in backend.generate([1, 2, 3], hk.Sampling(**sampling)):
+            tokens.extend(delta.tokens)
+
+    with pytest.raises(hk.BackendError, match=match):
+        await consume()
+    assert len(tokens) == after
+    return tokens
+
+
+def expected(count, function=babble):
+    stream = function([1, 2, 3], hk.Sampling(temperature=0))
+    return [next(stream) for _ in range(count)]
+
+
+# --- The contract ---------------------------------------------------------------------------
+
+
+class TestVllmContract(BackendContract):
+    max_context = MAX_CONTEXT
+    vocabulary_size = MODEL_VOCABULARY_SIZE
+    cancellations = 100
+    function = staticmethod(babble)
+    options: dict = {}  # noqa: RUF012
+    dialect = "vllm"
+
+    async def make_backend(self):
+        server = await Server(self.function, self.dialect, pace=0.0005).start()
+        backend = OpenAICompletionsBackend(server.url, **self.options)
+        backend.server = server
+        return backend
+
+    def unfinished_requests(self, backend):
+        return backend.server.unfinished
+
+    async def clean_up(self, backend):
+        await backend.server.stop()
+
+
+class TestLlamaCppContract(TestVllmContract):
+    dialect = "llama_cpp"
+    function = staticmethod(babble_ascii)
+
+
+class TestLlamaCppWholeContract(TestVllmContract):
+    """With all tokens in one answer, among them those that are no characters."""
+
+    dialect = "llama_cpp"
+    options = {"stream": False}  # noqa: RUF012
+
+
+# --- What is asked --------------------------------------------------------------------------
+
+
+def test_what_vllm_is_asked():
+    async def go():
+        async with serving(model="gpt-oss-20b", api_key="secret") as (server, backend):
+            await complete(
+                backend,
+                max_tokens=3,
+                temperature=0.5,
+                top_p=0.9,
+                seed=4,
+                stop=("a", "b"),
+                frequency_penalty=0.1,
+                presence_penalty=0.2,
+            )
+            ((path, headers, body),) = server.requests
+        assert path == "/v1/completions"
+        assert headers["authorization"] == "Bearer secret"
+        assert body == {
+            "model": "gpt-oss-20b",
+            "prompt": [1, 2, 3],
+            "stream": True,
+            "return_token_ids": True,
+            "skip_special_tokens": False,
+            "spaces_between_special_tokens": False,
+            "stop_token_ids": [RETURN, CALL],
+            "max_tokens": 3,
+            "temperature": 0.5,
+            "top_p": 0.9,
+            "seed": 4,
+            "stop": ["a", "b"],
+            "frequency_penalty": 0.1,
+            "presence_penalty": 0.2,
+        }
+        assert "secret" not in backend.name
+
+    asyncio.run(go())
+
+
+def test_what_llama_cpp_is_asked():
+    async def go():
+        async with serving(lambda *_: ANSWER, "llama_cpp") as (server, backend):
+            await complete(backend)
+            await complete(backend, max_tokens=3, temperature=0)
+            bodies = [body for _, _, body in server.requests]
+        common = {
+            "prompt": [1, 2, 3],
+            "stream": True,
+            "return_tokens": True,
+            "cache_prompt": True,
+        }
+        assert bodies == [
+            {**common, "n_predict": -1},
+            {**common, "n_predict": 3, "temperature": 0},
+        ]
+
+    asyncio.run(go())
+
+
+@pytest.mark.parametrize("dialect", ["vllm", "llama_cpp"])
+@pytest.mark.parametrize("base", ["/v1", "/v1/", ""])
+def test_the_server_is_asked_once_what_it_is(dialect, base):
+    if dialect == "vllm" and base == "":
+        pytest.skip("vLLM has nothing there")
+
+    async def go():
+        server = await Server(babble_ascii, dialect).start()
+        backend = OpenAICompletionsBackend(server.url.removesuffix("/v1") + base)
+        assert await complete(backend, max_tokens=4, temperature=0) == (
+            expected(4, babble_ascii),
+            "length",
+        )
+        await complete(backend, max_tokens=4)
+        assert len(server.gets) == 1
+        await backend.aclose()
+        await server.stop()
+
+    asyncio.run(go())
+
+
+def test_an_unknown_dialect_is_refused():
+    with pytest.raises(hk.BackendError, match="unknown dialect 'sglang'; known: auto, vllm"):
+        hk.load_backend("openai_completions", base_url="http://x/v1", dialect="sglang")
+
+
+@pytest.mark.parametrize("dialect", ["vllm", "llama_cpp"])
+def test_connections_are_used_again(dialect):
+    async def go():
+        async with serving(lambda *_: ANSWER, dialect) as (server, backend):
+            for limit in (None, 3, None, 2):
+                await complete(backend, max_tokens=limit)
+            assert server.connections == 1
+
+    asyncio.run(go())
+
+
+@pytest.mark.parametrize("key", ["secret\n", "sécret", ""])
+def test_a_key_that_no_header_can_carry_is_refused_and_not_shown(key):
+    with pytest.raises(hk.BackendError, match="api_key") as raised:
+        OpenAICompletionsBackend("http://x/v1", api_key=key)
+    assert "cret" not in str(raised.value)
+
+
+@pytest.mark.parametrize("url", ["localhost:1/v1", "ftp://x/v1", "http://[::1/v1"])
+def test_what_is_no_url(url):
+    asyncio.run(fails(OpenAICompletionsBackend(url, dialect="vllm"), "."))
+
+
+# --- What comes back ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dialect", ["vllm", "llama_cpp"])
+@pytest.mark.parametrize("stream", [True, False])
+def test_a_completion_with_its_stop_token(dialect, stream):
+    async def go():
+        async with serving(lambda *_: ANSWER, dialect, stream=stream) as (_, backend):
+            assert await complete(backend) == (ANSWER, "stop")
+
+    asyncio.run(go())
+
+
+def test_line_separators_of_unicode_are_no_lines():
+    answer = [*hk.encode("a\u2028b\u2029c\x85d\x0be"), RETURN]
+
+    async def go():
+        async with serving(lambda *_: answer) as (_, backend):
+            assert await complete(backend) == (answer, "stop")
+
+    asyncio.run(go())
+
+
+@pytest.mark.parametrize("text", ["a 🫠 b", "𓀀𓀁", "鸞鳳 🧑‍🚀🦩!"])
+def test_ids_that_llama_cpp_leaves_out_are_found_again(text):
+    answer = [*hk.encode(text), RETURN]
+    assert any("�" in hk.decode([token]) for token in answer[:-1])
+
+    async def go():
+        async with serving(lambda *_: answer, "llama_cpp") as (_, backend):
+            assert await complete(backend) == (answer, "stop")
+
+    asyncio.run(go())
+
+
+def test_ids_are_found_again_where_a_character_was_written_in_an_unusual_way():
+    bytewise = [hk.encode("a")[0], *_single_bytes("é"), RETURN]
+    assert bytewise != hk.encode_with_special("aé<|return|>")
+
+    async def go():
+        async with serving(lambda *_: bytewise, "llama_cpp") as (_, backend):
+            assert await complete(backend) == (bytewise, "stop")
+
+    asyncio.run(go())
+
+
+@pytest.mark.parametrize(
+    ("character", "options"),
+    [
+        ([172, 7908, 222], {}),  # whose first three bytes are also 4103, 98
+        ([172, 7908, 222], {"max_tokens": 3}),  # cut off
+    ],
+)
+def test_ids_that_cannot_be_found_again_are_an_error(character, options):
+    """The text could be of other tokens, or is not there."""
+    assert hk.decode(character) == "🥀"
+    answer = [*hk.encode("a"), *character, RETURN]
+
+    async def go():
+        for stream in (True, False):
+            async with serving(lambda *_: answer, "llama_cpp", stream=stream) as (_, backend):
+                if stream:
+                    await fails(backend, "left out .* ids.*stream=False", after=1, **options)
+                else:
+                    tokens, _ = await complete(backend, **options)
+                    assert tokens == answer[: options.get("max_tokens")]
+
+    asyncio.run(go())
+
+
+def _single_bytes(text):
+    singles = {token_bytes(token): token for token in range(256)}
+    return [singles[bytes([byte])] for byte in text.encode()]
+
+
+def test_a_server_without_ids_is_refused_or_read_as_text():
+    async def go():
+        async with serving(lambda *_: ANSWER, faults=["no ids"]) as (_, backend):
+            await fails(backend, "gives no token ids.*text_fallback=True")
+        async with serving(lambda *_: ANSWER, faults=["no ids"] * 2, text_fallback=True) as (
+            _,
+            backend,
+        ):
+            with pytest.warns(UserWarning, match="gives no token ids; its text is encoded"):
+                assert await complete(backend) == (ANSWER, "stop")
+            with warnings.catch_warnings():
+                warnings.simplefilter("error")
+                assert await complete(backend) == (ANSWER, "stop")
+
+    asyncio.run(go())
+
+
+def test_text_is_encoded_whole_and_given_message_by_message():
+    """The tokens that a model used for the text are not those of its pieces."""
+    text = HELLO + "Grey cats."
+    tokens = hk.encode_with_special(text)
+    pieces = [
+        token
+        for run in tokens
+        for token in ([run] if run in SPECIAL_TOKEN_NAMES else _single_bytes_of(run))
+    ]
+
+    async def go():
+        async with serving(lambda *_: pieces, faults=["no ids"], text_fallback=True) as (
+            _,
+            backend,
+        ):
+            with pytest.warns(UserWarning, match="gives no token ids"):
+                deltas = [d async for d in backend.generate([1], hk.Sampling())]
+        assert [token for delta in deltas for token in delta.tokens] == tokens
+        assert len(deltas) > 5
+
+    asyncio.run(go())
+
+
+def _single_bytes_of(token):
+    return _single_bytes(decode_bytes([token]).decode())
+
+
+# --- Faults ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dialect", ["vllm", "llama_cpp"])
+def test_the_server_closes_in_the_middle(dialect):
+    async def go():
+        async with serving(babble_ascii, dialect, faults=["close"]) as (server, backend):
+            tokens = await fails(backend, "peer closed|Protocol|disconnect", after=3, max_tokens=9)
+            assert tokens == expected(3, babble_ascii)
+            assert len(server.requests) == 1  # what has begun is not sent anew
+            await complete(backend, max_tokens=2)
+
+    asyncio.run(go())
+
+
+def test_the_stream_ends_without_a_finish_reason():
+    async def go():
+        async with serving(faults=["no reason"]) as (_, backend):
+            await fails(backend, "ended without a finish reason", after=3, max_tokens=9)
+
+    asyncio.run(go())
+
+
+@pytest.mark.parametrize(
+    "faults",
+    [
+        [(500, {"error": "oops"})],
+        [(503, b"<html>busy</html>"), (502, b"")],
+        ["close at once"],
+        ["close at once", (500, {"message": "oops"}), (429, {})],
+    ],
+)
+def test_passing_failures_are_tried_again(faults):
+    async def go():
+        async with serving(faults=faults) as (server, backend):
+            result = await complete(backend, max_tokens=4, temperature=0)
+            assert result == (expected(4), "length")
+            assert len(server.requests) == len(faults) + 1
+
+    asyncio.run(go())
+
+
+def test_failures_are_tried_again_only_so_often():
+    async def go():
+        faults = [(500, {"error": {"message": "out of memory"}})] * 3
+        async with serving(faults=faults, max_retries=2) as (server, backend):
+            await fails(backend, "the server answered 500: out of memory")
+            assert len(server.requests) == 3
+            await complete(backend, max_tokens=2)
+        async with serving(faults=["close at once"] * 2, max_retries=1) as (server, backend):
+            await fails(backend, "cannot be reached: ")
+
+    asyncio.run(go())
+
+
+def test_nobody_listens():
+    async def go():
+        async with serving(max_retries=1) as (server, backend):
+            await server.stop()
+            await fails(backend, "the server cannot be reached: ConnectError")
+
+    asyncio.run(go())
+
+
+def test_a_busy_server_says_when_to_come_again():
+    async def go():
+        async with serving(faults=[(429, {}, "retry-after: 1")]) as (server, backend):
+            start = time.monotonic()
+            await complete(backend, max_tokens=2)
+            assert time.monotonic() - start >= 1
+            assert len(server.requests) == 2
+        faults = [(429, {"error": {"message": "quota"}}, "retry-after: 3600")]
+        async with serving(faults=faults) as (server, backend):
+            await fails(backend, "answered 429: quota")
+            assert len(server.requests) == 1
+
+    asyncio.run(go())
+
+
+def test_retry_after_may_be_a_date():
+    now = datetime.now(UTC)
+    assert 58 < _retry_after(format_datetime(now + timedelta(seconds=60), usegmt=True)) <= 60
+    assert _retry_after(format_datetime(now - timedelta(seconds=60), usegmt=True)) == 0
+    assert _retry_after("soon") is None
+    assert _retry_after(None) is None
+    assert _retry_after("2.5") == 2.5
+
+
+def test_a_bad_request_is_not_tried_again():
+    async def go():
+        faults = [(400, {"error": {"message": "no such model"}}), (401, {"detail": "no key"})]
+        async with serving(faults=faults) as (server, backend):
+            await fails(backend, "answered 400: no such model")
+            await fails(backend, "answered 401: no key")
+            assert len(server.requests) == 2
+
+    asyncio.run(go())
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ('{"error": {"message": "a", "code": 400}}', "a"),
+        ('{"error": "b"}', "b"),
+        ('{"object": "error", "message": "c"}', "c"),
+        ('{"detail": [{"loc": ["x"]}]}', '[{"loc": ["x"]}]'),
+        ("<html>", "<html>"),
+        ("x" * 1000, "x" * 499 + "…"),
+    ],
+)
+def test_messages_of_servers(body, message):
+    assert server_message(body) == message
+
+
+@pytest.mark.parametrize(
+    ("garbage", "message"),
+    [
+        ("data: {not json\n\n", "no JSON object: '{not json'"),
+        ("data: [1]\n\n", "no JSON object"),
+        ('data: {"x": 1}\n\n', "an event without choices"),
+        ('data: {"choices": [1]}\n\n', "an event without choices"),
+        ('data: {"choices": [{"token_ids": ["1"]}]}\n\n', "what are no token ids"),
+        ('data: {"error": {"message": "the engine died"}}\n\n', "the engine died"),
+    ],
+)
+def test_garbage_in_the_stream(garbage, message):
+    async def go():
+        async with serving(faults=[garbage]) as (_, backend):
+            await fails(backend, message, after=3, max_tokens=9)
+            await complete(backend, max_tokens=2)
+
+    asyncio.run(go())
+
+
+def test_an_answer_that_is_no_stream():
+    async def go():
+        async with serving(faults=[(200, b"<html>log in</html>")]) as (_, backend):
+            await fails(backend, "text/html")
+
+    asyncio.run(go())
+
+
+@pytest.mark.parametrize(("fault", "after"), [("hang at once", 0), ("hang", 3)])
+def test_the_server_hangs(fault, after):
+    async def go():
+        async with serving(faults=[fault], timeout=0.2) as (server, backend):
+            await fails(backend, r"was silent for 0\.2 s", after=after, max_tokens=9)
+            assert len(server.requests) == 1
+            await complete(backend, max_tokens=2)
+
+    asyncio.run(go())
+
+
+def test_closing_the_backend_ends_what_is_going_on():
+    async def go():
+        async with serving(pace=0.01) as (server, backend):
+            deltas = backend.generate([1, 2, 3], hk.Sampling(max_tokens=50))
+            await anext(deltas)
+            await backend.aclose()
+            with pytest.raises(hk.BackendError):
+                async for _ in deltas:
+                    pass
+            while server.unfinished:
+                await asyncio.sleep(0.01)
+
+    asyncio.run(go())
+
+
+# --- Together with the loop -----------------------------------------------------------------
+
+
+@contextmanager
+def in_a_thread(server):
+    """A server beside event loops that come and go."""
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    try:
+        yield asyncio.run_coroutine_threadsafe(server.start(), loop).result()
+    finally:
+        asyncio.run_coroutine_threadsafe(server.stop(), loop).result()
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+def test_runs_one_after_the_other():
+    """Each has an event loop of its own, and connections live in one."""
+    with in_a_thread(Server(lambda *_: ANSWER)) as server:
+        backend = hk.load_backend("openai_completions", base_url=server.url)
+        for _ in range(3):
+            reply = hk.run([hk.user("hi")], backend)
+            assert (reply.outcome, reply.text) == ("final", "Grey cat on seven hills.")
+
+
+def test_leaving_a_run_gives_the_request_up():
+    with in_a_thread(Server(pace=0.01)) as server:
+        backend = hk.load_backend("openai_completions", base_url=server.url)
+        for event in hk.stream([hk.user("hi")], backend, sampling=hk.Sampling(max_tokens=90)):
+            if not isinstance(event, hk.TurnStarted):
+                break
+        deadline = time.monotonic() + 10
+        while server.unfinished:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+
+
+def test_cancelled_requests_leave_no_task_and_no_connection():
+    chance = random.Random(6)
+
+    async def go():
+        async with serving(pace=0.0005) as (server, backend):
+            before = len(asyncio.all_tasks())
+
+            async def consume(most):
+                received = 0
+                generation = backend.generate([1, 2, 3], hk.Sampling(max_tokens=60))
+                async with aclosing(generation) as deltas:
+                    async for delta in deltas:
+                        received += len(delta.tokens)
+                        if received >= most:
+                            await asyncio.sleep(60)
+
+            tasks = [asyncio.create_task(consume(chance.randrange(40))) for _ in range(100)]
+            for task in tasks:
+                await asyncio.sleep(0.002)
+                task.cancel()
+            await asyncio.wait(tasks)
+            await backend.aclose()
+            deadline = time.monotonic() + 10
+            while server.unfinished or server.tasks or len(asyncio.all_tasks()) > before:
+                assert time.monotonic() < deadline, asyncio.all_tasks()
+                await asyncio.sleep(0.01)
+
+    asyncio.run(go())
