@@ -119,7 +119,7 @@ class VLLMBackend:
         stop_texts = StopTexts(sampling.stop)
         async with aclosing(outputs):
             async for delta in outputs:
-                end = stop_texts.find(delta.tokens)
+                end = stop_texts.find(delta.tokens) if sampling.stop else None
                 if end is not None:
                     yield Delta(delta.tokens[:end], "stop")
                     return

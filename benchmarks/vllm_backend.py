@@ -1,0 +1,107 @@
+"""Our vLLM backend, parsing on, beside vLLM's own loop on the same engine and prompts.
+
+    python -m benchmarks.vllm_backend --model FOLDER [--engine '{"max_model_len": 4096}']
+
+Where vLLM is installed. Both sides use one engine, round by round in alternation. The figure
+is the completion tokens a second of all requests together.
+"""
+
+import argparse
+import asyncio
+import json
+import random
+import statistics
+import time
+
+import harmony_kit as hk
+from harmony_kit.sampling import Sampling
+from harmony_kit.vocabulary import FIRST_SPECIAL
+
+
+def prompts(count, length=200):
+    chance = random.Random(1)
+    head = hk.encode_with_special("<|start|>user<|message|>")
+    tail = hk.encode_with_special("<|end|><|start|>assistant")
+    return [
+        [*head, *(chance.randrange(1000, FIRST_SPECIAL) for _ in range(length)), *tail]
+        for _ in range(count)
+    ]
+
+
+async def ours(backend, asked, tokens):
+    """All requests through our backend, each parsed while it streams."""
+    sampling = Sampling(max_tokens=tokens, temperature=1.0, seed=1, stop_tokens=())
+
+    async def one(prompt):
+        parser = hk.Parser()
+        async for delta in backend.generate(prompt, sampling):
+            parser.feed(delta.tokens)
+        parser.close()
+        return parser.position
+
+    return sum(await asyncio.gather(*map(one, asked)))
+
+
+async def theirs(backend, asked, tokens):
+    """All requests through vLLM's own engine, as its documentation has it."""
+    from vllm import SamplingParams
+    from vllm.sampling_params import RequestOutputKind
+
+    parameters = SamplingParams(
+        max_tokens=tokens,
+        temperature=1.0,
+        seed=1,
+        ignore_eos=True,
+        detokenize=False,
+        output_kind=RequestOutputKind.DELTA,
+    )
+    engine = backend._engine
+
+    async def one(number, prompt):
+        count = 0
+        given = {"prompt_token_ids": prompt}
+        async for output in engine.generate(given, parameters, f"theirs-{time.time()}-{number}"):
+            count += len(output.outputs[0].token_ids)
+        return count
+
+    return sum(await asyncio.gather(*(one(n, p) for n, p in enumerate(asked))))
+
+
+async def measure(options):
+    from harmony_backends.vllm import VLLMBackend
+
+    backend = VLLMBackend(options.model, **json.loads(options.engine))
+    try:
+        for concurrent in options.concurrent:
+            asked = prompts(concurrent)
+            rates = {ours: [], theirs: []}
+            for turn in range(options.rounds + 1):
+                for side in (ours, theirs):
+                    begun = time.perf_counter()
+                    count = await side(backend, asked, options.tokens)
+                    if turn:  # the first warms up
+                        rates[side].append(count / (time.perf_counter() - begun))
+            left, right = (statistics.median(rates[side]) for side in (ours, theirs))
+            line = {
+                "concurrent": concurrent,
+                "ours, tokens/s": round(left),
+                "vLLM's loop, tokens/s": round(right),
+                "ratio": round(left / right, 3),
+            }
+            print(json.dumps(line), flush=True)
+    finally:
+        await backend.aclose()
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--model", required=True)
+    parser.add_argument("--engine", default="{}", help="vLLM's engine arguments as JSON")
+    parser.add_argument("--concurrent", type=int, nargs="*", default=[1, 64, 256])
+    parser.add_argument("--tokens", type=int, default=256)
+    parser.add_argument("--rounds", type=int, default=5)
+    asyncio.run(measure(parser.parse_args()))
+
+
+if __name__ == "__main__":
+    main()
