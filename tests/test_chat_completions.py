@@ -13,7 +13,7 @@ from openai.types.chat import ChatCompletion, ChatCompletionChunk
 from strategies import texts
 from test_parse import soups, turns
 from test_peer_cases import cases
-from test_render import best_time
+from timing import assert_linear, best_time
 
 import harmony_kit as hk
 from harmony_kit.convert import chat_completions as chat
@@ -648,7 +648,8 @@ def test_law_9_converting_is_linear_and_cheap():
             )
         return {"messages": messages}
 
-    small, large = history(60), history(600)
-    assert best_time(lambda: chat.read_request(large), 3) < 20 * best_time(
-        lambda: chat.read_request(small), 3
-    )
+    def measure(count):
+        body = history(count)
+        return best_time(lambda: chat.read_request(body), 3)
+
+    assert_linear(measure, 60, 600)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from test_parse import check_partition, codes
+from timing import assert_linear, best_time
 
 import harmony_kit as hk
 from harmony_kit.parse import PROBLEMS_KEPT
@@ -327,8 +328,6 @@ def test_a_million_problems_take_bounded_memory():
     ],
 )
 def test_law_9_linear_on_hostile_input(unit, prefix):
-    from test_render import best_time
-
     def stream(tokens):
         parser = hk.Parser()
         for token in tokens:
@@ -340,8 +339,7 @@ def test_law_9_linear_on_hostile_input(unit, prefix):
         def measure(count, read_all=read_all):
             return best_time(lambda: read_all(prefix + unit * count), 3)
 
-        measure(100)
-        assert measure(20_000) < 30 * measure(2_000) + 0.02
+        assert_linear(measure, 2_000, 20_000)
 
 
 # --- The table of codes ---------------------------------------------------------------------

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from strategies import canonical_messages, texts
-from test_render import best_time
+from timing import assert_linear, best_time
 
 import harmony_kit as hk
 from harmony_kit.vocabulary import (
@@ -580,8 +580,7 @@ def test_law_9_linear_in_tokens(unit, prefix):
         return best_time(lambda: outcome(stream), 3)
 
     for measure in (whole, streamed):
-        measure(100)
-        assert measure(100_000) < 30 * measure(10_000) + 0.01
+        assert_linear(measure, 10_000, 100_000)
 
 
 @given(texts)

@@ -1,12 +1,11 @@
 """Rendering against openai-harmony itself, and what goes beyond it."""
 
-import time
-
 import openai_harmony
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from strategies import SPELLINGS, conversations, messages, texts, words
+from timing import assert_linear, best_time
 
 import harmony_kit as hk
 from harmony_kit.convert.harmony import message_from_dict
@@ -121,29 +120,20 @@ def test_law_6_content_is_never_control_in_tools(spelling, schema_style):
 # --- Law 9: linear --------------------------------------------------------------------------
 
 
-def best_time(function, rounds=5):
-    best = float("inf")
-    for _ in range(rounds):
-        start = time.perf_counter()
-        function()
-        best = min(best, time.perf_counter() - start)
-    return best
-
-
 @pytest.mark.parametrize("text", [" ", "\n", "a", "word ", "漢", ".", " \t"])
 def test_law_9_linear_in_content(text):
     def render_fresh(length):
         return best_time(lambda: hk.render([hk.user((text * length)[:length])]))
 
     render_fresh(1000)
-    assert render_fresh(1_000_000) < 30 * render_fresh(100_000) + 0.01
+    assert_linear(render_fresh, 100_000, 1_000_000)
 
 
 def test_law_9_linear_in_messages():
     def render_fresh(count):
         return best_time(lambda: hk.render([hk.user(f"message {i}") for i in range(count)]))
 
-    assert render_fresh(20_000) < 30 * render_fresh(2_000) + 0.01
+    assert_linear(render_fresh, 2_000, 20_000)
 
 
 # --- Kept renderings ------------------------------------------------------------------------

@@ -1,10 +1,12 @@
 """Text instead of tokens: special tokens spelt out, and dropped."""
 
+from functools import partial
+
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from test_parse import check_partition, codes
-from test_render import best_time
+from timing import assert_linear, best_time
 
 import harmony_kit as hk
 
@@ -220,5 +222,4 @@ def test_law_9_texts_take_linear_time(unit, stripped):
         return best_time(run, 3)
 
     for size in (7, 10**9):
-        read(1000, size)
-        assert read(100_000, size) < 30 * read(10_000, size) + 0.02
+        assert_linear(partial(read, size=size), 10_000, 100_000)

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from timing import assert_linear
 
 from harmony_kit.errors import InvalidMessageError
 from harmony_kit.typescript import MAX_DEPTH, type_text
@@ -745,5 +746,4 @@ BIG = {
 @pytest.mark.parametrize("style", ["reference", "extended"])
 @pytest.mark.parametrize("kind", BIG)
 def test_law_9_time_is_linear_in_the_schema(style: Any, kind: str) -> None:
-    small, large = (seconds(BIG[kind](n), style) for n in (400, 4000))
-    assert large < 30 * small + 0.01
+    assert_linear(lambda n: seconds(BIG[kind](n), style), 400, 4000)
