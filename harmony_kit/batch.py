@@ -19,7 +19,7 @@ from typing import Any, BinaryIO, Final, NamedTuple
 from .convert import chat_completions, responses
 from .convert.request import HarmonyRequest, Unsupported
 from .errors import BackendError, HarmonyError
-from .generation import Backend, FinishReason
+from .generation import Backend, FinishReason, completion_of
 from .parse import Parser
 from .parsed import ParseResult
 
@@ -207,17 +207,10 @@ async def _generate(
 ) -> tuple[ParseResult, FinishReason | None, int]:
     parser = Parser()
     finish_reason: FinishReason | None = None
-    deltas = backend.generate(prompt, request.sampling)
-    close = getattr(deltas, "aclose", None)
-    if close is None:
+    async with aclosing(completion_of(backend, prompt, request.sampling)) as deltas:
         async for delta in deltas:
             parser.feed(delta.tokens)
             finish_reason = delta.finish_reason or finish_reason
-    else:
-        async with aclosing(deltas) as open_deltas:  # type: ignore[type-var]
-            async for delta in open_deltas:
-                parser.feed(delta.tokens)
-                finish_reason = delta.finish_reason or finish_reason
     parser.close()
     return parser.result(), finish_reason, parser.position
 

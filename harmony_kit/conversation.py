@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple, TypedDict, Unpack
 
 from .build import developer
 from .errors import HarmonyError
-from .generation import Backend, FinishReason
+from .generation import Backend, FinishReason, completion_of
 from .header import HeaderOrder, header_of
 from .messages import (
     FUNCTIONS,
@@ -335,17 +335,11 @@ class _Turn:
     async def complete(
         self, backend: Backend, prompt: Sequence[int], sampling: Sampling
     ) -> AsyncGenerator[Event, None]:
-        deltas = backend.generate(prompt, sampling)
-        try:
+        async with aclosing(completion_of(backend, prompt, sampling)) as deltas:
             async for tokens, finish_reason in deltas:
                 self.finish_reason = finish_reason or self.finish_reason
                 for event in self.parser.feed(tokens):
                     yield event
-        finally:
-            # An iterator need not be a generator; one that is aborts its request this way.
-            close = getattr(deltas, "aclose", None)
-            if close is not None:
-                await close()
         for event in self.parser.close():
             yield event
 

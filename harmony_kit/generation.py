@@ -7,7 +7,7 @@ engine's package is imported only when its backend is loaded.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Final, Literal, NamedTuple, Protocol, runtime_checkable
 
@@ -60,6 +60,33 @@ class Backend(Protocol):
     async def aclose(self) -> None:
         """Free what the backend holds. May be called more than once."""
         ...
+
+
+async def completion_of(
+    backend: Backend, prompt: Sequence[int], sampling: Sampling
+) -> AsyncGenerator[Delta, None]:
+    """What a backend generates; closing this aborts the generation.
+
+    Args:
+        backend: What generates.
+        prompt: Token ids.
+        sampling: How to choose tokens, and when to stop.
+
+    Yields:
+        The deltas.
+
+    Raises:
+        BackendError: The engine cannot do it, or failed.
+    """
+    deltas = backend.generate(prompt, sampling)
+    try:
+        async for delta in deltas:
+            yield delta
+    finally:
+        # An iterator need not be a generator; one that is aborts its request this way.
+        close = getattr(deltas, "aclose", None)
+        if close is not None:
+            await close()
 
 
 def check_prompt(prompt: Sequence[int], *, vocabulary_size: int = SIZE) -> None:

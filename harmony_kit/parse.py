@@ -601,7 +601,7 @@ class Parser:
             self._report("partial_special_token", position, end, outside=True)
         if self._is_completion:
             self._close_turn(position)
-        elif self._unterminated is not None:
+        else:
             self._report_unterminated()
         self._keep_last_problem()
 
@@ -648,7 +648,7 @@ class Parser:
     def _restore_start(self, position: int) -> None:
         """A message begins with a marker: its `<|start|>` was left out."""
         start = position
-        if decode_leniently(self._run).strip() in ("", Role.ASSISTANT):
+        if _says_nothing(self._run):
             start -= len(self._run)
             self._run = []
         else:
@@ -768,7 +768,7 @@ class Parser:
         self._has_stray_return = False
         if self._is_completion:
             header = self._place_in_turn(header, content_start)
-        elif self._unterminated is not None:
+        else:
             self._report_unterminated()
         self._header = header
         self._content_start = content_start
@@ -1096,9 +1096,9 @@ def _has_text(tokens: Sequence[int]) -> bool:
     return bool(decode_leniently(tokens).strip())
 
 
-def _says_nothing(header_tokens: Sequence[int]) -> bool:
-    """Whether a header has nothing but the role that every message of the assistant has."""
-    return decode_leniently(header_tokens).strip() in ("", Role.ASSISTANT)
+def _says_nothing(tokens: Sequence[int]) -> bool:
+    """Whether tokens have nothing but the role that every message of the assistant has."""
+    return decode_leniently(tokens).strip() in ("", Role.ASSISTANT)
 
 
 def _looks_like_call(header: Header, content: str) -> bool:

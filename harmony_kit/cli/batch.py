@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from ..batch import BatchFile, BatchLine, BatchResult, read_batch, run_batch
-from ..generation import Backend, backend_names
+from ..generation import Backend
 from .files import read_input
-from .run import backend_of
+from .run import add_backend, backend_of
+
+if TYPE_CHECKING:  # slow to import, and every command imports this module
+    from ..batch import BatchFile, BatchLine, BatchResult
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -23,17 +24,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--errors", help="the file of what failed; the output with .errors before its ending"
     )
-    parser.add_argument(
-        "--backend", required=True, help=f"what generates: {', '.join(backend_names())}"
-    )
-    parser.add_argument("--model", help="the model, for backends that take one")
-    parser.add_argument(
-        "--option",
-        action="append",
-        default=[],
-        metavar="NAME=VALUE",
-        help="an option of the backend, its value JSON or plain text; may be repeated",
-    )
+    add_backend(parser)
     parser.add_argument(
         "--concurrency", type=int, default=64, help="how many requests are in the engine at once"
     )
@@ -47,6 +38,10 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def main(options: Namespace) -> int:
     """Run the command; 1 if requests failed."""
+    import asyncio
+
+    from ..batch import BatchFile, read_batch
+
     lines = read_batch(read_input(options.input).splitlines())
     output = Path(options.output)
     errors = Path(options.errors or output.with_suffix(f".errors{output.suffix}"))
@@ -71,6 +66,16 @@ async def _run(
     options: Namespace,
     console: Console,
 ) -> None:
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+    )
+
+    from ..batch import run_batch
+
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),

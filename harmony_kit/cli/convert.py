@@ -5,14 +5,12 @@ from __future__ import annotations
 import json
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, Final, NamedTuple
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from rich.console import Console
-from rich.progress import track
 
-from ..convert import anthropic, chat_completions, responses
 from ..convert.harmony import messages_from_json, messages_to_json
-from ..convert.request import Note
 from ..errors import HarmonyError
 from ..messages import Message
 from ..parse import parse
@@ -20,7 +18,15 @@ from ..render import render, render_text
 from ..text import parse_text
 from .files import read_input, token_ids
 
-_APIS: Final = ("chat", "responses", "anthropic")
+if TYPE_CHECKING:
+    from ..convert.request import Note
+
+# The modules that speak them are slow to import, and every command imports this one.
+_APIS: Final = {
+    "chat": "chat_completions",
+    "responses": "responses",
+    "anthropic": "anthropic",
+}
 FORMS: Final = (*_APIS, "harmony", "tokens", "text")
 
 
@@ -103,6 +109,8 @@ def _inputs(options: Namespace, errors: Console) -> Iterator[tuple[str, Any]]:
         if not options.jsonl:
             yield name, text
             continue
+        from rich.progress import track
+
         lines = [(n, line) for n, line in enumerate(text.splitlines(), 1) if line.strip()]
         progress: Iterable[tuple[int, str]] = track(
             lines, description=name, console=errors, transient=True, disable=not errors.is_terminal
@@ -133,27 +141,26 @@ def _json(text: str) -> Any:
         raise HarmonyError(f"not JSON: {error}") from None
 
 
-def _read_api(
-    module: Any, is_response: Callable[[Any], bool], text: str, options: Namespace
-) -> _Conversation:
+def _api(name: str) -> Any:
+    return import_module(f"...convert.{_APIS[name]}", __name__)
+
+
+# What only a response has, of each API.
+_IS_RESPONSE: Final[dict[str, Callable[[dict[str, Any]], bool]]] = {
+    "chat": lambda body: "choices" in body,
+    "responses": lambda body: "output" in body,
+    "anthropic": lambda body: body.get("type") == "message",
+}
+
+
+def _read_api(text: str, options: Namespace) -> _Conversation:
+    module = _api(options.source)
     body = _json(text)
-    if isinstance(body, dict) and is_response(body):
+    if isinstance(body, dict) and _IS_RESPONSE[options.source](body):
         return _both(module.read_response(body))
     unsupported = "note" if options.note else "error"
     request = module.read_request(body, current_date=options.current_date, unsupported=unsupported)
     return _Conversation(request.messages, request.client_messages(), request.notes)
-
-
-def _read_chat(text: str, options: Namespace) -> _Conversation:
-    return _read_api(chat_completions, lambda body: "choices" in body, text, options)
-
-
-def _read_responses(text: str, options: Namespace) -> _Conversation:
-    return _read_api(responses, lambda body: "output" in body, text, options)
-
-
-def _read_anthropic(text: str, options: Namespace) -> _Conversation:
-    return _read_api(anthropic, lambda body: body.get("type") == "message", text, options)
 
 
 def _read_harmony(text: str, _options: Namespace) -> _Conversation:
@@ -175,9 +182,7 @@ def _read_text(text: str, options: Namespace) -> _Conversation:
 
 
 _READERS: Final[dict[str, Callable[[str, Namespace], _Conversation]]] = {
-    "chat": _read_chat,
-    "responses": _read_responses,
-    "anthropic": _read_anthropic,
+    **dict.fromkeys(_APIS, _read_api),
     "harmony": _read_harmony,
     "tokens": _read_tokens,
     "text": _read_text,
@@ -191,12 +196,13 @@ def _prompt(messages: tuple[Message, ...], _options: Namespace) -> list[int]:
     return render(messages, drop_analysis="finished-turns")
 
 
+def _write_api(messages: tuple[Message, ...], options: Namespace) -> Any:
+    limit = {"max_tokens": options.max_tokens} if options.target == "anthropic" else {}
+    return _api(options.target).write_request(messages, model=options.model, **limit)
+
+
 _WRITERS: Final[dict[str, Callable[[tuple[Message, ...], Namespace], Any]]] = {
-    "chat": lambda messages, o: chat_completions.write_request(messages, model=o.model),
-    "responses": lambda messages, o: responses.write_request(messages, model=o.model),
-    "anthropic": lambda messages, o: anthropic.write_request(
-        messages, model=o.model, max_tokens=o.max_tokens
-    ),
+    **dict.fromkeys(_APIS, _write_api),
     "harmony": lambda messages, _: json.loads(messages_to_json(messages)),
     "tokens": _prompt,
     "text": lambda messages, o: render_text(_prompt(messages, o)),

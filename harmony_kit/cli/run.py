@@ -23,17 +23,7 @@ from .show import RunPrinter
 def add_arguments(parser: ArgumentParser) -> None:
     """Add the command's arguments."""
     parser.add_argument("prompt", help="what the user says")
-    parser.add_argument(
-        "--backend", required=True, help=f"what generates: {', '.join(backend_names())}"
-    )
-    parser.add_argument("--model", help="the model, for backends that take one")
-    parser.add_argument(
-        "--option",
-        action="append",
-        default=[],
-        metavar="NAME=VALUE",
-        help="an option of the backend, its value JSON or plain text; may be repeated",
-    )
+    add_backend(parser)
     parser.add_argument(
         "--tool",
         action="append",
@@ -75,6 +65,25 @@ def main(options: Namespace) -> int:
         elif isinstance(event, RunEnded):
             print(messages_to_json(event.reply.conversation, indent=2))
     return 0
+
+
+def add_backend(parser: ArgumentParser) -> None:
+    """Add the arguments that say what generates; `backend_of` loads it.
+
+    Args:
+        parser: The command's parser.
+    """
+    parser.add_argument(
+        "--backend", required=True, help=f"what generates: {', '.join(backend_names())}"
+    )
+    parser.add_argument("--model", help="the model, for backends that take one")
+    parser.add_argument(
+        "--option",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="an option of the backend, its value JSON or plain text; may be repeated",
+    )
 
 
 def backend_of(options: Namespace) -> Backend:

@@ -42,6 +42,17 @@ def kind_of(header: Header) -> Kind:
     return _KINDS.get(header.channel or "", Kind.HIDDEN)
 
 
+def completion_tokens(result: ParseResult) -> int:
+    """How many tokens a completion has, as far as they were parsed.
+
+    Args:
+        result: The completion, parsed from token ids.
+    """
+    ends = [span.end for span in result.spans]
+    ends += [found.span.end for found in result.problems]
+    return max(ends, default=0)
+
+
 def reasoning_tokens(result: ParseResult) -> int:
     """How many tokens of a completion were thought, not said.
 

@@ -317,15 +317,15 @@ def call_message(recipient: str, arguments: str) -> Message:
     return trusted_message(Role.ASSISTANT, arguments, None, commentary, recipient, "json", False)
 
 
-def result_message(name: str, text: str) -> Message:
+def result_message(name: str, text: str, *, channel: Channel = Channel.COMMENTARY) -> Message:
     """What a tool answered.
 
     Args:
         name: The full name of the tool.
         text: Its answer.
+        channel: Where it was called.
     """
-    commentary = Channel.COMMENTARY
-    return trusted_message(Role.TOOL, text, name, commentary, Role.ASSISTANT, None, False)
+    return trusted_message(Role.TOOL, text, name, channel, Role.ASSISTANT, None, False)
 
 
 # --- Calls of the history -------------------------------------------------------------------

@@ -7,6 +7,7 @@ from typing import Any, Final, NamedTuple
 from ...header import Header
 from ...messages import FUNCTIONS, Channel, Message, Role
 from ...tools import BROWSER, PYTHON
+from .. import request
 from ..names import ToolNames
 from ..reply import Kind, kind_of
 from .arguments import ArgumentsWriter, CodeWriter, call_input, call_text
@@ -123,13 +124,7 @@ def call_message(recipient: str, value: dict[str, Any]) -> Message:
         value: The input of the call.
     """
     if recipient not in BROWSER_TOOLS and recipient != PYTHON.name:
-        return Message(
-            Role.ASSISTANT,
-            call_text(value),
-            channel=Channel.COMMENTARY,
-            recipient=recipient,
-            content_type="json",
-        )
+        return request.call_message(recipient, call_text(value))
     code = value.get("code")
     is_code = recipient == PYTHON.name and value.keys() == {"code"} and isinstance(code, str)
     return Message(
@@ -149,13 +144,8 @@ def result_message(recipient: str, content: str) -> Message:
         content: The result.
     """
     is_function = recipient not in BROWSER_TOOLS and recipient != PYTHON.name
-    return Message(
-        Role.TOOL,
-        content,
-        name=recipient,
-        recipient=Role.ASSISTANT,
-        channel=Channel.COMMENTARY if is_function else Channel.ANALYSIS,
-    )
+    channel = Channel.COMMENTARY if is_function else Channel.ANALYSIS
+    return request.result_message(recipient, content, channel=channel)
 
 
 def recipient_of(name: str, functions: ToolNames | None) -> str:

@@ -8,9 +8,9 @@ from ...header import header_of
 from ...messages import Message
 from ...parsed import ParseResult, TurnEnd
 from ...tools import CallStatus, ToolCall, tool_calls
+from .. import reply
 from ..names import ToolNames
 from ..reading import Node
-from ..reply import reasoning_tokens
 from ..request import HarmonyRequest, Notes
 from .blocks import NO_NAMES, client_tool, input_of, is_call, opening_block
 from .history import History
@@ -168,13 +168,11 @@ def usage(result: ParseResult, prompt_tokens: int, completion_tokens: int | None
         completion_tokens: How many tokens were generated; by default those that were parsed.
     """
     if completion_tokens is None:
-        ends = [span.end for span in result.spans]
-        ends += [found.span.end for found in result.problems]
-        completion_tokens = max(ends, default=0)
+        completion_tokens = reply.completion_tokens(result)
     return {
         "input_tokens": prompt_tokens,
         "output_tokens": completion_tokens,
-        "output_tokens_details": {"thinking_tokens": reasoning_tokens(result)},
+        "output_tokens_details": {"thinking_tokens": reply.reasoning_tokens(result)},
     }
 
 

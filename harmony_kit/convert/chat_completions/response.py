@@ -9,8 +9,9 @@ from ...header import header_of
 from ...messages import FUNCTIONS, Message, Role
 from ...parsed import ParseResult, TurnEnd
 from ...tools import PYTHON, CallStarted, ToolCall, tool_calls
+from .. import reply
 from ..reading import Node
-from ..reply import Kind, kind_of, reasoning_tokens
+from ..reply import Kind, kind_of
 from ..request import HarmonyRequest
 from .request import read_messages
 
@@ -93,13 +94,12 @@ def usage(result: ParseResult, prompt_tokens: int, completion_tokens: int | None
         completion_tokens: How many were generated; those that `result` spans by default.
     """
     if completion_tokens is None:
-        ends = [span.end for span in result.spans] + [p.span.end for p in result.problems]
-        completion_tokens = max(ends, default=0)
+        completion_tokens = reply.completion_tokens(result)
     return {
         "prompt_tokens": prompt_tokens,
         "completion_tokens": completion_tokens,
         "total_tokens": prompt_tokens + completion_tokens,
-        "completion_tokens_details": {"reasoning_tokens": reasoning_tokens(result)},
+        "completion_tokens_details": {"reasoning_tokens": reply.reasoning_tokens(result)},
     }
 
 

@@ -16,7 +16,7 @@ from ...messages import (
 from ...tools import BROWSER, PYTHON
 from ..names import ToolNames
 from ..reading import Node
-from ..request import CallIds, Notes
+from ..request import CallIds, Notes, call_message, result_message
 from ..store import ResponseStore
 from .web import read_action
 
@@ -179,15 +179,7 @@ class ItemReader:
         if call_id is not None:
             self._restore_reasoning(node, call_id)
             self._know(call_id, full_name)
-        self._add(
-            Message(
-                Role.ASSISTANT,
-                arguments,
-                channel=Channel.COMMENTARY.value,
-                recipient=full_name,
-                content_type="json",
-            )
-        )
+        self._add(call_message(full_name, arguments))
 
     def _know(self, call_id: str, full_name: str) -> None:
         self.calls[call_id] = full_name
@@ -209,7 +201,7 @@ class ItemReader:
         if not node.has("output"):
             raise node.error("output", "missing")
         self._check_fields(node, ("call_id", "output"), idle=("name", "namespace"))
-        self._add(_result(full_name, self._text(node, "output"), Channel.COMMENTARY))
+        self._add(result_message(full_name, self._text(node, "output")))
 
     def _read_web_search_call(self, node: Node) -> None:
         action = node.required_node("action")
@@ -234,7 +226,7 @@ class ItemReader:
             else:
                 self._notes.lost(output.path, "only outputs of the type 'logs' are supported")
         if logs:
-            self._add(_result(PYTHON.name, "\n".join(logs), Channel.ANALYSIS))
+            self._add(result_message(PYTHON.name, "\n".join(logs), channel=Channel.ANALYSIS))
 
     def _add_builtin_call(self, recipient: str, content: str) -> None:
         self._add(
@@ -272,12 +264,6 @@ def _kind(node: Node) -> str:
     if kind is None:
         return "item_reference" if node.value.keys() == {"id"} else "message"
     return kind
-
-
-def _result(full_name: str, text: str, channel: Channel) -> Message:
-    return Message(
-        Role.TOOL, text, name=full_name, recipient=Role.ASSISTANT.value, channel=channel.value
-    )
 
 
 _READERS: Final[dict[str, Callable[[ItemReader, Node], None]]] = {

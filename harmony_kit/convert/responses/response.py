@@ -8,8 +8,8 @@ from ...header import header_of
 from ...messages import Message
 from ...parsed import ParseResult, TurnEnd
 from ...tools import tool_calls
+from .. import reply
 from ..reading import Node
-from ..reply import reasoning_tokens
 from ..request import HarmonyRequest
 from ..store import StoredItem, StoredResponse
 from .items import read_items
@@ -186,13 +186,12 @@ def usage_of(
         completion_tokens: How many tokens were generated, if that is known.
     """
     if completion_tokens is None:
-        ends = [span.end for span in result.spans] + [found.span.end for found in result.problems]
-        completion_tokens = max(ends, default=0)
+        completion_tokens = reply.completion_tokens(result)
     return {
         "input_tokens": prompt_tokens,
         "input_tokens_details": {"cached_tokens": 0, "cache_write_tokens": 0},
         "output_tokens": completion_tokens,
-        "output_tokens_details": {"reasoning_tokens": reasoning_tokens(result)},
+        "output_tokens_details": {"reasoning_tokens": reply.reasoning_tokens(result)},
         "total_tokens": prompt_tokens + completion_tokens,
     }
 
