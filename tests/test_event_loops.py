@@ -6,6 +6,7 @@ import asyncio
 import threading
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from itertools import count
 
 import pytest
 from harmony_backends.event_loops import EngineLoop, Inbox
@@ -17,15 +18,16 @@ import harmony_kit as hk
 class Source:
     """Counts, in the engine's event loop, and notes that it was closed."""
 
-    def __init__(self, fails_at: int = -1) -> None:
+    def __init__(self, fails_at: int = -1, *, is_endless: bool = False) -> None:
         self.fails_at = fails_at
+        self.is_endless = is_endless
         self.closed = False
         self.thread: threading.Thread | None = None
 
     async def values(self) -> AsyncGenerator[int, None]:
         self.thread = threading.current_thread()
         try:
-            for number in range(1000):
+            for number in count() if self.is_endless else range(1000):
                 if number == self.fails_at:
                     raise ValueError("broken")
                 yield number
@@ -61,14 +63,15 @@ def test_every_event_loop_may_ask_and_several_at_once() -> None:
     loop.end()
 
 
-@pytest.mark.parametrize("count", range(5))
-def test_leaving_closes_the_source_before_it_goes_on(count: int) -> None:
-    loop, source = EngineLoop(), Source()
+@pytest.mark.parametrize("last", range(5))
+def test_leaving_closes_the_source_before_it_goes_on(last: int) -> None:
+    # Endless: one that comes to its end just then is cancelled while it closes itself.
+    loop, source = EngineLoop(), Source(is_endless=True)
 
     async def go() -> None:
         async with aclosing(loop.bring(source.values())) as values:
             async for value in values:
-                if value == count:
+                if value == last:
                     break
         assert source.closed
 
@@ -81,7 +84,7 @@ def test_cancelling_closes_the_source() -> None:
 
     async def go() -> None:
         for number in range(50):
-            source = Source()
+            source = Source(is_endless=True)
 
             async def consume(source: Source = source) -> None:
                 async for _ in loop.bring(source.values()):

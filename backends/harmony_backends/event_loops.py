@@ -98,7 +98,10 @@ class EngineLoop:
             self._thread = threading.Thread(
                 target=self._loop.run_forever, name="harmony-kit engine", daemon=True
             )
+            is_running = threading.Event()
+            self._loop.call_soon(is_running.set)
             self._thread.start()
+            is_running.wait()  # else it would pass for a loop that has ended
 
     @property
     def is_here(self) -> bool:
@@ -143,7 +146,8 @@ class EngineLoop:
     async def bring(self, source: AsyncGenerator[_T, None]) -> AsyncGenerator[_T, None]:
         """Iterate over a generator of the loop, from any other.
 
-        Closing this one closes that one, and waits until it is closed.
+        Closing this one closes that one, and waits until it is closed. It is cancelled for
+        that: one that just comes to its end by itself must not await much while it does.
 
         Args:
             source: A generator that was not begun.
