@@ -80,6 +80,7 @@ if TYPE_CHECKING:
     from .generation import (
         Backend,
         Delta,
+        Feature,
         FinishReason,
         backend_names,
         load_backend,
@@ -199,7 +200,7 @@ _LATER = {
     "conversation": "Outcome Reply RunEnded RunEvent RunOptions ToolReturned TurnEnded "
     "TurnStarted Usage arun astream run stream",
     "convert.harmony": "message_from_dict message_to_dict messages_from_json messages_to_json",
-    "generation": "Backend Delta FinishReason backend_names load_backend",
+    "generation": "Backend Delta Feature FinishReason backend_names load_backend",
     "sampling": "Sampling",
     "text": "TextParser parse_text",
     "tools": "ArgumentsDelta BROWSER CallEnded CallEvent CallStarted CallStatus DeclaredTool "

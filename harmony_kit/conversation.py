@@ -336,9 +336,9 @@ class _Turn:
         self, backend: Backend, prompt: Sequence[int], sampling: Sampling
     ) -> AsyncGenerator[Event, None]:
         async with aclosing(completion_of(backend, prompt, sampling)) as deltas:
-            async for tokens, finish_reason in deltas:
-                self.finish_reason = finish_reason or self.finish_reason
-                for event in self.parser.feed(tokens):
+            async for delta in deltas:
+                self.finish_reason = delta.finish_reason or self.finish_reason
+                for event in self.parser.feed(delta.tokens):
                     yield event
         for event in self.parser.close():
             yield event

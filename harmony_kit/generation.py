@@ -7,9 +7,9 @@ engine's package is imported only when its backend is loaded.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from importlib.metadata import EntryPoint, entry_points
-from typing import Any, Final, Literal, NamedTuple, Protocol, runtime_checkable
+from typing import Any, Final, Literal, NamedTuple, Protocol, get_args, runtime_checkable
 
 from .errors import BackendError
 from .sampling import Sampling
@@ -27,11 +27,17 @@ class Delta(NamedTuple):
     Attributes:
         tokens: Token ids, the stop token included where the engine gives it.
         finish_reason: On the last delta, why the generation ended.
+        logprobs: Where they were asked for, one mapping for each of the tokens: from token ids
+            (it and the likeliest) to their natural log-probabilities.
     """
 
     tokens: Sequence[int]
     finish_reason: FinishReason | None = None
+    logprobs: Sequence[Mapping[int, float]] | None = None
 
+
+Feature = Literal["logprobs", "constraint"]
+"""A field of `Sampling` that asks for what not every engine can do."""
 
 @runtime_checkable
 class Backend(Protocol):
@@ -39,9 +45,12 @@ class Backend(Protocol):
 
     Attributes:
         name: What to call it in messages to a person.
+        supports: What it can do beside generating; `generate` refuses a sampling that asks for
+            more.
     """
 
     name: str
+    supports: frozenset[Feature]
 
     def generate(self, prompt: Sequence[int], sampling: Sampling) -> AsyncIterator[Delta]:
         """Generate a completion.
@@ -87,6 +96,23 @@ async def completion_of(
         close = getattr(deltas, "aclose", None)
         if close is not None:
             await close()
+
+
+def check_support(backend: Backend, sampling: Sampling) -> None:
+    """Refuse a sampling that asks for what a backend cannot do.
+
+    Backends call this before they generate: what was asked for is never left out in silence.
+
+    Args:
+        backend: What shall generate.
+        sampling: What is asked for.
+
+    Raises:
+        BackendError: The backend cannot do it.
+    """
+    for feature in get_args(Feature):
+        if getattr(sampling, feature, None) is not None and feature not in backend.supports:
+            raise BackendError(f"{backend.name} does not support Sampling({feature}=...)")
 
 
 def check_prompt(prompt: Sequence[int], *, vocabulary_size: int = SIZE) -> None:

@@ -22,6 +22,8 @@ class Sampling:
         stop: Texts that end the generation, where the engine can.
         frequency_penalty: Against tokens by how often they occurred.
         presence_penalty: Against tokens that occurred at all.
+        logprobs: How many of the likeliest tokens to tell of at each position, beside the one
+            that was chosen; 0 for that one alone.
     """
 
     max_tokens: int | None = None
@@ -32,3 +34,4 @@ class Sampling:
     stop: tuple[str, ...] = ()
     frequency_penalty: float | None = None
     presence_penalty: float | None = None
+    logprobs: int | None = None

@@ -17,7 +17,7 @@ from collections.abc import (
 from contextlib import aclosing
 
 from harmony_kit.errors import BackendError
-from harmony_kit.generation import Delta, check_prompt
+from harmony_kit.generation import Delta, Feature, check_prompt, check_support
 from harmony_kit.sampling import Sampling
 from harmony_kit.vocabulary import SIZE, encode_with_special
 
@@ -51,6 +51,8 @@ class FunctionBackend:
         BackendError: The function is none, or the chunk size is not positive.
     """
 
+    supports: frozenset[Feature] = frozenset()
+
     def __init__(
         self,
         function: AnswerFunction,
@@ -79,6 +81,7 @@ class FunctionBackend:
         """
         if self._closed:
             raise BackendError(f"{self.name} is closed")
+        check_support(self, sampling)
         check_prompt(prompt)
         cutters = [Cutter(sampling)]
         if self._max_context is not None:

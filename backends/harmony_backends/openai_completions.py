@@ -18,7 +18,7 @@ import httpx
 from httpx_sse import EventSource, SSEError
 
 from harmony_kit.errors import BackendError
-from harmony_kit.generation import Delta, check_prompt
+from harmony_kit.generation import Delta, Feature, check_prompt, check_support
 from harmony_kit.sampling import Sampling
 
 from .completions_dialects import Dialect, LlamaCppDialect, VllmDialect
@@ -68,6 +68,8 @@ class OpenAICompletionsBackend:
         BackendError: The dialect is unknown, or the key can be none.
     """
 
+    supports: frozenset[Feature] = frozenset()
+
     def __init__(
         self,
         base_url: str,
@@ -111,6 +113,7 @@ class OpenAICompletionsBackend:
                 it failed was delivered.
         """
         self._check_open()
+        check_support(self, sampling)
         check_prompt(prompt, vocabulary_size=self._vocabulary_size)
         reader = TokenReader(sampling, self._on_text)
         try:

@@ -120,6 +120,7 @@ class RecordingBackend:
 
     def __init__(self, backend: Backend, path: str | Path) -> None:
         self.name = f"recording of {backend.name}"
+        self.supports = backend.supports
         self._backend = backend
         self._path = Path(path)
         self._write("")

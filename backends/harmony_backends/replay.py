@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Iterable, Sequence
 from pathlib import Path
 
 from harmony_kit.errors import BackendError
-from harmony_kit.generation import Delta, check_prompt
+from harmony_kit.generation import Delta, Feature, check_prompt, check_support
 from harmony_kit.sampling import Sampling
 from harmony_kit.vocabulary import SIZE, decode
 
@@ -47,6 +47,7 @@ class ReplayBackend:
     """
 
     name = "replay"
+    supports: frozenset[Feature] = frozenset()
 
     def __init__(self, recording: str | Path | Iterable[Exchange], *, chunk_size: int = 1) -> None:
         if chunk_size < 1:
@@ -72,9 +73,10 @@ class ReplayBackend:
         """
         if self._closed:
             raise BackendError("replay is closed")
+        check_support(self, sampling)
         check_prompt(prompt)
         exchange = self._next_exchange(tuple(prompt))
-        tokens, finish_reason = Cutter(sampling).cut(exchange.completion)
+        tokens, finish_reason, _ = Cutter(sampling).cut(exchange.completion)
         # A completion that was recorded whole ended for the reason that was recorded.
         if len(tokens) == len(exchange.completion):
             finish_reason = exchange.finish_reason

@@ -25,6 +25,7 @@ import inspect
 import random
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+from dataclasses import replace
 from typing import Any, ClassVar, TypeVar
 
 import pytest
@@ -187,6 +188,29 @@ class BackendContract:
             *before, last = (delta.finish_reason for delta in deltas)
             assert set(before) <= {None}
             assert last == "length"
+
+        harness.run(go)
+
+    def test_logprobs_come_with_every_token_or_are_refused(self, harness: Harness) -> None:
+        """Those of the token itself and of the likeliest; greedy tokens are the likeliest."""
+
+        async def go(backend: Backend) -> None:
+            sampling = replace(self._greedy(8), logprobs=3)
+            if "logprobs" not in backend.supports:
+                with pytest.raises(BackendError, match="logprobs"):
+                    await self._deltas(backend, self.prompt(), sampling)
+                return
+            deltas = await self._deltas(backend, self.prompt(), sampling)
+            count = 0
+            for delta in deltas:
+                assert len(delta.logprobs or ()) == len(delta.tokens)
+                for token, likely in zip(delta.tokens, delta.logprobs or (), strict=True):
+                    count += 1
+                    assert 3 <= len(likely) <= 4
+                    assert likely[token] == max(likely.values()) <= 0
+            assert count == 8
+            own = await self._deltas(backend, self.prompt(), replace(sampling, logprobs=0))
+            assert [*map(set, own[0].logprobs or ())] == [{token} for token in own[0].tokens]
 
         harness.run(go)
 

@@ -15,7 +15,7 @@ from contextlib import aclosing
 from typing import Any
 
 from harmony_kit.errors import BackendError
-from harmony_kit.generation import Delta, check_prompt
+from harmony_kit.generation import Delta, Feature, check_prompt, check_support
 from harmony_kit.sampling import Sampling
 from harmony_kit.vocabulary import END_OF_TEXT
 
@@ -42,6 +42,7 @@ class TransformersBackend:
     """
 
     name = "transformers"
+    supports: frozenset[Feature] = frozenset()
 
     def __init__(
         self,
@@ -125,6 +126,7 @@ class TransformersBackend:
         """How many tokens may be generated, for a prompt that may be generated for."""
         if self._closed:
             raise BackendError("the transformers backend is closed")
+        check_support(self, sampling)
         check_prompt(prompt, vocabulary_size=self._vocabulary_size)
         room = self._context - len(prompt)
         if room < 1:

@@ -9,12 +9,12 @@ from __future__ import annotations
 import atexit
 import uuid
 import weakref
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from typing import Any, Final, get_args
 
 from harmony_kit.errors import BackendError
-from harmony_kit.generation import Delta, FinishReason, check_prompt
+from harmony_kit.generation import Delta, Feature, FinishReason, check_prompt, check_support
 from harmony_kit.sampling import Sampling
 from harmony_kit.vocabulary import END_OF_TEXT
 
@@ -53,6 +53,7 @@ class VLLMBackend:
     """
 
     name = "vllm"
+    supports: frozenset[Feature] = frozenset({"logprobs"})
 
     def __init__(
         self, model: str, *, script: Script | None = None, **engine_arguments: Any
@@ -92,9 +93,7 @@ class VLLMBackend:
             return 0
         return int(self._engine.output_processor.get_num_unfinished_requests())
 
-    async def generate(
-        self, prompt: Sequence[int], sampling: Sampling
-    ) -> AsyncGenerator[Delta, None]:
+    def generate(self, prompt: Sequence[int], sampling: Sampling) -> AsyncGenerator[Delta, None]:
         """Generate a completion; see `harmony_kit.Backend`.
 
         Stop texts are looked for here, in the tokens' text; the token that completes one is
@@ -104,26 +103,18 @@ class VLLMBackend:
             prompt: Token ids.
             sampling: How to choose tokens, and when to stop. `<|endoftext|>` stops as well.
 
-        Yields:
-            The tokens as the engine gives them, one or several at once.
+        Returns:
+            The tokens as the engine gives them, one or several at once. Iterating raises what
+            follows.
 
         Raises:
             DeadEngineError: The engine has died.
             BackendError: The prompt is none for this model, the engine refuses the request,
                 or failed.
         """
-        self._check(prompt)
-        outputs = self._outputs(list(prompt), sampling)
-        if not self._loop.is_here:
-            outputs = self._loop.bring(outputs)
-        stop_texts = StopTexts(sampling.stop)
-        async with aclosing(outputs):
-            async for delta in outputs:
-                end = stop_texts.find(delta.tokens) if sampling.stop else None
-                if end is not None:
-                    yield Delta(delta.tokens[:end], "stop")
-                    return
-                yield delta
+        outputs = self._outputs(prompt, sampling)
+        is_here = self._closed or self._loop.is_here  # what is closed has no loop; it says so
+        return outputs if is_here else self._loop.bring(outputs)
 
     async def aclose(self) -> None:
         """Abort what is being generated and shut the engine down."""
@@ -139,19 +130,31 @@ class VLLMBackend:
 
     # --- In the engine's event loop ---------------------------------------------------------
 
-    async def _outputs(self, prompt: list[int], sampling: Sampling) -> AsyncGenerator[Delta, None]:
-        """What the engine generates; iterated in its event loop."""
+    async def _outputs(
+        self, prompt: Sequence[int], sampling: Sampling
+    ) -> AsyncGenerator[Delta, None]:
+        """What the engine generates; iterated in its event loop.
+
+        Every token of every request comes through here: one loop, without another generator
+        around it.
+        """
+        self._check(prompt, sampling)
+        stop_texts = StopTexts(sampling.stop) if sampling.stop else None
         request = str(uuid.uuid4())  # vLLM does not see to it that they differ
         self._active.add(request)
         is_finished = False
         try:
-            outputs = self._engine.generate(
-                {"prompt_token_ids": prompt}, self._parameters(prompt, sampling), request
-            )
+            given = {"prompt_token_ids": list(prompt)}
+            outputs = self._engine.generate(given, self._parameters(prompt, sampling), request)
             async with aclosing(outputs):
                 async for output in outputs:
                     is_finished = output.finished
-                    yield _delta(output.outputs[0])
+                    delta = _delta(output.outputs[0])
+                    end = stop_texts.find(delta.tokens) if stop_texts else None
+                    if end is not None:
+                        yield _cut(delta, end)
+                        return
+                    yield delta
         except Exception as error:
             raise self._translated(error) from error
         finally:
@@ -175,10 +178,11 @@ class VLLMBackend:
 
     # --- Requests and errors ----------------------------------------------------------------
 
-    def _check(self, prompt: Sequence[int]) -> None:
+    def _check(self, prompt: Sequence[int], sampling: Sampling) -> None:
         """Refuse what vLLM would refuse less clearly, or die of."""
         if self._closed:
             raise BackendError("the vllm backend is closed")
+        check_support(self, sampling)
         check_prompt(prompt, vocabulary_size=self._vocabulary_size)
         if len(prompt) >= self._context:
             raise BackendError(
@@ -186,7 +190,7 @@ class VLLMBackend:
                 "no room for a completion"
             )
 
-    def _parameters(self, prompt: list[int], sampling: Sampling) -> Any:
+    def _parameters(self, prompt: Sequence[int], sampling: Sampling) -> Any:
         from vllm import SamplingParams
         from vllm.sampling_params import RequestOutputKind
 
@@ -197,6 +201,7 @@ class VLLMBackend:
             "seed": sampling.seed,
             "frequency_penalty": sampling.frequency_penalty,
             "presence_penalty": sampling.presence_penalty,
+            "logprobs": sampling.logprobs,
         }
         if self._script is not None:
             asked["extra_args"] = {"script": list(self._script(prompt))}
@@ -250,4 +255,14 @@ def _delta(completion: Any) -> Delta:
     reason = completion.finish_reason
     if reason is not None and reason not in _FINISH_REASONS:
         raise BackendError(f"vllm ended the completion with {reason!r}")
-    return Delta(completion.token_ids, reason)
+    logprobs = completion.logprobs
+    return Delta(completion.token_ids, reason, logprobs and [*map(_logprobs, logprobs)])
+
+
+def _logprobs(tokens: Mapping[int, Any]) -> dict[int, float]:
+    return {token: found.logprob for token, found in tokens.items()}
+
+
+def _cut(delta: Delta, end: int) -> Delta:
+    """The first tokens of a delta, as the last of a completion."""
+    return Delta(delta.tokens[:end], "stop", delta.logprobs and delta.logprobs[:end])
