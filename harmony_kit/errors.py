@@ -104,8 +104,40 @@ def _request_error(reason: str, path: str) -> RequestError:
     return RequestError(reason, path=path)
 
 
+class GrammarError(HarmonyError, ValueError):
+    """What a completion shall be cannot be said in a grammar.
+
+    Attributes:
+        reason: What is wrong, without the place.
+        path: Where: a JSON path that begins with a tool's full name, `response_format`, or an
+            argument.
+    """
+
+    def __init__(self, reason: str, *, path: str) -> None:
+        self.reason = reason
+        self.path = path
+        super().__init__(f"{path}: {reason}" if path else reason)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (_grammar_error, (self.reason, self.path))
+
+
+def _grammar_error(reason: str, path: str) -> GrammarError:
+    return GrammarError(reason, path=path)
+
+
 class ToolError(HarmonyError):
-    """A tool cannot be made from what was given, or cannot be called."""
+    """A tool cannot be made from what was given, or cannot be called.
+
+    Raised by a tool's own function, it is told to the model by its text alone.
+    """
+
+
+class ToolArgumentsError(ToolError):
+    """The arguments of a call are not what the tool takes.
+
+    A tool's own function may raise it too, to say so where its schema cannot.
+    """
 
 
 class BackendError(HarmonyError):
