@@ -39,6 +39,7 @@ class Delta(NamedTuple):
 Feature = Literal["logprobs", "constraint"]
 """A field of `Sampling` that asks for what not every engine can do."""
 
+
 @runtime_checkable
 class Backend(Protocol):
     """Anything that generates tokens.
@@ -108,8 +109,10 @@ def check_support(backend: Backend, sampling: Sampling) -> None:
         sampling: What is asked for.
 
     Raises:
-        BackendError: The backend cannot do it.
+        BackendError: The backend cannot do it, or none could: `max_tokens` is less than 1.
     """
+    if sampling.max_tokens is not None and sampling.max_tokens < 1:
+        raise BackendError(f"max_tokens is {sampling.max_tokens}; it must be at least 1")
     for feature in get_args(Feature):
         if getattr(sampling, feature, None) is not None and feature not in backend.supports:
             raise BackendError(f"{backend.name} does not support Sampling({feature}=...)")

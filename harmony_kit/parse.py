@@ -461,6 +461,8 @@ class Parser:
                     self._streamed.append(delta)
                     return [delta]
             tokens = (tokens,)
+        elif len(tokens) == 1 and isinstance(tokens[0], int):
+            return self.feed(tokens[0])  # engines stream their tokens like that
         elif self._deltas is not None and not self._streamed:
             # Likewise of a chunk that is plain text and ends with a whole character.
             try:

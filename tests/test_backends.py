@@ -231,7 +231,6 @@ def test_replay_cuts_at_stop_tokens():
         assert collect(backend, [1], stop_tokens=(6,)) == ([5, 6], "stop")
         assert collect(backend, [1], stop_tokens=(6,), max_tokens=1) == ([5], "length")
         assert collect(backend, [1], max_tokens=4) == ([5, 6, 7, CALL], "stop")
-        assert collect(backend, [1], max_tokens=0) == ([], "length")
 
 
 def test_a_recorder_does_not_record_what_is_refused(tmp_path):

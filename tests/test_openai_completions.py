@@ -1,4 +1,7 @@
-"""The HTTP backend against a server on loopback that speaks as vLLM and as llama.cpp do."""
+"""The HTTP backend against a server on loopback that speaks as vLLM and as llama.cpp do.
+
+And as sglang's documentation says that sglang does.
+"""
 
 import asyncio
 import json
@@ -17,7 +20,14 @@ from harmony_backends.openai_completions import MODEL_VOCABULARY_SIZE, OpenAICom
 from harmony_backends.testing import BackendContract
 
 import harmony_kit as hk
-from harmony_kit.vocabulary import CALL, RETURN, SPECIAL_TOKEN_NAMES, decode_bytes, token_bytes
+from harmony_kit.vocabulary import (
+    CALL,
+    END_OF_TEXT,
+    RETURN,
+    SPECIAL_TOKEN_NAMES,
+    decode_bytes,
+    token_bytes,
+)
 
 ASCII = [token for token in range(5000) if token_bytes(token).isascii()]
 MAX_CONTEXT = 200
@@ -45,9 +55,20 @@ class Server:
     Each request takes the next of `faults`; `None` is none.
     """
 
-    def __init__(self, function=babble, dialect="vllm", *, pace=0.0, faults=()):
+    def __init__(
+        self,
+        function=babble,
+        dialect="vllm",
+        *,
+        pace=0.0,
+        faults=(),
+        tells_context=True,
+        is_incremental=False,
+    ):
         self.backend = FunctionBackend(function, max_context=MAX_CONTEXT)
         self.dialect = dialect
+        self.tells_context = tells_context
+        self.is_incremental = is_incremental  # sglang's --incremental-streaming-output
         self.pace = pace
         self.faults = list(faults)
         self.requests = []  # (path, headers, body) of all posts
@@ -93,12 +114,19 @@ class Server:
         body = await reader.readexactly(int(headers.get("content-length", 0)))
         if method == "GET":
             self.gets.append(path)
-            owner = {"vllm": "vllm", "llama_cpp": "llamacpp"}[self.dialect]
-            self._whole(writer, 200, {"data": [{"id": "m", "owned_by": owner}]})
+            owner = {"vllm": "vllm", "llama_cpp": "llamacpp", "sglang": "sglang"}[self.dialect]
+            model = {"id": "m", "owned_by": owner}
+            if self.tells_context and self.dialect == "vllm":
+                model["max_model_len"] = MAX_CONTEXT
+            self._whole(writer, 200, {"data": [model]})
             return True
         body = json.loads(body)
         self.requests.append((path, headers, body))
-        expected = {"vllm": "/v1/completions", "llama_cpp": "/completion"}[self.dialect]
+        expected = {
+            "vllm": "/v1/completions",
+            "llama_cpp": "/completion",
+            "sglang": "/generate",
+        }[self.dialect]
         if path != expected:
             self._whole(writer, 404, {"error": {"message": f"no {path}"}})
             return True
@@ -121,7 +149,8 @@ class Server:
             status, answer, *headers = fault
             self._whole(writer, status, answer, *headers)
             return True
-        deltas = self.backend.generate(body["prompt"], self._sampling(body))
+        prompt = body["input_ids" if self.dialect == "sglang" else "prompt"]
+        deltas = self.backend.generate(prompt, self._sampling(body))
         try:
             first = await anext(deltas)  # an error comes before a status is sent
         except hk.BackendError as error:
@@ -148,8 +177,9 @@ class Server:
             self._whole(writer, 200, self._event(tokens, tokens, len(tokens), reason, body))
             return True
         self._start(writer)
-        held, generated = [], 0
+        held, generated, said = [], 0, []
         async for number, delta in _enumerate(every()):
+            said += delta.tokens
             if number == 3 and fault not in (None, "no ids"):
                 if fault == "hang":
                     await asyncio.sleep(100)
@@ -165,6 +195,8 @@ class Server:
             if not is_incomplete:
                 reason = None if self.dialect == "llama_cpp" else delta.finish_reason
                 given = held[-1:] if self.dialect == "llama_cpp" else held
+                if self.dialect == "sglang" and not self.is_incremental:
+                    given = said
                 event = self._event(given, held, generated, reason, body)
                 if fault == "no ids":
                     del event["choices"][0]["token_ids"]
@@ -174,8 +206,9 @@ class Server:
                 event = self._event([], [], generated, delta.finish_reason, body)
                 self._send_json(writer, event)
             await writer.drain()
-        if self.dialect == "vllm" and fault != "no reason":
-            self._send_json(writer, {"choices": [], "usage": {}})
+        if self.dialect != "llama_cpp" and fault != "no reason":
+            if self.dialect == "vllm":
+                self._send_json(writer, {"choices": [], "usage": {}})
             self._send(writer, "data: [DONE]\n\n")
         writer.write(b"0\r\n\r\n")
         return None
@@ -184,13 +217,17 @@ class Server:
         if self.dialect == "llama_cpp":
             limit = body["n_predict"] if body["n_predict"] >= 0 else None
             stop_tokens = (RETURN, CALL)
+        elif self.dialect == "sglang":
+            body = body["sampling_params"]
+            limit = body.get("max_new_tokens", 128)
+            stop_tokens = tuple(body["stop_token_ids"])
         else:
             limit = body["max_tokens"]
             stop_tokens = tuple(body["stop_token_ids"])
         return hk.Sampling(
             max_tokens=limit,
             temperature=body.get("temperature"),
-            seed=body.get("seed"),
+            seed=body.get("sampling_seed" if self.dialect == "sglang" else "seed"),
             stop_tokens=stop_tokens,
         )
 
@@ -198,14 +235,52 @@ class Server:
         text = hk.decode(tokens)
         if self.dialect == "llama_cpp":
             stop_type = {None: "none", "length": "limit", "stop": "eos"}[reason]
-            return {
+            event = {
                 "content": text,
                 "tokens": given,
                 "stop": reason is not None,
                 "stop_type": stop_type,
                 "tokens_predicted": generated,
             }
+            if body.get("n_probs", 0) > 0:
+                event["completion_probabilities"] = [
+                    {
+                        "id": token,
+                        "logprob": own_logprob(token),
+                        "top_logprobs": [
+                            {"id": other, "logprob": logprob}
+                            for other, logprob in likeliest(token, body["n_probs"])
+                        ],
+                    }
+                    for token in given
+                ]
+            return event
+        if self.dialect == "sglang":
+            finish = reason and {"type": reason, "matched": tokens[-1] if tokens else None}
+            about = {"completion_tokens": generated, "finish_reason": finish}
+            if body.get("return_logprob"):
+                count = body["top_logprobs_num"]
+                about["output_token_logprobs"] = [
+                    [own_logprob(token), token, None] for token in given
+                ]
+                about["output_top_logprobs"] = [
+                    [[logprob, other, None] for other, logprob in likeliest(token, count)] or None
+                    for token in given
+                ]
+            return {"text": "", "output_ids": given, "meta_info": about}
         choice = {"index": 0, "text": text, "token_ids": given, "finish_reason": reason}
+        if "logprobs" in body:
+            assert body["return_tokens_as_token_ids"]
+            choice["logprobs"] = {
+                "top_logprobs": [
+                    {f"token_id:{token}": own_logprob(token)}
+                    | {
+                        f"token_id:{other}": logprob
+                        for other, logprob in likeliest(token, body["logprobs"])
+                    }
+                    for token in given
+                ]
+            }
         if reason == "stop" and tokens and tokens[-1] in body["stop_token_ids"]:
             choice["text"] = hk.decode(tokens[:-1])
             choice["stop_reason"] = tokens[-1]
@@ -231,6 +306,15 @@ class Server:
         writer.write("\r\n".join([*lines, *headers, "", ""]).encode() + data)
 
 
+def own_logprob(token):
+    return -(token % 7) / 10
+
+
+def likeliest(token, count):
+    """Ids and log-probabilities, of which the first is the token's own."""
+    return [(token + place, own_logprob(token) - place) for place in range(count)]
+
+
 async def _enumerate(items):
     number = 0
     async for item in items:
@@ -243,7 +327,15 @@ async def serving(*arguments, **options):
     """A server and a backend that asks it."""
     how = {
         name: options.pop(name)
-        for name in ("timeout", "max_retries", "text_fallback", "api_key", "stream", "model")
+        for name in (
+            "timeout",
+            "max_retries",
+            "text_fallback",
+            "api_key",
+            "stream",
+            "model",
+            "context",
+        )
         if name in options
     }
     server = await Server(*arguments, **options).start()
@@ -290,9 +382,12 @@ class TestVllmContract(BackendContract):
     function = staticmethod(babble)
     options: dict = {}  # noqa: RUF012
     dialect = "vllm"
+    server_options: dict = {}  # noqa: RUF012
 
     async def make_backend(self):
-        server = await Server(self.function, self.dialect, pace=0.0005).start()
+        server = await Server(
+            self.function, self.dialect, pace=0.0005, **self.server_options
+        ).start()
         backend = OpenAICompletionsBackend(server.url, **self.options)
         backend.server = server
         return backend
@@ -302,6 +397,14 @@ class TestVllmContract(BackendContract):
 
     async def clean_up(self, backend):
         await backend.server.stop()
+
+
+class TestSglangContract(TestVllmContract):
+    dialect = "sglang"
+
+
+class TestIncrementalSglangContract(TestSglangContract):
+    server_options = {"is_incremental": True}  # noqa: RUF012
 
 
 class TestLlamaCppContract(TestVllmContract):
@@ -342,7 +445,8 @@ def test_what_vllm_is_asked():
             "return_token_ids": True,
             "skip_special_tokens": False,
             "spaces_between_special_tokens": False,
-            "stop_token_ids": [RETURN, CALL],
+            "ignore_eos": True,
+            "stop_token_ids": [RETURN, CALL, END_OF_TEXT],
             "max_tokens": 3,
             "temperature": 0.5,
             "top_p": 0.9,
@@ -352,6 +456,126 @@ def test_what_vllm_is_asked():
             "presence_penalty": 0.2,
         }
         assert "secret" not in backend.name
+
+    asyncio.run(go())
+
+
+def test_what_sglang_is_asked():
+    async def go():
+        async with serving(dialect="sglang", model="gpt-oss-20b") as (server, backend):
+            await complete(backend, max_tokens=3, temperature=0.5, seed=4, logprobs=2)
+            ((path, _, body),) = server.requests
+        assert path == "/generate"
+        assert body == {
+            "input_ids": [1, 2, 3],
+            "stream": True,
+            "return_logprob": True,
+            "top_logprobs_num": 2,
+            "sampling_params": {
+                "max_new_tokens": 3,
+                "temperature": 0.5,
+                "sampling_seed": 4,
+                "ignore_eos": True,
+                "stop_token_ids": [RETURN, CALL, END_OF_TEXT],
+                "skip_special_tokens": False,
+                "spaces_between_special_tokens": False,
+                "no_stop_trim": True,
+            },
+        }
+
+    asyncio.run(go())
+
+
+@pytest.mark.parametrize("dialect", ["vllm", "sglang", "llama_cpp"])
+def test_no_limit_is_no_limit(dialect):
+    """Though without one vLLM stops after 16 tokens, and sglang after 128."""
+
+    async def go():
+        async with serving(babble_ascii, dialect) as (server, backend):
+            tokens, reason = await complete(backend, temperature=0, stop_tokens=())
+            assert (len(tokens), reason) == (MAX_CONTEXT - 3, "length")
+            await complete(backend, max_tokens=2)
+            assert len(server.gets) == (dialect == "vllm")
+
+    asyncio.run(go())
+
+
+def test_where_the_context_is_unknown_there_must_be_a_limit():
+    async def go():
+        async with serving(tells_context=False) as (server, backend):
+            await fails(backend, r"context=\.\.\., or give max_tokens")
+            assert (await complete(backend, max_tokens=3))[1] == "length"
+            assert len(server.gets) == 1
+        async with serving(tells_context=False, context=50) as (server, backend):
+            tokens, _ = await complete(backend, temperature=0, stop_tokens=())
+            assert len(tokens) == 47
+            tokens, _ = await complete(backend, max_tokens=90, temperature=0, stop_tokens=())
+            assert len(tokens) == 47
+            assert server.gets == []
+
+    asyncio.run(go())
+
+
+@pytest.mark.parametrize("dialect", ["vllm", "llama_cpp", "sglang"])
+@pytest.mark.parametrize("stream", [True, False])
+@pytest.mark.parametrize("count", [0, 1, 3])
+def test_logprobs(dialect, stream, count):
+    async def go():
+        async with serving(lambda *_: ANSWER, dialect, stream=stream) as (_, backend):
+            sampling = hk.Sampling(logprobs=count)
+            deltas = [delta async for delta in backend.generate([1, 2, 3], sampling)]
+        tokens = [token for delta in deltas for token in delta.tokens]
+        assert tokens == ANSWER
+        found = [logprobs for delta in deltas for logprobs in delta.logprobs]
+        assert found == [
+            {token: own_logprob(token)} | dict(likeliest(token, count)) for token in tokens
+        ]
+
+    asyncio.run(go())
+
+
+def test_logprobs_of_ids_that_llama_cpp_leaves_out_are_asked_for_again():
+    answer = [*hk.encode("a 🫠 b"), RETURN]
+
+    async def go():
+        async with serving(goes_on(answer), "llama_cpp") as (server, backend):
+            sampling = hk.Sampling(logprobs=0)
+            deltas = [delta async for delta in backend.generate([1, 2, 3], sampling)]
+            assert [token for delta in deltas for token in delta.tokens] == answer
+            found = [logprobs for delta in deltas for logprobs in delta.logprobs]
+            assert found == [{token: own_logprob(token)} for token in answer]
+            assert len(server.requests) > 1
+
+    asyncio.run(go())
+
+
+def test_logprobs_that_do_not_come_are_an_error():
+    event = {"choices": [{"token_ids": [5], "text": "x", "finish_reason": None}]}
+    by_text = {"choices": [{**event["choices"][0], "logprobs": {"top_logprobs": [{"x": -1.0}]}}]}
+    own = {"choices": [{**event["choices"][0], "logprobs": {"top_logprobs": [{"token_id:6": -1}]}}]}
+    for garbage, message in (
+        (event, "did not send the log-probability"),
+        (own, "did not send the log-probability"),
+        (by_text, "are no log-probabilities"),
+    ):
+
+        async def go(garbage=garbage, message=message):
+            fault = f"data: {json.dumps(garbage)}\n\n"
+            async with serving(faults=[fault]) as (_, backend):
+                await fails(backend, message, after=3, max_tokens=9, logprobs=0)
+
+        asyncio.run(go())
+
+
+def test_a_server_that_aborts_says_why():
+    about = {"completion_tokens": 4, "finish_reason": {"type": "abort", "message": "out of memory"}}
+    fault = f"data: {json.dumps({'output_ids': [1], 'meta_info': about})}\n\n"
+
+    async def go():
+        async with serving(dialect="sglang", faults=[fault]) as (_, backend):
+            await fails(backend, "aborted the request: out of memory", after=3, max_tokens=9)
+        async with serving(dialect="sglang", faults=['data: {"text": "x"}\n\n']) as (_, backend):
+            await fails(backend, "without output_ids", after=3, max_tokens=9)
 
     asyncio.run(go())
 
@@ -376,7 +600,7 @@ def test_what_llama_cpp_is_asked():
     asyncio.run(go())
 
 
-@pytest.mark.parametrize("dialect", ["vllm", "llama_cpp"])
+@pytest.mark.parametrize("dialect", ["vllm", "llama_cpp", "sglang"])
 @pytest.mark.parametrize("base", ["/v1", "/v1/", ""])
 def test_the_server_is_asked_once_what_it_is(dialect, base):
     if dialect == "vllm" and base == "":
@@ -398,11 +622,11 @@ def test_the_server_is_asked_once_what_it_is(dialect, base):
 
 
 def test_an_unknown_dialect_is_refused():
-    with pytest.raises(hk.BackendError, match="unknown dialect 'sglang'; known: auto, vllm"):
-        hk.load_backend("openai_completions", base_url="http://x/v1", dialect="sglang")
+    with pytest.raises(hk.BackendError, match="unknown dialect 'ollama'; known: auto, vllm"):
+        hk.load_backend("openai_completions", base_url="http://x/v1", dialect="ollama")
 
 
-@pytest.mark.parametrize("dialect", ["vllm", "llama_cpp"])
+@pytest.mark.parametrize("dialect", ["vllm", "llama_cpp", "sglang"])
 def test_connections_are_used_again(dialect):
     async def go():
         async with serving(lambda *_: ANSWER, dialect) as (server, backend):
@@ -428,7 +652,7 @@ def test_what_is_no_url(url):
 # --- What comes back ------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("dialect", ["vllm", "llama_cpp"])
+@pytest.mark.parametrize("dialect", ["vllm", "llama_cpp", "sglang"])
 @pytest.mark.parametrize("stream", [True, False])
 def test_a_completion_with_its_stop_token(dialect, stream):
     async def go():
@@ -471,28 +695,46 @@ def test_ids_are_found_again_where_a_character_was_written_in_an_unusual_way():
     asyncio.run(go())
 
 
-@pytest.mark.parametrize(
-    ("character", "options"),
-    [
-        ([172, 7908, 222], {}),  # whose first three bytes are also 4103, 98
-        ([172, 7908, 222], {"max_tokens": 3}),  # cut off
-    ],
-)
-def test_ids_that_cannot_be_found_again_are_an_error(character, options):
-    """The text could be of other tokens, or is not there."""
+@pytest.mark.parametrize("limit", [None, 2, 3, 4, 5])
+def test_ids_that_cannot_be_found_again_are_asked_for_again(limit):
+    """The text could be of other tokens, or is not there as the limit cuts the character off."""
+    character = [172, 7908, 222]  # whose first three bytes are also 4103, 98
     assert hk.decode(character) == "🥀"
-    answer = [*hk.encode("a"), *character, RETURN]
+    answer = [*hk.encode("a"), *character, *character, RETURN]
 
     async def go():
-        for stream in (True, False):
-            async with serving(lambda *_: answer, "llama_cpp", stream=stream) as (_, backend):
-                if stream:
-                    await fails(backend, "left out .* ids.*stream=False", after=1, **options)
-                else:
-                    tokens, _ = await complete(backend, **options)
-                    assert tokens == answer[: options.get("max_tokens")]
+        async with serving(goes_on(answer), "llama_cpp") as (server, backend):
+            expected = (answer, "stop") if limit is None else (answer[:limit], "length")
+            assert await complete(backend, max_tokens=limit, seed=7) == expected
+            asked = [(body["stream"], body["seed"]) for _, _, body in server.requests]
+            every = [(True, 7), (False, 8), (True, 11), (False, 11), (True, 14)]
+            assert asked == every[: len(asked)]
+            assert limit is not None or asked == every
 
     asyncio.run(go())
+
+
+def test_ids_are_not_asked_for_again_where_a_stop_text_may_have_begun():
+    answer = [*hk.encode("a"), 172, 7908, 222, RETURN]
+
+    async def go():
+        async with serving(goes_on(answer), "llama_cpp") as (_, backend):
+            await fails(backend, "left out .* ids.*stream=False", after=1, stop=("never",))
+        async with serving(goes_on(answer), "llama_cpp", stream=False) as (_, backend):
+            assert await complete(backend, stop=("never",)) == (answer, "stop")
+
+    asyncio.run(go())
+
+
+def goes_on(answer):
+    """What answers the prompt [1, 2, 3], and goes on where the prompt has a part of it."""
+
+    def function(prompt, _):
+        said = prompt[3:]
+        assert said == answer[: len(said)]
+        return answer[len(said) :]
+
+    return function
 
 
 def _single_bytes(text):
@@ -547,7 +789,7 @@ def _single_bytes_of(token):
 # --- Faults ---------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("dialect", ["vllm", "llama_cpp"])
+@pytest.mark.parametrize("dialect", ["vllm", "llama_cpp", "sglang"])
 def test_the_server_closes_in_the_middle(dialect):
     async def go():
         async with serving(babble_ascii, dialect, faults=["close"]) as (server, backend):

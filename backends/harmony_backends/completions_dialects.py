@@ -1,17 +1,18 @@
 """What servers of completions are asked, and how they answer: the shapes that differ.
 
 vLLM speaks `/v1/completions` with token ids in both directions; llama.cpp gives ids only
-from its own `/completion`.
+from its own `/completion`, and sglang from its own `/generate`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Any, ClassVar, Final, NamedTuple, Protocol
 
 from harmony_kit.errors import BackendError
-from harmony_kit.generation import FinishReason
+from harmony_kit.generation import Feature, FinishReason
 from harmony_kit.sampling import Sampling
+from harmony_kit.vocabulary import END_OF_TEXT
 
 
 class Piece(NamedTuple):
@@ -23,6 +24,8 @@ class Piece(NamedTuple):
         finish_reason: Why the generation ended, on the last piece.
         generated: How many tokens there are so far, where the server counts them.
         stop_token: The token that ended the generation, where the server names it.
+        logprobs: The log-probabilities of the last tokens of `tokens`, where they were asked for.
+        is_from_start: Whether `tokens` are all that there are so far, and not the new ones alone.
     """
 
     tokens: Sequence[int] | None
@@ -30,10 +33,22 @@ class Piece(NamedTuple):
     finish_reason: FinishReason | None = None
     generated: int | None = None
     stop_token: int | None = None
+    logprobs: Sequence[Mapping[int, float]] | None = None
+    is_from_start: bool = False
 
 
 class Dialect(Protocol):
-    """How a kind of server is spoken to."""
+    """How a kind of server is spoken to.
+
+    Attributes:
+        supports: What such a server can do beside generating.
+        needs_limit: Whether a request without a token limit gets one of the server's own.
+        needs_model: Whether a request names the model.
+    """
+
+    supports: ClassVar[frozenset[Feature]]
+    needs_limit: ClassVar[bool]
+    needs_model: ClassVar[bool]
 
     def url(self, base_url: str) -> str:
         """Where to post requests.
@@ -44,7 +59,7 @@ class Dialect(Protocol):
         ...
 
     def body(self, prompt: list[int], sampling: Sampling) -> dict[str, Any]:
-        """What to post, but for the model and whether to stream.
+        """What to post, but for the model and whether to stream; `None` is not posted.
 
         Args:
             prompt: Token ids.
@@ -67,7 +82,9 @@ class Dialect(Protocol):
 class VllmDialect:
     """`/v1/completions` as vLLM has it, and who follows it."""
 
-    _FINISH_REASONS: Final[dict[str, FinishReason]] = {"stop": "stop", "length": "length"}
+    supports: ClassVar[frozenset[Feature]] = frozenset({"logprobs"})
+    needs_limit: ClassVar[bool] = True
+    needs_model: ClassVar[bool] = True
 
     def url(self, base_url: str) -> str:
         """See `Dialect`."""
@@ -75,15 +92,19 @@ class VllmDialect:
 
     def body(self, prompt: list[int], sampling: Sampling) -> dict[str, Any]:
         """See `Dialect`."""
+        asked = sampling.logprobs
         return {
             "prompt": prompt,
-            # Without it the limit is 16; null is no limit.
             "max_tokens": sampling.max_tokens,
             "return_token_ids": True,
-            "stop_token_ids": list(sampling.stop_tokens),
+            # The stop tokens are those that were asked for, whatever the model's files say.
+            "ignore_eos": True,
+            "stop_token_ids": [*sampling.stop_tokens, END_OF_TEXT],
             "skip_special_tokens": False,
             "spaces_between_special_tokens": False,
             **_common(sampling),
+            "seed": sampling.seed,
+            **({} if asked is None else {"logprobs": asked, "return_tokens_as_token_ids": True}),
         }
 
     def read(self, event: Mapping[str, Any]) -> Piece | None:
@@ -99,9 +120,23 @@ class VllmDialect:
         return Piece(
             _token_ids(choice.get("token_ids")),
             choice.get("text") or "",
-            None if reason is None else self._FINISH_REASONS.get(reason, "abort"),
+            None if reason is None else _FINISH_REASONS.get(reason, "abort"),
             stop_token=stop if type(stop) is int else None,
+            logprobs=self._logprobs(choice.get("logprobs")),
         )
+
+    @staticmethod
+    def _logprobs(said: Any) -> list[dict[int, float]] | None:
+        """From `token_id:123`, which is how ids are spelt where they are asked for."""
+        if said is None:
+            return None
+        try:
+            return [
+                {int(name.removeprefix("token_id:")): value for name, value in tokens.items()}
+                for tokens in said["top_logprobs"]
+            ]
+        except (TypeError, KeyError, AttributeError, ValueError):
+            raise _no_logprobs(said) from None
 
 
 class LlamaCppDialect:
@@ -110,6 +145,10 @@ class LlamaCppDialect:
     It knows no stop tokens beside the model's own. Others end the generation all the same:
     the backend watches for them and gives the request up.
     """
+
+    supports: ClassVar[frozenset[Feature]] = frozenset({"logprobs"})
+    needs_limit: ClassVar[bool] = False
+    needs_model: ClassVar[bool] = True
 
     def url(self, base_url: str) -> str:
         """See `Dialect`."""
@@ -124,6 +163,9 @@ class LlamaCppDialect:
             "return_tokens": True,
             "cache_prompt": True,
             **_common(sampling),
+            "seed": sampling.seed,
+            # 0 would be none at all.
+            "n_probs": None if sampling.logprobs is None else max(sampling.logprobs, 1),
         }
 
     def read(self, event: Mapping[str, Any]) -> Piece | None:
@@ -140,20 +182,107 @@ class LlamaCppDialect:
             event.get("content") or "",
             reason,
             generated if type(generated) is int else None,
+            logprobs=self._logprobs(event.get("completion_probabilities")),
         )
+
+    @staticmethod
+    def _logprobs(said: Any) -> list[dict[int, float]] | None:
+        if said is None:
+            return None
+        try:
+            return [
+                {found["id"]: found["logprob"] for found in (token, *token["top_logprobs"])}
+                for token in said
+            ]
+        except (TypeError, KeyError):
+            raise _no_logprobs(said) from None
+
+
+class SglangDialect:
+    """sglang's own `/generate`, after its documentation.
+
+    A server's events have all ids so far, or the new ones alone, as it was started; how many
+    there are so far tells which.
+    """
+
+    supports: ClassVar[frozenset[Feature]] = frozenset({"logprobs"})
+    needs_limit: ClassVar[bool] = False
+    needs_model: ClassVar[bool] = False
+
+    def url(self, base_url: str) -> str:
+        """See `Dialect`."""
+        return base_url.removesuffix("/v1") + "/generate"
+
+    def body(self, prompt: list[int], sampling: Sampling) -> dict[str, Any]:
+        """See `Dialect`."""
+        return {
+            "input_ids": prompt,
+            "sampling_params": {
+                # Without it the limit is 128; null is no limit.
+                "max_new_tokens": sampling.max_tokens,
+                "ignore_eos": True,
+                "stop_token_ids": [*sampling.stop_tokens, END_OF_TEXT],
+                "skip_special_tokens": False,
+                "spaces_between_special_tokens": False,
+                "no_stop_trim": True,
+                **_given(_common(sampling) | {"sampling_seed": sampling.seed}),
+            },
+            "return_logprob": None if sampling.logprobs is None else True,
+            "top_logprobs_num": sampling.logprobs,
+        }
+
+    def read(self, event: Mapping[str, Any]) -> Piece | None:
+        """See `Dialect`."""
+        tokens, about = _token_ids(event.get("output_ids")), event.get("meta_info")
+        if tokens is None or not isinstance(about, dict):
+            raise BackendError(f"the server sent an event without output_ids: {_short(event)}")
+        finish = about.get("finish_reason") or {}
+        if finish.get("type") == "abort" and finish.get("message"):
+            raise BackendError(f"the server aborted the request: {finish['message']}")
+        reason = finish.get("type")
+        return Piece(
+            tokens,
+            finish_reason=None if reason is None else _FINISH_REASONS.get(reason, "abort"),
+            logprobs=self._logprobs(about),
+            is_from_start=len(tokens) == about.get("completion_tokens"),
+        )
+
+    @staticmethod
+    def _logprobs(about: Mapping[str, Any]) -> list[dict[int, float]] | None:
+        own = about.get("output_token_logprobs")
+        if own is None:
+            return None
+        likeliest = about.get("output_top_logprobs") or [None] * len(own)
+        try:
+            return [
+                {token: logprob for logprob, token, *_ in (chosen, *(others or ()))}
+                for chosen, others in zip(own, likeliest, strict=True)
+            ]
+        except (TypeError, ValueError):
+            raise _no_logprobs(own) from None
+
+
+_FINISH_REASONS: Final[dict[str, FinishReason]] = {"stop": "stop", "length": "length"}
 
 
 def _common(sampling: Sampling) -> dict[str, Any]:
-    """What all servers call the same; what is not said is left to the server."""
-    fields = {
+    """What all servers call the same."""
+    return {
         "temperature": sampling.temperature,
         "top_p": sampling.top_p,
-        "seed": sampling.seed,
         "stop": list(sampling.stop) or None,
         "frequency_penalty": sampling.frequency_penalty,
         "presence_penalty": sampling.presence_penalty,
     }
+
+
+def _given(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """What is not said is left to the server."""
     return {name: value for name, value in fields.items() if value is not None}
+
+
+def _no_logprobs(value: Any) -> BackendError:
+    return BackendError(f"the server sent what are no log-probabilities: {_short(value)}")
 
 
 def _token_ids(value: Any) -> list[int] | None:

@@ -1,7 +1,7 @@
 """The HTTP backend: any server of completions that takes token ids and gives token ids.
 
-`vllm serve` does, and llama.cpp's server; whoever follows vLLM's shape (`return_token_ids`)
-does too.
+`vllm serve` does, and llama.cpp's server, and sglang's; whoever follows vLLM's shape
+(`return_token_ids`) does too.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import json
 import re
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import aclosing, suppress
+from dataclasses import replace
 from typing import Any, Final, Literal
 from weakref import WeakKeyDictionary
 
@@ -21,16 +22,23 @@ from harmony_kit.errors import BackendError
 from harmony_kit.generation import Delta, Feature, check_prompt, check_support
 from harmony_kit.sampling import Sampling
 
-from .completions_dialects import Dialect, LlamaCppDialect, VllmDialect
+from .completions_dialects import Dialect, LlamaCppDialect, SglangDialect, VllmDialect
+from .completions_gaps import without_gaps
 from .completions_retry import Retries, StatusError, describe, server_message
 from .completions_tokens import TokenReader, warn_of_text
 
-DialectName = Literal["vllm", "llama_cpp", "auto"]
+DialectName = Literal["vllm", "llama_cpp", "sglang", "auto"]
 
 MODEL_VOCABULARY_SIZE: Final = 201088
 """How many tokens the gpt-oss models know: one fewer than o200k_harmony has ids."""
 
-_DIALECTS: Final[dict[str, Dialect]] = {"vllm": VllmDialect(), "llama_cpp": LlamaCppDialect()}
+_DIALECTS: Final[dict[str, Dialect]] = {
+    "vllm": VllmDialect(),
+    "llama_cpp": LlamaCppDialect(),
+    "sglang": SglangDialect(),
+}
+
+_OWNERS: Final = {"llamacpp": "llama_cpp", "sglang": "sglang"}  # of the models that servers list
 
 _DRAIN_SECONDS: Final = 1.0  # to get a connection back into the pool after the last token
 
@@ -49,26 +57,29 @@ class OpenAICompletionsBackend:
         api_key: Sent as a bearer token.
         timeout: How many seconds the server may be silent.
         max_retries: How often a request is sent anew.
-        dialect: `"vllm"`, `"llama_cpp"`, or `"auto"` to ask the server what it is.
+        dialect: `"vllm"`, `"llama_cpp"`, `"sglang"`, or `"auto"` to ask the server what it is.
         stream: Whether tokens are given as they come, or all at the end. llama.cpp leaves ids
             out of its stream within characters of several tokens; they are found again from
-            the text, but where that leaves a doubt, or a completion was cut off within a
-            character, that is an error.
+            the text, and where that leaves a doubt the server is asked again for this
+            character.
         text_fallback: Whether the text of a server that gives no ids is encoded instead.
             That is not always what the model wrote; a warning says so once.
         vocabulary_size: The lowest id that the model does not know. Prompts with such ids are
             refused, as they end vLLM.
+        context: How many tokens a prompt and its completion may have together; by default what
+            the server says.
         backoff: How many seconds to wait before the first retry; twice as long before each
             that follows, less a random part.
+        extra_body: What else to put into every request, such as `{"priority": 1}`.
 
     Attributes:
         name: What to call the backend in messages to a person.
+        supports: What the server can do beside generating; before it was asked what it is, what
+            any server can.
 
     Raises:
         BackendError: The dialect is unknown, or the key can be none.
     """
-
-    supports: frozenset[Feature] = frozenset()
 
     def __init__(
         self,
@@ -82,7 +93,9 @@ class OpenAICompletionsBackend:
         stream: bool = True,
         text_fallback: bool = False,
         vocabulary_size: int = MODEL_VOCABULARY_SIZE,
+        context: int | None = None,
         backoff: float = 0.5,
+        extra_body: Mapping[str, Any] | None = None,
     ) -> None:
         if dialect != "auto" and dialect not in _DIALECTS:
             raise BackendError(f"unknown dialect {dialect!r}; known: auto, {', '.join(_DIALECTS)}")
@@ -96,6 +109,11 @@ class OpenAICompletionsBackend:
         self._timeout = httpx.Timeout(timeout, connect=min(timeout, 10.0), pool=None)
         self._retries = Retries(max_retries, backoff)
         self._dialect = _DIALECTS.get(dialect)
+        known = _DIALECTS.values() if self._dialect is None else [self._dialect]
+        self.supports: frozenset[Feature] = frozenset().union(*(each.supports for each in known))
+        self._context = context
+        self._extra_body = dict(extra_body or {})
+        self._is_asked = False
         self._stream = stream
         self._text_fallback = text_fallback
         self._warned = False
@@ -115,9 +133,18 @@ class OpenAICompletionsBackend:
         self._check_open()
         check_support(self, sampling)
         check_prompt(prompt, vocabulary_size=self._vocabulary_size)
+        whole = without_gaps(self._complete, list(prompt), sampling, stream=self._stream)
+        async with aclosing(whole) as deltas:
+            async for delta in deltas:
+                yield delta
+
+    async def _complete(
+        self, prompt: list[int], sampling: Sampling, stream: bool
+    ) -> AsyncGenerator[Delta, None]:
+        """What the server answers to one request."""
         reader = TokenReader(sampling, self._on_text)
         try:
-            response = await self._post(list(prompt), sampling)
+            response = await self._post(prompt, sampling, stream)
             try:
                 async with aclosing(self._deltas(response, reader)) as deltas:
                     async for delta in deltas:
@@ -147,16 +174,38 @@ class OpenAICompletionsBackend:
 
     # --- The request ------------------------------------------------------------------------
 
-    async def _post(self, prompt: list[int], sampling: Sampling) -> httpx.Response:
+    async def _post(self, prompt: list[int], sampling: Sampling, stream: bool) -> httpx.Response:
         client = self._client()
-        if self._dialect is None:
-            self._dialect = await self._ask_for_dialect(client)
-        body = self._dialect.body(prompt, sampling)
-        body["stream"] = self._stream
-        if self._model is not None:
+        dialect = await self._know_server(client)
+        check_support(self, sampling)
+        sampling = self._within_context(prompt, sampling)
+        if sampling.max_tokens is None and dialect.needs_limit:
+            # Its own would cut the completion off after a few tokens.
+            raise BackendError(
+                f"{self.name}: the server does not say how long its context is; say it by "
+                "context=..., or give max_tokens"
+            )
+        body = dialect.body(prompt, sampling)
+        body["stream"] = stream
+        if dialect.needs_model:
             body["model"] = self._model
-        request = client.build_request("POST", self._dialect.url(self._base_url), json=body)
+        given = {name: value for name, value in body.items() if value is not None}
+        given.update(self._extra_body)
+        request = client.build_request("POST", dialect.url(self._base_url), json=given)
         return await self._retries.send(client, request, self.name)
+
+    def _within_context(self, prompt: list[int], sampling: Sampling) -> Sampling:
+        """With the token limit that the context leaves, where the server tells what that is."""
+        if self._context is None:
+            return sampling
+        room = self._context - len(prompt)
+        if room < 1:
+            raise BackendError(
+                f"the prompt has {len(prompt)} tokens; the context of {self._context} leaves "
+                "no room for a completion"
+            )
+        limit = room if sampling.max_tokens is None else min(room, sampling.max_tokens)
+        return replace(sampling, max_tokens=limit)
 
     def _client(self) -> httpx.AsyncClient:
         loop = asyncio.get_running_loop()
@@ -164,27 +213,49 @@ class OpenAICompletionsBackend:
         if client is None:
             # The server sets the limit to what runs at once: it is what knows.
             limits = httpx.Limits(max_connections=None, max_keepalive_connections=64)
-            client = httpx.AsyncClient(headers=self._headers, timeout=self._timeout, limits=limits)
+            client = httpx.AsyncClient(
+                headers=self._headers,
+                timeout=self._timeout,
+                limits=limits,
+                trust_env=not _is_on_this_machine(self._base_url),  # no proxy leads there
+            )
             self._clients[loop] = client
         return client
 
-    async def _ask_for_dialect(self, client: httpx.AsyncClient) -> Dialect:
-        """llama.cpp says that it owns its models; whoever does not say so speaks as vLLM."""
+    async def _know_server(self, client: httpx.AsyncClient) -> Dialect:
+        """What the server is; it is asked once for what was not said about it."""
+        dialect = self._dialect
+        is_known = dialect is not None and (self._context is not None or not dialect.needs_limit)
+        if not is_known and not self._is_asked:
+            models = await self._list_models(client)
+            if dialect is None:
+                owners = {model.get("owned_by") for model in models}
+                # Whoever does not say what it is speaks as vLLM.
+                name = next((_OWNERS[owner] for owner in _OWNERS if owner in owners), "vllm")
+                dialect = self._dialect = _DIALECTS[name]
+                self.supports = dialect.supports
+            if self._context is None and dialect.needs_limit:
+                self._context = _context(models, self._model)
+            self._is_asked = True
+        assert dialect is not None
+        return dialect
+
+    async def _list_models(self, client: httpx.AsyncClient) -> list[dict[str, Any]]:
+        """What the server says of its models; nothing if it says nothing."""
         request = client.build_request("GET", self._base_url + "/models")
         try:
             response = await self._retries.send(client, request, self.name)
         except StatusError as error:
             if error.status in (401, 403):
                 raise
-            return _DIALECTS["vllm"]
+            return []
         try:
             models = json.loads(await response.aread())["data"]
-            is_llama = any(model.get("owned_by") == "llamacpp" for model in models)
-        except (ValueError, KeyError, TypeError, AttributeError):
-            is_llama = False
+            return [model for model in models if isinstance(model, dict)]
+        except (ValueError, KeyError, TypeError):
+            return []
         finally:
             await response.aclose()
-        return _DIALECTS["llama_cpp" if is_llama else "vllm"]
 
     # --- The answer -------------------------------------------------------------------------
 
@@ -258,6 +329,18 @@ class OpenAICompletionsBackend:
     def _check_open(self) -> None:
         if self._closed:
             raise BackendError(f"{self.name} is closed")
+
+
+def _is_on_this_machine(url: str) -> bool:
+    host = re.match(r"\w+://(?:[^@/]*@)?(\[[^]]*\]|[^:/]*)", url)
+    return host is not None and re.fullmatch(r"localhost|127\.[\d.]+|\[::1\]", host[1]) is not None
+
+
+def _context(models: list[dict[str, Any]], name: str | None) -> int | None:
+    for model in models:
+        if name in (None, model.get("id")) and type(model.get("max_model_len")) is int:
+            return int(model["max_model_len"])
+    return None
 
 
 async def _exhaust(events: AsyncIterator[Any]) -> None:

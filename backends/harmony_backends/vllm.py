@@ -7,6 +7,7 @@ that makes this backend needs the `if __name__ == "__main__":` guard.
 from __future__ import annotations
 
 import atexit
+import os
 import uuid
 import weakref
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
@@ -227,6 +228,9 @@ class VLLMBackend:
 
 
 def _start(arguments: dict[str, Any]) -> Any:
+    # vLLM would log to the standard output, where programs write their results. It reads this
+    # when it is imported, and its processes inherit it.
+    os.environ.setdefault("VLLM_LOGGING_STREAM", "ext://sys.stderr")
     try:
         from vllm import AsyncEngineArgs
         from vllm.v1.engine.async_llm import AsyncLLM

@@ -77,9 +77,11 @@ def test_a_limit_of_none_is_the_context(backend: TransformersBackend) -> None:
     assert (len(tokens), reason) == (64 - len(HELLO), "length")
 
 
-def test_a_limit_of_nothing_is_refused(backend: TransformersBackend) -> None:
-    with pytest.raises(hk.BackendError, match="max_tokens is 0"):
-        complete(backend, HELLO, max_tokens=0)
+def test_ways_to_choose_that_are_none_are_refused(backend: TransformersBackend) -> None:
+    for options in ({"temperature": -1.0}, {"top_p": 2.0}):
+        with pytest.raises(hk.BackendError, match=next(iter(options))):
+            complete(backend, HELLO, max_tokens=3, **options)
+    assert complete(backend, HELLO, max_tokens=3, temperature=0)[1] == "length"
 
 
 def test_a_stop_text_ends_the_completion(backend: TransformersBackend) -> None:
@@ -109,6 +111,147 @@ def test_sampling(backend: TransformersBackend) -> None:
     assert complete(backend, HELLO, **options, temperature=1.0, top_p=1e-6) == greedy
     one, other = (complete(backend, HELLO, **options, temperature=1.0, seed=s) for s in (1, 2))
     assert one != other
+
+
+def test_logprobs_are_the_models_before_anything_changes_them(
+    backend: TransformersBackend,
+) -> None:
+    import torch
+
+    ways: list[dict[str, Any]] = [
+        {"temperature": 0},
+        {"temperature": 2.0, "top_p": 0.5, "seed": 3, "presence_penalty": 1.0},
+    ]
+    for options in ways:
+        sampling = hk.Sampling(max_tokens=5, stop_tokens=(), logprobs=4, **options)
+
+        async def go(sampling: hk.Sampling = sampling) -> list[hk.Delta]:
+            return [delta async for delta in backend.generate(HELLO, sampling)]
+
+        deltas = asyncio.run(go())
+        said = [token for delta in deltas for token in delta.tokens]
+        with torch.no_grad():
+            logits = backend._model(torch.tensor([[*HELLO, *said]])).logits[0]
+        expected = logits[len(HELLO) - 1 : -1].log_softmax(-1)
+        for delta, row in zip(deltas, expected, strict=True):
+            (found,) = delta.logprobs or ()
+            assert {*delta.tokens, *row.topk(4).indices.tolist()} == set(found)
+            assert [*found.values()] == pytest.approx(
+                [float(row[token]) for token in found], abs=1e-4
+            )
+
+
+# --- Several requests together --------------------------------------------------------------
+
+WAYS: tuple[dict[str, Any], ...] = (
+    {"temperature": 0, "max_tokens": 40},
+    {"temperature": 0, "max_tokens": 3},
+    {"temperature": 1.0, "seed": 1, "max_tokens": 12},
+    {"temperature": 1.0, "seed": 2, "max_tokens": 12},
+    {"temperature": 0.7, "top_p": 0.9, "seed": 1, "max_tokens": 12},
+    {"temperature": 0, "presence_penalty": 1000.0, "max_tokens": 12},
+    {"temperature": 0, "frequency_penalty": -1000.0, "max_tokens": 12},
+    {"temperature": 0, "logprobs": 2, "max_tokens": 5},
+)
+
+
+def test_each_request_of_a_batch_has_its_own_way(backend: TransformersBackend) -> None:
+    """Lengths, stop tokens, seeds, penalties: what they give together they give alone."""
+    prompts = [[*HELLO, *range(100, 100 + number)] for number in range(len(WAYS))]
+    greedy, _ = complete(backend, prompts[0], **WAYS[0], stop_tokens=())
+    stop = next(token for token in greedy[5:] if token not in greedy[:5])
+    requests = [
+        (prompt, {"stop_tokens": (), **way}) for prompt, way in zip(prompts, WAYS, strict=True)
+    ]
+    requests.append((prompts[0], {**WAYS[0], "stop_tokens": (stop,)}))
+    alone = [complete(backend, prompt, **way) for prompt, way in requests]
+    assert alone[-1] == (greedy[: greedy.index(stop) + 1], "stop")
+
+    async def one(prompt: list[int], way: dict[str, Any]) -> tuple[list[int], str | None]:
+        deltas = [delta async for delta in backend.generate(prompt, hk.Sampling(**way))]
+        return [token for delta in deltas for token in delta.tokens], deltas[-1].finish_reason
+
+    async def go() -> list[tuple[list[int], str | None]]:
+        return await asyncio.gather(*(one(prompt, way) for prompt, way in requests))
+
+    assert asyncio.run(go()) == alone
+
+
+def test_who_comes_later_joins(checkpoint: Path) -> None:
+    """And need not wait for the end of what runs, which goes on as it would have."""
+    sampling = hk.Sampling(max_tokens=200, temperature=0, stop_tokens=())
+
+    async def go() -> None:
+        backend = TransformersBackend(str(checkpoint), device="cpu", dtype="float32")
+        alone = [delta.tokens[0] async for delta in backend.generate(HELLO, sampling)]
+        long = backend.generate(HELLO, sampling)
+        together = [(await anext(long)).tokens[0]]
+        for number in range(3):  # each comes after the one before has left
+            short = hk.Sampling(max_tokens=4, temperature=0, stop_tokens=())
+            count = [delta async for delta in backend.generate([*HELLO, number], short)]
+            assert len(count) == 4
+        (row,) = backend._active
+        assert not row.is_over
+        together += [delta.tokens[0] async for delta in long]
+        assert together == alone
+        await backend.aclose()
+
+    asyncio.run(go())
+
+
+def test_no_batch_has_more_than_its_size(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def go() -> None:
+        backend = TransformersBackend(str(checkpoint), device="cpu", batch_size=3)
+        model = backend._model
+        forward, sizes = model.forward, set()
+
+        def counting(*args: Any, **kwargs: Any) -> Any:
+            sizes.add(len(kwargs["input_ids"]))
+            return forward(*args, **kwargs)
+
+        monkeypatch.setattr(model, "forward", counting)
+        sampling = hk.Sampling(max_tokens=20, temperature=0, stop_tokens=())
+
+        async def one(number: int) -> int:
+            return len([d async for d in backend.generate([*HELLO, number], sampling)])
+
+        assert await asyncio.gather(*map(one, range(8))) == [20] * 8
+        assert max(sizes) == 3
+        await backend.aclose()
+
+    asyncio.run(go())
+
+
+def test_an_error_is_that_of_the_request_which_causes_it(
+    backend: TransformersBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = backend._model
+    forward = model.forward
+
+    def picky(*args: Any, **kwargs: Any) -> Any:
+        if (kwargs["input_ids"] == 777).any():
+            raise RuntimeError("no 777")
+        return forward(*args, **kwargs)
+
+    sampling = hk.Sampling(max_tokens=6, temperature=0, stop_tokens=())
+
+    async def one(number: int) -> int:
+        return len([d async for d in backend.generate([*HELLO, number], sampling)])
+
+    async def go() -> list[int | BaseException]:
+        numbers = (1, 777, 2, 3, 777)
+        return await asyncio.gather(*map(one, numbers), return_exceptions=True)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(model, "forward", picky)
+        first, failed, *others, failed_too = asyncio.run(go())
+    assert [first, *others] == [6, 6, 6]
+    for error in (failed, failed_too):
+        assert isinstance(error, hk.BackendError)
+        assert "no 777" in str(error)
+
+
+# --- Endings and errors ---------------------------------------------------------------------
 
 
 def test_endoftext_stops(backend: TransformersBackend, monkeypatch: pytest.MonkeyPatch) -> None:

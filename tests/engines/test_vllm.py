@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib.util
+import json
 import os
 import signal
 import subprocess
@@ -90,10 +91,24 @@ class TestVLLMInAThread(TestVLLM):
         return await asyncio.to_thread(start, self.checkpoint)
 
 
+class TestVLLMWithATokenizer(TestVLLM):
+    """The contract, with a tokenizer loaded, as structured output needs one."""
+
+    @pytest.fixture(autouse=True)
+    def _checkpoint(self, checkpoint_with_tokenizer: Path) -> None:
+        type(self).checkpoint = checkpoint_with_tokenizer
+
+    async def make_backend(self) -> VLLMBackend:
+        return start(self.checkpoint, skip_tokenizer_init=False)
+
+
 @pytest.fixture(scope="module")
-def backend(checkpoint: Path) -> Iterator[VLLMBackend]:
-    """One that was made outside of any event loop, and says what scripts say."""
-    backend = start(checkpoint, script=script)
+def backend(checkpoint_with_tokenizer: Path) -> Iterator[VLLMBackend]:
+    """One that was made outside of any event loop, and says what scripts say.
+
+    It has a tokenizer, with which vLLM does not say that `<|return|>` was what stopped.
+    """
+    backend = start(checkpoint_with_tokenizer, script=script, skip_tokenizer_init=False)
     yield backend
     assert backend.unfinished_requests == 0
     asyncio.run(backend.aclose())
@@ -292,6 +307,33 @@ def test_greedy_tokens_are_those_of_transformers(backend: VLLMBackend, checkpoin
     assert len({tuple(tokens) for tokens, _ in ours}) == len(prompts)
 
 
+def test_logprobs_are_those_of_transformers(backend: VLLMBackend, checkpoint: Path) -> None:
+    """The model's own, before temperature and penalties change them."""
+    pytest.importorskip("transformers")
+    from harmony_backends.transformers import TransformersBackend
+
+    prompt = [*HELLO, 300]
+    ways: list[dict[str, Any]] = [
+        {"temperature": 0},
+        {"temperature": 0, "presence_penalty": 2.0, "frequency_penalty": 1.0},
+        {"temperature": 2.0, "top_p": 1e-6},
+    ]
+
+    async def go(generator: hk.Backend) -> list[dict[int, float]]:
+        found = []
+        for options in ways:
+            sampling = hk.Sampling(max_tokens=8, stop_tokens=(), logprobs=3, **options)
+            async for delta in generator.generate(prompt, sampling):
+                found += [dict(logprobs) for logprobs in delta.logprobs or ()]
+        return found
+
+    ours = asyncio.run(go(backend))
+    theirs = asyncio.run(go(TransformersBackend(str(checkpoint), device="cpu", dtype="float32")))
+    assert len(ours) == len(theirs) == 8 * len(ways)
+    for found, expected in zip(ours, theirs, strict=True):
+        assert found == pytest.approx(expected, abs=1e-3)
+
+
 def test_a_dead_engine_is_a_named_error(checkpoint: Path) -> None:
     backend = start(checkpoint)
     (worker,) = engine_processes(backend)
@@ -339,6 +381,21 @@ if __name__ == "__main__":
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("completion tokens: 5\n") == 2
     assert "EngineDeadError" not in done.stdout + done.stderr
+
+
+def test_what_vllm_logs_is_no_part_of_the_output(checkpoint: Path) -> None:
+    """Neither what it logs in this process, nor in those that it starts."""
+    environment = {**os.environ, "VLLM_LOGGING_LEVEL": "INFO"}
+    settings = {"dtype": "float32", "enforce_eager": "true", "max_model_len": "256"}
+    command = [sys.executable, "-m", "harmony_kit", "run", "Hi", "--json", "--max-tokens", "5"]
+    command += ["--backend", "vllm", "--model", str(checkpoint)]
+    command += [f"--option={name}={value}" for name, value in settings.items()]
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=300, check=False, env=environment
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["messages"][-1]["role"] == "assistant"
+    assert "EngineCore" in done.stderr
 
 
 def test_a_model_that_is_none_is_a_backend_error(tmp_path: Path) -> None:

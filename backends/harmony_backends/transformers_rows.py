@@ -1,0 +1,172 @@
+"""What is being generated for one request of the transformers backend, and how."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from typing import Any
+
+from harmony_kit.errors import BackendError
+from harmony_kit.generation import Delta, FinishReason
+from harmony_kit.sampling import Sampling
+from harmony_kit.vocabulary import END_OF_TEXT
+
+from .event_loops import Inbox
+
+Warper = Callable[[Any, Any], Any]
+
+
+class Row:
+    """A row of a batch: a request, which has its own way to choose tokens and to end.
+
+    It is made in an event loop, and then belongs to whoever generates, but for `aborted`.
+
+    Args:
+        prompt: Token ids.
+        sampling: How to choose tokens, and when to stop.
+        limit: How many tokens may be generated.
+        defaults: The model's generation config.
+        device: Where the model is.
+
+    Attributes:
+        tokens: The prompt and what was generated so far.
+        inbox: Where the tokens go.
+        aborted: Set from any thread when nobody wants more.
+        left: Done when nobody generates for this row any more.
+
+    Raises:
+        BackendError: Tokens cannot be chosen in the way that is asked for.
+    """
+
+    def __init__(
+        self, prompt: Sequence[int], sampling: Sampling, limit: int, defaults: Any, device: Any
+    ) -> None:
+        self.tokens = list(prompt)
+        self.inbox: Inbox[Delta] = Inbox()
+        self.aborted = threading.Event()
+        self.left: Future[None] = Future()
+        self.left.set_running_or_notify_cancel()  # whoever waits for it cannot cancel it
+        self._start = len(prompt)
+        self._end = len(prompt) + limit
+        self._stop_tokens = frozenset((*sampling.stop_tokens, END_OF_TEXT))
+        self._logprobs = sampling.logprobs
+        self._frequency = sampling.frequency_penalty or 0.0
+        self._presence = sampling.presence_penalty or 0.0
+        self._warpers = _warpers(sampling, defaults)
+        self._generator = None if self._warpers is None else _generator(sampling.seed, device)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing more is to be generated."""
+        return self.left.done()
+
+    @property
+    def room(self) -> int:
+        """How many tokens may still be generated."""
+        return self._end - len(self.tokens)
+
+    def choose(self, scores: Any) -> int:
+        """Choose the next token, and hand it over.
+
+        Args:
+            scores: The model's logits, one for each token of the vocabulary.
+
+        Returns:
+            The token.
+        """
+        token = self._choose(scores)
+        self.tokens.append(token)
+        reason: FinishReason | None = None
+        if token in self._stop_tokens:
+            reason = "stop"
+        elif self.room == 0:
+            reason = "length"
+        logprobs = None if self._logprobs is None else [_likeliest(scores, token, self._logprobs)]
+        self.inbox.put(Delta((token,), reason, logprobs))
+        if reason is not None:
+            self._leave()
+        return token
+
+    def abort(self) -> None:
+        """End it because nobody wants more; by whoever generates."""
+        if not self.is_over:
+            self.inbox.put(Delta((), "abort"))
+            self._leave()
+
+    def fail(self, error: BackendError) -> None:
+        """End it with an error.
+
+        Args:
+            error: What the consumer gets.
+        """
+        if not self.is_over:
+            self._leave(error)
+
+    def _leave(self, error: BackendError | None = None) -> None:
+        self.inbox.close(error)
+        self.left.set_result(None)
+
+    def _choose(self, scores: Any) -> int:
+        import torch
+
+        penalized = scores
+        if self._frequency or self._presence:
+            said = torch.tensor(self.tokens[self._start :], dtype=torch.long, device=scores.device)
+            counts = torch.bincount(said, minlength=scores.shape[-1])
+            penalized = scores - self._frequency * counts - self._presence * (counts > 0)
+        if self._warpers is None:
+            return int(penalized.argmax())
+        warped = penalized[None]
+        for warper in self._warpers:
+            warped = warper(None, warped)
+        (chosen,) = torch.multinomial(warped.softmax(-1)[0], 1, generator=self._generator)
+        return int(chosen)
+
+
+def _warpers(sampling: Sampling, defaults: Any) -> list[Warper] | None:
+    """What changes the scores before a token is drawn; `None` if the likeliest is taken."""
+    from transformers import (
+        MinPLogitsWarper,
+        TemperatureLogitsWarper,
+        TopKLogitsWarper,
+        TopPLogitsWarper,
+    )
+
+    is_asked_for = sampling.temperature is not None or sampling.top_p is not None
+    if sampling.temperature == 0 or not (is_asked_for or defaults.do_sample):
+        return None
+    temperature = defaults.temperature if sampling.temperature is None else sampling.temperature
+    top_p = defaults.top_p if sampling.top_p is None else sampling.top_p
+    warpers: list[Warper] = []
+    try:
+        if temperature not in (None, 1):
+            warpers.append(TemperatureLogitsWarper(float(temperature)))
+        if defaults.top_k:
+            warpers.append(TopKLogitsWarper(defaults.top_k))
+        if top_p is not None and top_p != 1:
+            warpers.append(TopPLogitsWarper(float(top_p)))
+        if defaults.min_p:
+            warpers.append(MinPLogitsWarper(defaults.min_p))
+    except ValueError as error:
+        raise BackendError(f"transformers: {error}") from error
+    return warpers
+
+
+def _generator(seed: int | None, device: Any) -> Any:
+    """Random numbers of a row's own, so that a seed gives the same in whatever company."""
+    import torch
+
+    generator = torch.Generator(device=device)
+    if seed is None:
+        generator.seed()
+    else:
+        generator.manual_seed(seed)
+    return generator
+
+
+def _likeliest(scores: Any, token: int, count: int) -> dict[int, float]:
+    """The log-probabilities of a token and of the likeliest, before penalties and warpers."""
+    logprobs = scores.log_softmax(-1)
+    values, ids = logprobs.topk(count)
+    return {token: float(logprobs[token])} | dict(zip(ids.tolist(), values.tolist(), strict=True))

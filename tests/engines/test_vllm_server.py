@@ -1,0 +1,431 @@
+"""The HTTP backend against vLLM's own server, and beside its chat endpoint."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import aclosing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from harmony_backends.recording import read_recording
+
+import harmony_kit as hk
+from harmony_kit.convert import chat_completions
+from harmony_kit.generation import Feature, completion_of
+from harmony_kit.vocabulary import CALL, END_OF_TEXT, RETURN
+
+pytest.register_assert_rewrite("harmony_backends.testing")
+from harmony_backends.testing import BackendContract  # noqa: E402
+
+for module in ("vllm", "transformers", "httpx", "uvicorn", "prometheus_fastapi_instrumentator"):
+    if importlib.util.find_spec(module) is None:
+        pytest.skip(f"{module} is not installed", allow_module_level=True)
+
+import httpx  # noqa: E402
+from harmony_backends.openai_completions import OpenAICompletionsBackend  # noqa: E402
+
+CONTEXT = 1024
+START_SECONDS = 300
+DATE = "2025-08-06"
+HELLO = hk.encode_with_special("<|start|>user<|message|>Hello<|end|><|start|>assistant")
+ENDLESS = hk.Sampling(temperature=0, stop_tokens=())
+
+CHAT = "--tool-call-parser openai --enable-auto-tool-choice --reasoning-parser openai_gptoss"
+
+
+class Server:
+    """vLLM's server in a process of its own, on a free port.
+
+    It has the logits processor that makes a model say a script.
+    """
+
+    def __init__(self, model: Path, log: Path, *arguments: str) -> None:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        self.url = f"http://127.0.0.1:{port}/v1"
+        self._log = log
+        self.process = subprocess.Popen(
+            [
+                *(sys.executable, "-m", "vllm.entrypoints.openai.api_server"),
+                *("--model", str(model), "--served-model-name", "gpt-oss"),
+                *("--host", "127.0.0.1", "--port", str(port), "--uvicorn-log-level", "warning"),
+                *("--dtype", "float32", "--enforce-eager", "--max-model-len", str(CONTEXT)),
+                *("--max-num-seqs", "32"),
+                *("--logits-processors", "harmony_backends.scripted:Scripted"),
+                *arguments,
+            ],
+            env=os.environ
+            | {"TIKTOKEN_ENCODINGS_BASE": str(model), "VLLM_SYSTEM_START_DATE": DATE},
+            stdout=log.open("w"),
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        try:
+            self._wait_until_ready()
+        except BaseException:
+            self.stop()
+            raise
+
+    def _wait_until_ready(self) -> None:
+        deadline = time.monotonic() + START_SECONDS
+        while True:
+            try:
+                if httpx.get(self.url.removesuffix("/v1") + "/health").is_success:
+                    return
+            except httpx.TransportError:
+                pass
+            is_running = self.process.poll() is None and time.monotonic() < deadline
+            assert is_running, self._log.read_text()[-3000:]
+            time.sleep(0.2)
+
+    def backend(self, said: Sequence[int] = (), **options: Any) -> OpenAICompletionsBackend:
+        """A backend whose model says a script."""
+        extra = {"vllm_xargs": {"script": [*said]}} if said else None
+        return OpenAICompletionsBackend(self.url, extra_body=extra, backoff=0.01, **options)
+
+    def unfinished_requests(self) -> int:
+        text = httpx.get(self.url.removesuffix("/v1") + "/metrics", timeout=60).text
+        pattern = r"^vllm:num_requests_(?:running|waiting){.*} ([\d.]+)"
+        found = re.findall(pattern, text, re.MULTILINE)
+        assert len(found) == 2
+        return sum(int(float(number)) for number in found)
+
+    def stop(self) -> None:
+        os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+
+
+@pytest.fixture(scope="module")
+def server(checkpoint_with_tokenizer: Path, tmp_path_factory: Any) -> Iterator[Server]:
+    """One that has a tokenizer, and converts chats."""
+    log = tmp_path_factory.mktemp("server") / "log"
+    server = Server(checkpoint_with_tokenizer, log, *CHAT.split())
+    yield server
+    server.stop()
+
+
+class TestVLLMServer(BackendContract):
+    """The contract, over HTTP."""
+
+    max_context = CONTEXT
+    vocabulary_size = 201088
+    server: Server
+
+    @pytest.fixture(autouse=True)
+    def _server(self, server: Server) -> None:
+        type(self).server = server
+
+    def make_backend(self) -> OpenAICompletionsBackend:
+        return self.server.backend()
+
+    def unfinished_requests(self, backend: hk.Backend) -> int:
+        return self.server.unfinished_requests()
+
+
+async def complete(
+    backend: hk.Backend, prompt: Sequence[int], **options: Any
+) -> tuple[list[int], str | None]:
+    deltas = [delta async for delta in backend.generate(prompt, hk.Sampling(**options))]
+    return [token for delta in deltas for token in delta.tokens], deltas[-1].finish_reason
+
+
+def test_a_limit_of_none_is_the_context(server: Server) -> None:
+    """Where nothing is said, the server stops after 16 tokens."""
+
+    async def go() -> None:
+        prompt = (HELLO * CONTEXT)[: CONTEXT - 30]
+        for dialect in ("auto", "vllm"):
+            backend = server.backend(dialect=dialect)
+            for limit in (None, 500, 5000):
+                tokens, reason = await complete(
+                    backend, prompt, max_tokens=limit, temperature=0, stop_tokens=()
+                )
+                assert (len(tokens), reason) == (30, "length")
+            with pytest.raises(hk.BackendError, match="context of 1024"):
+                await complete(backend, (HELLO * CONTEXT)[:CONTEXT])
+            await backend.aclose()
+
+    asyncio.run(go())
+
+
+@pytest.mark.parametrize("stop", [RETURN, CALL, END_OF_TEXT])
+@pytest.mark.parametrize("stream", [True, False])
+def test_every_stop_token_is_delivered_last(server: Server, stop: int, stream: bool) -> None:
+    said = [*hk.encode("Grüß Gott! ☃"), stop]
+
+    async def go() -> None:
+        backend = server.backend([*said, 5, 6], stream=stream)
+        assert await complete(backend, HELLO) == (said, "stop")
+        await backend.aclose()
+
+    asyncio.run(go())
+
+
+def test_only_the_stop_tokens_that_were_asked_for_stop(server: Server) -> None:
+    """Though `<|return|>` is the end of sequence in the model's files."""
+    said = [11, RETURN, 12, CALL]
+
+    async def go() -> None:
+        backend = server.backend([*said, 13])
+        assert await complete(backend, HELLO, stop_tokens=(CALL,)) == (said, "stop")
+        await backend.aclose()
+
+    asyncio.run(go())
+
+
+def test_greedy_tokens_and_their_logprobs_are_those_of_transformers(
+    server: Server, checkpoint: Path
+) -> None:
+    from harmony_backends.transformers import TransformersBackend
+
+    prompts = [[*HELLO, 100 + number] for number in range(3)] + [(HELLO * 60)[:300]]
+    sampling = hk.Sampling(max_tokens=12, temperature=0, stop_tokens=(), logprobs=3)
+
+    async def go(backend: hk.Backend) -> list[list[hk.Delta]]:
+        every = [
+            [delta async for delta in backend.generate(prompt, sampling)] for prompt in prompts
+        ]
+        await backend.aclose()
+        return every
+
+    of_server = asyncio.run(go(server.backend()))
+    of_transformers = asyncio.run(
+        go(TransformersBackend(str(checkpoint), device="cpu", dtype="float32"))
+    )
+    for ours, theirs in zip(of_server, of_transformers, strict=True):
+        assert [t for delta in ours for t in delta.tokens] == [
+            t for delta in theirs for t in delta.tokens
+        ]
+        for found, expected in zip(logprobs_of(ours), logprobs_of(theirs), strict=True):
+            assert found == pytest.approx(expected, abs=1e-3)
+
+
+def logprobs_of(deltas: Sequence[hk.Delta]) -> list[dict[int, float]]:
+    return [dict(found) for delta in deltas for found in delta.logprobs or ()]
+
+
+# --- The loop -------------------------------------------------------------------------------
+
+
+class Scripted:
+    """A backend that says, through a server, what scripts say to prompts."""
+
+    name = "scripted"
+    supports: frozenset[Feature] = frozenset()
+
+    def __init__(self, server: Server, scripts: dict[tuple[int, ...], Sequence[int]]) -> None:
+        self._backends = {prompt: server.backend(said) for prompt, said in scripts.items()}
+
+    def generate(self, prompt: Sequence[int], sampling: hk.Sampling) -> AsyncIterator[hk.Delta]:
+        return self._backends[tuple(prompt)].generate(prompt, sampling)
+
+    async def aclose(self) -> None:
+        for backend in self._backends.values():
+            await backend.aclose()
+
+
+def weather_tool(cities: list[str]) -> Callable[[str], str]:
+    def get_current_weather(location: str) -> str:
+        """Returns the current weather status at a given location as a string.
+
+        Args:
+            location: The location to get the weather for.
+        """
+        cities.append(location)
+        return "Terrestrial."
+
+    return get_current_weather
+
+
+def test_the_whole_loop_over_http(server: Server) -> None:
+    paris = read_recording("paris-weather")
+    backend = Scripted(server, {exchange.prompt: exchange.completion for exchange in paris})
+    conversation = [
+        hk.system(current_date=DATE, tools=[hk.BROWSER, hk.PYTHON]),
+        hk.user("What's the weather in Paris right now?"),
+    ]
+    cities: list[str] = []
+
+    async def go() -> hk.Reply:
+        reply = await hk.arun(conversation, backend, tools=[weather_tool(cities)])
+        await backend.aclose()
+        return reply
+
+    reply = asyncio.run(go())
+    assert reply.outcome == "final"
+    assert cities == ["Paris"]
+    assert reply.text is not None
+    assert reply.text in hk.decode(paris[-1].completion)
+    assert reply.usage.completion_tokens == sum(len(e.completion) for e in paris)
+
+
+# --- Beside the server's own conversion of chats --------------------------------------------
+
+TOOLS = [
+    {
+        "type": "function",
+        "function": {
+            "name": "get_weather",
+            "description": "The weather in a city.",
+            "parameters": {
+                "type": "object",
+                "properties": {
+                    "city": {"type": "string", "description": "Where."},
+                    "unit": {"type": "string", "enum": ["c", "f"], "default": "c"},
+                },
+                "required": ["city"],
+            },
+        },
+    }
+]
+ASKED = {"role": "user", "content": "What is the weather in SF?"}
+CALLED = {
+    "role": "assistant",
+    "content": None,
+    "reasoning": "I call it.",
+    "tool_calls": [
+        {
+            "id": "call_1",
+            "type": "function",
+            "function": {"name": "get_weather", "arguments": '{"city": "SF"}'},
+        }
+    ],
+}
+CASES: dict[str, tuple[dict[str, Any], str]] = {
+    "an answer": (
+        {"messages": [{"role": "user", "content": "Hi"}]},
+        "<|channel|>analysis<|message|>They greet me.<|end|>"
+        "<|start|>assistant<|channel|>final<|message|>Grüß Gott! ☃<|return|>",
+    ),
+    "an answer without reasoning, to instructions": (
+        {
+            "messages": [
+                {"role": "system", "content": "Be brief."},
+                {"role": "user", "content": "Hi"},
+                {"role": "assistant", "content": "Hello."},
+                {"role": "user", "content": "And now?"},
+            ],
+            "reasoning_effort": "low",
+        },
+        "<|channel|>final<|message|>Bye.\n\n- one\n- two<|return|>",
+    ),
+    "a call": (
+        {"messages": [ASKED], "tools": TOOLS, "reasoning_effort": "high"},
+        "<|channel|>analysis<|message|>I call it.<|end|><|start|>assistant<|channel|>commentary "
+        'to=functions.get_weather <|constrain|>json<|message|>{"city": "SF", "unit": "f"}<|call|>',
+    ),
+    "a preamble and a call whose recipient stands first": (
+        {"messages": [ASKED], "tools": TOOLS},
+        "<|channel|>commentary<|message|>I look it up.<|end|><|start|>assistant "
+        'to=functions.get_weather<|channel|>commentary json<|message|>{"city": "SF"}<|call|>',
+    ),
+    "an answer after a call": (
+        {
+            "messages": [
+                ASKED,
+                CALLED,
+                {"role": "tool", "tool_call_id": "call_1", "content": "Sunny."},
+            ],
+            "tools": TOOLS,
+        },
+        "<|channel|>final<|message|>It is sunny.<|return|>",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_chat_is_what_the_server_makes_of_it(server: Server, case: str) -> None:
+    """The same prompt, token for token, and the same reply.
+
+    But vLLM 0.32 writes the header of a tool's result with its channel before its recipient,
+    and that of a call the other way round; here, as in openai-harmony, the recipient is
+    first in both.
+    """
+    body, text = CASES[case]
+    said = hk.encode_with_special(text)
+    request = chat_completions.read_request(body, current_date=DATE)
+    prompt = request.prompt()
+
+    async def ours() -> list[int]:
+        backend = server.backend(said)
+        tokens, _ = await complete(backend, prompt)
+        await backend.aclose()
+        return tokens
+
+    result = hk.parse(asyncio.run(ours()))
+    written = chat_completions.write_response(result, id="r", created=0, model="gpt-oss")
+    asked = {**body, "model": "gpt-oss", "vllm_xargs": {"script": said}, "return_token_ids": True}
+    theirs = httpx.post(server.url + "/chat/completions", json=asked, timeout=60).json()
+
+    expected = hk.decode(theirs["prompt_token_ids"]).replace(
+        "get_weather<|channel|>commentary to=assistant<",
+        "get_weather to=assistant<|channel|>commentary<",
+    )
+    assert hk.decode(prompt) == expected
+    if case != "an answer after a call":
+        assert prompt == theirs["prompt_token_ids"]
+    assert _gist(written) == _gist(theirs)
+
+
+def _gist(response: dict[str, Any]) -> dict[str, Any]:
+    """What two responses must have in common; vLLM writes the JSON of arguments anew."""
+    (choice,) = response["choices"]
+    message = choice["message"]
+    return {
+        "content": message.get("content"),
+        "reasoning": message.get("reasoning"),
+        "calls": [
+            (call["function"]["name"], json.loads(call["function"]["arguments"]))
+            for call in message.get("tool_calls") or ()
+        ],
+        "finish_reason": choice["finish_reason"],
+    }
+
+
+# --- A server without a tokenizer, and its end ----------------------------------------------
+
+
+def test_without_a_tokenizer_and_killed_in_the_middle_of_a_stream(
+    checkpoint: Path, tmp_path: Path
+) -> None:
+    server = Server(checkpoint, tmp_path / "log", "--skip-tokenizer-init")
+    said = [*hk.encode("Grüß Gott! ☃"), RETURN]
+
+    async def go() -> None:
+        scripted = server.backend(said)
+        assert await complete(scripted, HELLO, logprobs=1) == (said, "stop")
+        await scripted.aclose()
+
+        backend = server.backend(max_retries=1)
+        received: list[int] = []
+
+        async def consume() -> None:
+            async with aclosing(completion_of(backend, HELLO, ENDLESS)) as deltas:
+                async for delta in deltas:
+                    received.extend(delta.tokens)
+                    if len(received) == 5:
+                        os.kill(server.process.pid, signal.SIGKILL)
+
+        with pytest.raises(hk.BackendError, match="openai_completions at"):
+            await asyncio.wait_for(consume(), 60)
+        assert 5 <= len(received) < CONTEXT - len(HELLO)
+        with pytest.raises(hk.BackendError, match="cannot be reached"):
+            await complete(backend, HELLO, max_tokens=3)
+        await backend.aclose()
+
+    try:
+        asyncio.run(go())
+    finally:
+        server.stop()
