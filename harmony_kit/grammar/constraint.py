@@ -12,10 +12,14 @@ from ..errors import GrammarError
 from ..messages import FUNCTIONS, DeveloperContent, Message, ResponseFormat, ToolNamespace
 from ..tools import ToolLike, as_tool, declared_namespaces
 from ..tools.choice import ToolChoice
+from .ebnf import ebnf_grammar
+from .gbnf import gbnf_grammar
 from .lark import lark_grammar
 from .matching import MODEL_VOCABULARY_SIZE, Matcher
 from .position import rest_of
 from .shape import FixedText, FreeText, JsonValue, MatchingText, Shape, one_of
+from .shape_rules import without_stop_token
+from .structural_tag import structural_tag
 from .turn import Reasoning, Turn, turn_shape
 
 
@@ -76,6 +80,41 @@ class Constraint:
             GrammarError: A JSON Schema says what llguidance does not enforce.
         """
         return lark_grammar(self.shape)
+
+    @cached_property
+    def structural_tag(self) -> dict[str, Any]:
+        """The structural tag for xgrammar.
+
+        Raises:
+            GrammarError: Something cannot be said in it.
+        """
+        return structural_tag(self.shape)
+
+    @cached_property
+    def ebnf(self) -> str:
+        """The grammar for xgrammar.
+
+        Raises:
+            GrammarError: Something cannot be said in it.
+        """
+        return ebnf_grammar(self.shape)
+
+    @cached_property
+    def gbnf(self) -> str:
+        """The grammar for llama.cpp, without the token that ends the completion.
+
+        Raises:
+            GrammarError: Something cannot be said in it.
+        """
+        return gbnf_grammar(self.shape)
+
+    @cached_property
+    def without_stop_token(self) -> Constraint:
+        """The constraint for an engine that ends completions itself, with one of its stop tokens.
+
+        Such an engine does not admit them within a grammar. Which of them it writes, it chooses.
+        """
+        return Constraint(without_stop_token(self.shape))
 
     def matcher(
         self, max_tokens: int | None = None, *, vocabulary_size: int = MODEL_VOCABULARY_SIZE

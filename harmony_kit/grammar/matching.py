@@ -7,6 +7,7 @@ knows a way to the end from where it stands, and leaves no other once there is n
 
 from __future__ import annotations
 
+from collections import Counter
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
@@ -198,7 +199,7 @@ class _Vocabulary:
 
 # --- The way out ----------------------------------------------------------------------------
 
-_LONGEST_WAY: Final = 4096
+_LONGEST_WAY: Final = 2048
 _MANY: Final = 10_000
 """With so many tokens to choose from, the place is within a text."""
 
@@ -206,13 +207,16 @@ _MANY: Final = 10_000
 def _way_out(matcher: LLMatcher) -> list[int]:
     """Tokens that make a completion whole; a short way, not always the shortest.
 
-    Within a text the text is closed; between the parts of JSON, what is open is closed; what
-    must still come is as short as is easy to find.
+    Within a text the text is closed as soon as it may be, and between the parts of JSON what
+    is open is closed. Where neither can be, as within a number or what a pattern wants, the
+    single characters are tried in turn: another one each time that the choice is the same,
+    so that no pattern is gone round in for ever.
     """
     matcher = matcher.deep_copy()
+    met: Counter[bytes] = Counter()
     way: list[int] = []
     while not matcher.is_stopped():
-        tokens = matcher.compute_ff_tokens() or [_shortest_on(matcher)]
+        tokens = matcher.compute_ff_tokens() or [_onward(matcher, met)]
         if not matcher.consume_tokens(tokens):
             raise GrammarError(f"no way out: {matcher.get_error().splitlines()[0]}", path="")
         way += tokens
@@ -223,22 +227,35 @@ def _way_out(matcher: LLMatcher) -> list[int]:
     return way
 
 
-def _shortest_on(matcher: LLMatcher) -> int:
-    mask = matcher.compute_bitmask()
+def _onward(matcher: LLMatcher, met: Counter[bytes]) -> int:
+    mask: bytes = matcher.compute_bitmask()
     bits = int.from_bytes(mask, "little")
-    is_text = bits.bit_count() > _MANY
-    for token in _within_text() if is_text else _between_parts():
+    for token in _text_closers() if bits.bit_count() > _MANY else _part_closers():
         if bits >> token & 1:
             return token
-    return (bits & -bits).bit_length() - 1
+    characters = [token for token in _characters() if bits >> token & 1]
+    if not characters:
+        return (bits & -bits).bit_length() - 1
+    met[mask] += 1
+    return characters[(met[mask] - 1) % len(characters)]
 
 
 @lru_cache(maxsize=1)
-def _within_text() -> tuple[int, ...]:
-    return (RETURN, CALL, END, *encode('"'), *encode("a"), *encode("0"))
+def _text_closers() -> tuple[int, ...]:
+    return (RETURN, CALL, END, *encode('"'))
 
 
 @lru_cache(maxsize=1)
-def _between_parts() -> tuple[int, ...]:
-    written = ("}", "]", ",", '"', "0", "1", "null", "true", "[", "{", "-")
-    return (RETURN, CALL, END, *(token for text in written for token in encode(text)))
+def _part_closers() -> tuple[int, ...]:
+    # After <|channel|>, and after the name of one: the ways that lead to the last message.
+    header = (*encode("final")[:1], *encode("commentary")[:1], *encode(" to")[:1])
+    parts = (token for text in ("}", "]", ",", '"') for token in encode(text))
+    return (RETURN, CALL, END, *header, *parts)
+
+
+@lru_cache(maxsize=1)
+def _characters() -> tuple[int, ...]:
+    """What a value may be written with, the shortest values first."""
+    first = "01n[{t-@.:/PTZDY a"
+    rest = (chr(code) for code in range(0x21, 0x7F) if chr(code) not in first)
+    return tuple(encode(character)[0] for character in (*first, *rest))

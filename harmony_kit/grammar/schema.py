@@ -7,13 +7,15 @@ descriptions, unknown ones) are passed over, as the JSON Schema specification ha
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from typing import Any, Final, Literal
 
 from ..errors import GrammarError
+from .shape import JsonValue
 
-Language = Literal["llguidance", "xgrammar", "rules"]
-"""Who reads a schema: llguidance and xgrammar their own way, or the rules that we write of it."""
+Language = Literal["llguidance", "rules"]
+"""Who reads a schema: llguidance its own way, or the rules for the others, which we write of it."""
 
 RESTRICTING: Final = frozenset(
     [
@@ -38,6 +40,15 @@ ENFORCED: Final[Mapping[Language, frozenset[str]]] = {
         *("unevaluatedProperties", "unevaluatedItems"),
         *("uniqueItems", "contains", "minContains", "maxContains"),
     },
+    "rules": frozenset(
+        [
+            *("type", "enum", "const", "allOf", "anyOf", "oneOf", "$ref"),
+            *("properties", "required", "additionalProperties", "minProperties", "maxProperties"),
+            *("items", "prefixItems", "additionalItems", "minItems", "maxItems", "uniqueItems"),
+            *("minLength", "maxLength", "pattern", "format"),
+            *("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf"),
+        ]
+    ),
 }
 """The keywords that each language enforces. It may still refuse some of their values."""
 
@@ -48,6 +59,7 @@ FORMATS: Final[Mapping[Language, frozenset[str]]] = {
             *("uuid", "uri", "unknown"),
         ]
     ),
+    "rules": frozenset(["date-time", "time", "date", "email", "hostname", "ipv4", "uuid"]),
 }
 """The formats that each language enforces."""
 
@@ -69,6 +81,22 @@ _SCHEMAS: Final = ("allOf", "anyOf", "oneOf", "prefixItems", "items")
 _NAMED_SCHEMAS: Final = (
     *("properties", "patternProperties", "dependentSchemas", "$defs", "definitions"),
 )
+
+
+def load_schema(value: JsonValue) -> Any:
+    """Read the schema of a JSON value.
+
+    Args:
+        value: The value.
+
+    Raises:
+        GrammarError: It is no JSON, or nested too deeply to be read.
+    """
+    try:
+        return json.loads(value.schema_json)
+    except (ValueError, RecursionError) as error:
+        reason = "nested too deeply" if isinstance(error, RecursionError) else str(error)
+        raise GrammarError(f"the schema cannot be read: {reason}", path=value.path) from None
 
 
 def refuse_unsupported(schema: Any, language: Language, path: str) -> None:
