@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 from .errors import (
     BackendError,
+    GrammarError,
     HarmonyError,
     InvalidMessageError,
     ParseError,
+    ToolArgumentsError,
     ToolError,
     UnknownTokenError,
 )
@@ -85,6 +87,7 @@ if TYPE_CHECKING:
         backend_names,
         load_backend,
     )
+    from .grammar import Constraint, constraint, conversation_constraint
     from .sampling import Sampling
     from .text import TextParser, parse_text
     from .tools import (
@@ -96,14 +99,22 @@ if TYPE_CHECKING:
         CallStarted,
         CallStatus,
         DeclaredTool,
+        ToolAnswer,
         Toolbox,
         ToolCall,
         ToolCallStream,
         ToolLike,
+        ToolPolicy,
+        ToolResult,
+        ToolsLike,
+        ToolSource,
         tool_calls,
         tool_from_function,
+        tool_from_model,
         tool_result,
+        tools_from_object,
     )
+    from .tools.mcp import McpTools
 
 __all__ = [
     "BROWSER",
@@ -116,17 +127,21 @@ __all__ = [
     "CallStarted",
     "CallStatus",
     "Channel",
+    "Constraint",
     "ContentDelta",
     "DeclaredTool",
     "Delta",
     "DeveloperContent",
     "DropAnalysis",
     "Event",
+    "Feature",
     "FinishReason",
+    "GrammarError",
     "HarmonyError",
     "Header",
     "HeaderOrder",
     "InvalidMessageError",
+    "McpTools",
     "Message",
     "MessageEnded",
     "MessageSpan",
@@ -153,13 +168,19 @@ __all__ = [
     "TextParser",
     "TokenPart",
     "Tool",
+    "ToolAnswer",
+    "ToolArgumentsError",
     "ToolCall",
     "ToolCallStream",
     "ToolError",
     "ToolLike",
     "ToolNamespace",
+    "ToolPolicy",
+    "ToolResult",
     "ToolReturned",
+    "ToolSource",
     "Toolbox",
+    "ToolsLike",
     "TrainingRendering",
     "TurnEnd",
     "TurnEnded",
@@ -170,6 +191,8 @@ __all__ = [
     "assistant",
     "astream",
     "backend_names",
+    "constraint",
+    "conversation_constraint",
     "decode",
     "developer",
     "encode",
@@ -190,7 +213,9 @@ __all__ = [
     "tool_call",
     "tool_calls",
     "tool_from_function",
+    "tool_from_model",
     "tool_result",
+    "tools_from_object",
     "use_encoder",
     "user",
 ]
@@ -201,10 +226,13 @@ _LATER = {
     "TurnStarted Usage arun astream run stream",
     "convert.harmony": "message_from_dict message_to_dict messages_from_json messages_to_json",
     "generation": "Backend Delta Feature FinishReason backend_names load_backend",
+    "grammar": "Constraint constraint conversation_constraint",
     "sampling": "Sampling",
     "text": "TextParser parse_text",
     "tools": "ArgumentsDelta BROWSER CallEnded CallEvent CallStarted CallStatus DeclaredTool "
-    "PYTHON ToolCall ToolCallStream ToolLike Toolbox tool_calls tool_from_function tool_result",
+    "PYTHON ToolAnswer ToolCall ToolCallStream ToolLike ToolPolicy ToolResult ToolSource Toolbox "
+    "ToolsLike tool_calls tool_from_function tool_from_model tool_result tools_from_object",
+    "tools.mcp": "McpTools",
 }
 _HOME = {name: module for module, names in _LATER.items() for name in names.split()}
 

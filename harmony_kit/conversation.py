@@ -9,23 +9,13 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
 from contextlib import aclosing, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, NamedTuple, TypedDict, Unpack
 
-from .build import developer
 from .errors import HarmonyError
 from .generation import Backend, FinishReason, completion_of
 from .header import HeaderOrder, header_of
-from .messages import (
-    FUNCTIONS,
-    Channel,
-    DeveloperContent,
-    Message,
-    Role,
-    SchemaStyle,
-    Tool,
-    ToolNamespace,
-)
+from .messages import Channel, Message, Role, SchemaStyle, ToolNamespace
 from .parse import Parser
 from .parsed import Event, ParseResult, TurnEnd
 from .render import DropAnalysis, render
@@ -33,10 +23,8 @@ from .sampling import Sampling
 from .tools import (
     Toolbox,
     ToolCall,
-    ToolLike,
+    ToolsLike,
     declared_namespaces,
-    declared_tools,
-    run_call,
     tool_calls,
 )
 
@@ -154,10 +142,11 @@ class RunOptions(TypedDict, total=False):
     """How a run goes; the keyword arguments of `run`, `arun`, `stream` and `astream`.
 
     Attributes:
-        tools: What may be called: functions, or `Tool`s with functions. Those that the
-            conversation does not declare are declared in its first developer message, or in
-            a new one. Tools that the conversation declares with their functions need not be
-            repeated.
+        tools: What may be called: functions, `Tool`s and namespaces with functions, sources
+            such as an MCP server, or a `Toolbox`. Those that the conversation does not declare
+            are declared in its first developer message, python and the browser in its first
+            system message, or in a new one. Tools that the conversation declares with their
+            functions need not be repeated.
         sampling: How tokens are chosen.
         max_turns: The most completions; 10 by default.
         max_retries: The most completions in which a call goes wrong, in its name, in its
@@ -167,7 +156,7 @@ class RunOptions(TypedDict, total=False):
         schema_style: How tool parameters are written; as for `render`.
     """
 
-    tools: Iterable[ToolLike]
+    tools: Iterable[ToolsLike]
     sampling: Sampling
     max_turns: int
     max_retries: int
@@ -279,9 +268,10 @@ async def astream(
         HarmonyError: A message cannot be rendered.
         BackendError: The backend failed.
     """
-    toolbox = Toolbox(options.get("tools", ()))
-    messages = _declaring(tuple(conversation), toolbox)
-    toolbox.add_declared(messages)
+    tools = options.get("tools", ())
+    toolbox = tools if isinstance(tools, Toolbox) else Toolbox(tools)
+    messages = toolbox.declared_in(conversation)
+    toolbox = toolbox.including(messages)
     namespaces = declared_namespaces(messages)
     given = len(messages)
     usage = Usage()
@@ -311,10 +301,10 @@ async def astream(
             break
         went_wrong = False
         for call in open_calls:
-            answer = await run_call(call, toolbox)
+            answer = await toolbox.run(call)
             went_wrong |= answer.is_error
             messages.append(answer.message)
-            yield ToolReturned(call, *answer)
+            yield ToolReturned(call, answer.message, answer.is_error)
         open_calls = ()
         outcome = "turn_limit"
         retries -= went_wrong
@@ -374,33 +364,4 @@ def _can_answer(calls: Iterable[ToolCall], toolbox: Toolbox) -> bool:
     They cannot if there is no tool here at all, or for a tool that the conversation declares
     without a function: then whoever declared it answers.
     """
-    return len(toolbox) > 0 and all(
-        not call.runnable or toolbox.get(call.full_name or "") is not None for call in calls
-    )
-
-
-# --- Declaring tools ------------------------------------------------------------------------
-
-
-def _declaring(conversation: tuple[Message, ...], toolbox: Toolbox) -> list[Message]:
-    """The conversation, declaring all tools of the toolbox."""
-    messages = list(conversation)
-    declared = declared_tools(conversation)
-    missing = [tool for name, tool in toolbox.items() if name not in declared]
-    if not missing:
-        return messages
-    for index, message in enumerate(messages):
-        if isinstance(message.content, DeveloperContent):
-            content = _with_functions(message.content, missing)
-            messages[index] = replace(message, content=content)
-            return messages
-    after = sum(message.role is Role.SYSTEM for message in messages[:1])
-    messages.insert(after, developer(tools=missing))
-    return messages
-
-
-def _with_functions(content: DeveloperContent, tools: Iterable[Tool]) -> DeveloperContent:
-    namespaces = {namespace.name: namespace for namespace in content.tools}
-    functions = namespaces.get(FUNCTIONS, ToolNamespace(FUNCTIONS))
-    namespaces[FUNCTIONS] = replace(functions, tools=(*functions.tools, *tools))
-    return replace(content, tools=tuple(namespaces.values()))
+    return len(toolbox.tools) > 0 and all(map(toolbox.can_answer, calls))

@@ -469,6 +469,52 @@ def test_pydantic_models_and_fields():
     assert not validator.is_valid({"to": {"street": "a", "neighbours": [{}]}})
 
 
+def test_limits_in_annotations_are_in_the_schema():
+    pydantic = pytest.importorskip("pydantic")
+    annotated_types = pytest.importorskip("annotated_types")
+    field = pydantic.Field
+    cases = [
+        (
+            Annotated[int, field(ge=1, lt=9)],
+            {"type": "integer", "minimum": 1, "exclusiveMaximum": 9},
+        ),
+        (Annotated[int, annotated_types.Interval(gt=1, le=9)], None),
+        (Annotated[str, field(max_length=3, pattern="^a")], None),
+        (Annotated[list[int], annotated_types.MinLen(2)], None),
+        (Annotated[dict[str, int] | list[int], field(max_length=1)], None),
+        (Annotated[int | None, field(multiple_of=5)], None),
+    ]
+    for annotation, schema in cases:
+        assert schema in (None, type_schema(annotation))
+        # The schema takes what pydantic takes.
+        adapter = pydantic.TypeAdapter(annotation)
+        for value in (0, 1, 5, 9, 10, None, "", "a", "abcd", "b", [], [1], [1, 2], {}, {"a": 1}):
+            try:
+                adapter.validate_python(value, strict=True)
+            except pydantic.ValidationError:
+                assert not accepts(annotation, value), (annotation, value)
+            else:
+                assert accepts(annotation, value), (annotation, value)
+
+
+def test_limits_that_json_cannot_express_change_nothing():
+    annotated_types = pytest.importorskip("annotated_types")
+    day = datetime.date(2025, 6, 28)
+    assert type_schema(Annotated[datetime.date, annotated_types.Ge(day)]) == {
+        "type": "string",
+        "format": "date",
+    }
+
+
+def test_a_field_as_default_is_refused():
+    pydantic = pytest.importorskip("pydantic")
+
+    def function(a: int = pydantic.Field(1, description="A number.")): ...
+
+    with pytest.raises(ToolError, match=r"parameter `a.*: write Annotated\[\.\.\., Field"):
+        tool_from_function(function)
+
+
 # --- Parameters -----------------------------------------------------------------------------
 
 

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Final
 
-_BLANKS: Final = re.compile(r"[\s.\-]+")
+from ..tools.names import identifier, identifiers
 
 
 @dataclass(frozen=True)
@@ -43,40 +41,9 @@ class ToolNames:
 def tool_names(names: Iterable[str]) -> ToolNames:
     """Find a name for the prompt for every function of a client.
 
-    What is an identifier of TypeScript stays. Else blanks, dots and hyphens become `_` and
-    other characters are left out; a name that is then taken gets a number.
+    What is an identifier of TypeScript stays; `identifiers` says what becomes of the others.
 
     Args:
         names: The clients' names, in order.
     """
-    found: dict[str, str] = {}
-    wanted = list(dict.fromkeys(names))
-    taken = {name for name in wanted if identifier(name) == name}
-    for name in wanted:
-        harmony_name = identifier(name)
-        if harmony_name != name:
-            harmony_name = _free(harmony_name, taken)
-            taken.add(harmony_name)
-        found[name] = harmony_name
-    return ToolNames(found)
-
-
-def identifier(name: str) -> str:
-    """A name as an identifier of TypeScript.
-
-    Args:
-        name: Any text.
-    """
-    kept = "".join(c for c in _BLANKS.sub("_", name) if c.isalpha() or c.isdecimal() or c in "_$")
-    if not kept:
-        return "unnamed"
-    return f"_{kept}" if kept[0].isdecimal() else kept
-
-
-def _free(name: str, taken: set[str]) -> str:
-    if name not in taken:
-        return name
-    number = 2
-    while f"{name}_{number}" in taken:
-        number += 1
-    return f"{name}_{number}"
+    return ToolNames(identifiers(names))

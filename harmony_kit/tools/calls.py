@@ -30,7 +30,7 @@ from ..problems import Problem, problem
 from .arguments import Arguments, read_arguments
 from .builtin import BROWSER, PYTHON
 from .json_reading import Finding, valid_json
-from .toolbox import Toolbox, ToolLike, as_tool
+from .source import ToolsLike, namespace_of
 
 
 class CallStatus(StrEnum):
@@ -134,8 +134,9 @@ class ToolCall:
 # --- Names ----------------------------------------------------------------------------------
 
 
-DeclaredTool = ToolLike | ToolNamespace | str
-"""What can be declared for calls: a tool, a whole namespace, or just the name of a function."""
+DeclaredTool = ToolsLike | str
+"""What can be declared for calls: a tool, several that belong together, or just the name of a
+function."""
 
 
 class _Target(NamedTuple):
@@ -173,7 +174,7 @@ class _Declared:
         tools: The tools, or `None` if nothing is known about them.
     """
 
-    def __init__(self, tools: Iterable[DeclaredTool] | Toolbox | None) -> None:
+    def __init__(self, tools: Iterable[DeclaredTool] | None) -> None:
         self._known = tools is not None
         self._targets: dict[str, _Target] = {}
         targets = [*_targets(tools)] if tools is not None else []
@@ -229,18 +230,12 @@ def _split(recipient: str) -> _Target:
     return _Target(name, namespace) if namespace and name else _Target(recipient, None)
 
 
-def _targets(tools: Iterable[DeclaredTool] | Toolbox) -> Iterator[_Target]:
-    if isinstance(tools, Toolbox):
-        for full_name, known in tools.items():
-            yield _of_tool(known, full_name[: -len(known.name) - 1])
-        return
+def _targets(tools: Iterable[DeclaredTool]) -> Iterator[_Target]:
     for tool in tools:
         if isinstance(tool, str):
             yield from _named(tool)
-        elif isinstance(tool, ToolNamespace):
-            yield from _in_namespace(tool)
         else:
-            yield _of_tool(as_tool(tool), FUNCTIONS)
+            yield from _in_namespace(namespace_of(tool))
 
 
 def _of_tool(tool: Tool, namespace: str) -> _Target:
@@ -284,7 +279,7 @@ class _Circumstances(NamedTuple):
 
 def tool_calls(
     messages: Iterable[Message] | ParseResult,
-    tools: Iterable[DeclaredTool] | Toolbox | None = None,
+    tools: Iterable[DeclaredTool] | None = None,
 ) -> tuple[ToolCall, ...]:
     """The calls that messages make, in order.
 
@@ -294,9 +289,9 @@ def tool_calls(
     Args:
         messages: Messages; or what `parse` returned or its `messages`, which know more: the
             token spans, where the turn ended and which message was cut off.
-        tools: The tools that were declared: tools, functions, namespaces such as `PYTHON`, or
-            plain names of functions. With `None` nothing is undeclared, and arguments are
-            repaired but not checked.
+        tools: The tools that were declared: tools, functions, namespaces such as `PYTHON`,
+            sources, a `Toolbox`, or plain names of functions. With `None` nothing is
+            undeclared, and arguments are repaired but not checked.
 
     Raises:
         ToolError: A declared tool is none.
@@ -567,7 +562,7 @@ class ToolCallStream:
         ToolError: A declared tool is none.
     """
 
-    def __init__(self, tools: Iterable[DeclaredTool] | Toolbox | None = None) -> None:
+    def __init__(self, tools: Iterable[DeclaredTool] | None = None) -> None:
         self._declared = _Declared(tools)
         self._made: set[tuple[str, str]] = set()
         self._index = 0

@@ -16,6 +16,7 @@ leaves open; an annotation that has no meaning in JSON is refused rather than gu
     `datetime`, `date`, `UUID`, `Path`, ...      | string, with its `format` if there is one
     a class with `model_json_schema` (pydantic)  | what that gives
     `Annotated[T, "text"]`                       | that of `T`, with a description
+    `Annotated[T, Field(ge=1)]` and the like     | that of `T`, with `minimum` and the like
 
 Types are described where they are used, without `$ref`, which the text that the models were
 trained on does not have. For that reason a type within itself is cut to a bare object. Only
@@ -24,26 +25,38 @@ models that describe themselves bring their references along.
 
 from __future__ import annotations
 
-import collections
 import dataclasses
 import datetime
 import decimal
 import enum
-import functools
 import inspect
 import math
 import os
-import sys
 import types
 import typing
 import uuid
-from collections import abc
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from contextlib import contextmanager
-from typing import Any, Final, Literal, NamedTuple, TypeVar
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Final, Literal, TypeVar
 
 from ..errors import ToolError
 from ..messages import Tool
+from .annotations import (
+    ARRAYS,
+    MAPPINGS,
+    SETS,
+    UndescribableError,
+    at,
+    evaluated,
+    form_of,
+    hints_of,
+    peel,
+    scope_of,
+    signature_of,
+    without_partials,
+    written,
+)
+from .docstrings import Docs, class_docs, docs_of
+from .models import is_model, schema_of_model
 
 _Schema = dict[str, Any]
 
@@ -68,14 +81,14 @@ def tool_from_function(
     """
     if not callable(function):
         raise ToolError(f"a {type(function).__name__} is not callable")
-    core, bound = _without_partials(function)
+    core, bound = without_partials(function)
     own_name: str = getattr(core, "__name__", type(core).__name__)
     if name is None and not own_name.isidentifier():
         raise ToolError(f"{own_name} has no name that a tool could have; give one")
-    docs = _docs(core)
+    docs = docs_of(core)
     try:
-        parameters = _parameters(_signature(function, bound), _scope(core), docs)
-    except _UndescribableError as error:
+        parameters = _parameters(signature_of(function, bound), scope_of(core), docs)
+    except UndescribableError as error:
         full_name = getattr(core, "__qualname__", own_name)
         raise ToolError(f"{full_name}(): {error}") from error.__cause__
     return Tool(
@@ -86,42 +99,11 @@ def tool_from_function(
     )
 
 
-class _UndescribableError(Exception):
-    """Something in a signature has no JSON Schema; the text says what and where."""
-
-
-@contextmanager
-def _at(place: str) -> Iterator[None]:
-    """Let an error say where it arose."""
-    try:
-        yield
-    except _UndescribableError as error:
-        raise _UndescribableError(f"{place}: {error}") from error.__cause__
-
-
-# --- Functions ------------------------------------------------------------------------------
-
-
-def _without_partials(function: Callable[..., Any]) -> tuple[Callable[..., Any], set[str]]:
-    """What partials wrap, and the names of the parameters that they bind by name."""
-    bound: set[str] = set()
-    while isinstance(function, functools.partial):
-        bound |= function.keywords.keys()
-        function = function.func
-    return function, bound
-
-
-def _signature(function: Callable[..., Any], bound: Collection[str] = ()) -> inspect.Signature:
-    try:
-        signature = inspect.signature(function)
-    except (TypeError, ValueError, NameError) as error:
-        raise _UndescribableError(f"no signature: {error}") from error
-    shown = [p for p in signature.parameters.values() if p.name not in bound]
-    return signature.replace(parameters=shown)
+# --- Schemas of types -----------------------------------------------------------------------
 
 
 def _parameters(
-    signature: inspect.Signature, scope: Mapping[str, Any], docs: _Docs
+    signature: inspect.Signature, scope: Mapping[str, Any], docs: Docs
 ) -> _Schema | None:
     """The schema of the arguments, or `None` if there are no parameters."""
     if not signature.parameters:
@@ -132,91 +114,6 @@ def _parameters(
     schema.setdefault("additionalProperties", False)
     return {**schema, "$defs": writer.definitions} if writer.definitions else schema
 
-
-def _scope(core: Callable[..., Any]) -> dict[str, Any]:
-    """What the names in annotations written as text refer to."""
-    core = inspect.unwrap(core)
-    if inspect.isclass(core):
-        return dict(vars(sys.modules[core.__module__]))
-    if not inspect.isroutine(core):
-        core = inspect.unwrap(type(core).__call__)
-    function = getattr(core, "__func__", core)
-    type_parameters = {p.__name__: p for p in getattr(function, "__type_params__", ())}
-    return {**getattr(function, "__globals__", {}), **type_parameters}
-
-
-def _evaluated(annotation: Any, scope: Mapping[str, Any]) -> Any:
-    """An annotation in which everything written as text is replaced by what it means."""
-
-    def bearer() -> None: ...
-
-    bearer.__annotations__ = {"it": annotation}
-    try:
-        return typing.get_type_hints(bearer, globalns=dict(scope), include_extras=True)["it"]
-    except Exception as error:  # the text can be any expression
-        raise _UndescribableError(f"{type(error).__name__}: {error}") from error
-
-
-# --- Docstrings -----------------------------------------------------------------------------
-
-
-class _Docs(NamedTuple):
-    """What a docstring says."""
-
-    description: str
-    parameters: dict[str, str]
-
-
-def _docs(core: Callable[..., Any]) -> _Docs:
-    if inspect.isclass(core):
-        return _class_docs(core)
-    if inspect.isroutine(core) or hasattr(core, "__wrapped__"):
-        return _parsed_docs(inspect.getdoc(core))
-    call = type(core).__call__
-    if inspect.isfunction(call) and call.__doc__:
-        return _parsed_docs(inspect.getdoc(call))
-    return _class_docs(type(core))
-
-
-def _class_docs(cls: type) -> _Docs:
-    """The docstring that a class has of its own, unless Python made it up."""
-    doc = vars(cls).get("__doc__")
-    made_up = not isinstance(doc, str) or doc.startswith(f"{cls.__name__}(")
-    return _parsed_docs(None if made_up else inspect.cleandoc(str(doc)))
-
-
-def _parsed_docs(text: str | None) -> _Docs:
-    import docstring_parser
-
-    if not text:
-        return _Docs("", {})
-    try:
-        parsed = docstring_parser.parse(text)
-    except Exception:  # such as an IndexError for a line that begins with ": :"
-        return _Docs(text, {})
-    if not parsed.meta:
-        return _Docs(text, {})  # the parser would change the indentation
-    gap = "\n\n" if parsed.blank_after_short_description else "\n"
-    paragraphs = filter(None, (parsed.short_description, parsed.long_description))
-    parameters = {
-        name.strip().lstrip("*"): _one_line(parameter.description)
-        for parameter in parsed.params
-        if parameter.description
-        for name in parameter.arg_name.split(",")  # NumPy: "x, y : float"
-    }
-    return _Docs(gap.join(paragraphs).strip(), parameters)
-
-
-def _one_line(text: str) -> str:
-    """Text without the line breaks that the width of the source asked for.
-
-    The models' text has the description of a property on a line of its own; another line
-    would stand there without a comment sign.
-    """
-    return " ".join(text.split())
-
-
-# --- Annotations ----------------------------------------------------------------------------
 
 _PLAIN: Final[dict[type, str]] = {
     str: "string",
@@ -240,25 +137,6 @@ _SCALARS: Final[dict[type, _Schema]] = {
     bytearray: {"type": "string"},
 }
 
-_MAPPINGS: Final[frozenset[Any]] = frozenset(
-    {dict, collections.defaultdict, collections.OrderedDict, abc.Mapping, abc.MutableMapping}
-)
-_SETS: Final[frozenset[Any]] = frozenset({set, frozenset, abc.Set, abc.MutableSet})
-_ARRAYS: Final[frozenset[Any]] = _SETS | {
-    list,
-    tuple,
-    collections.deque,
-    abc.Sequence,
-    abc.MutableSequence,
-    abc.Collection,
-    abc.Container,
-    abc.Iterable,
-    abc.Reversible,
-}
-
-# What stands around a type and says nothing of its values.
-_QUALIFIERS: Final = frozenset({"Required", "NotRequired", "ReadOnly", "Final"})
-
 
 class _SchemaWriter:
     """Writes the schemas of one signature.
@@ -274,7 +152,7 @@ class _SchemaWriter:
     # Objects
 
     def arguments(
-        self, signature: inspect.Signature, scope: Mapping[str, Any], docs: _Docs, word: str
+        self, signature: inspect.Signature, scope: Mapping[str, Any], docs: Docs, word: str
     ) -> _Schema:
         """An object whose properties are the parameters.
 
@@ -286,17 +164,19 @@ class _SchemaWriter:
         """
         schema: _Schema = {"type": "object", "properties": {}}
         for parameter in signature.parameters.values():
-            with _at(f"{word} `{parameter}`"):
+            with at(f"{word} `{parameter}`"):
                 self._add(parameter, schema, scope, docs)
         return schema
 
     def _add(
-        self, parameter: inspect.Parameter, schema: _Schema, scope: Mapping[str, Any], docs: _Docs
+        self, parameter: inspect.Parameter, schema: _Schema, scope: Mapping[str, Any], docs: Docs
     ) -> None:
         if parameter.kind in (parameter.POSITIONAL_ONLY, parameter.VAR_POSITIONAL):
-            raise _UndescribableError("it is passed by position, but a model passes by name")
+            raise UndescribableError("it is passed by position, but a model passes by name")
+        if type(parameter.default).__name__ == "FieldInfo":
+            raise UndescribableError("write Annotated[..., Field(...)] instead of = Field(...)")
         missing = parameter.annotation is parameter.empty
-        annotation = Any if missing else _evaluated(parameter.annotation, scope)
+        annotation = Any if missing else evaluated(parameter.annotation, scope)
         if parameter.kind is parameter.VAR_KEYWORD:
             self._add_keywords(annotation, schema)
             return
@@ -304,12 +184,12 @@ class _SchemaWriter:
         if parameter.default is parameter.empty:
             schema.setdefault("required", []).append(parameter.name)
         else:
-            value |= _default(parameter.default)
+            value = {**value, **_default(parameter.default)}
         schema["properties"][parameter.name] = value
 
     def _add_keywords(self, annotation: Any, schema: _Schema) -> None:
         value = self.of(annotation)
-        if _form(typing.get_origin(annotation)) != "Unpack":
+        if form_of(typing.get_origin(annotation)) != "Unpack":
             schema["additionalProperties"] = value or True
             return
         schema["properties"] |= value["properties"]
@@ -318,43 +198,43 @@ class _SchemaWriter:
 
     def _property(self, annotation: Any, doc: str | None) -> _Schema:
         value = self.of(annotation)
-        return value if _peeled(annotation).text else _described(value, doc)
+        return value if peel(annotation).text else _described(value, doc)
 
     def _typed_dict(self, cls: Any) -> _Schema:
-        docs = _class_docs(cls)
+        docs = class_docs(cls)
         schema: _Schema = {"type": "object", "properties": {}}
         required = []
-        for name, annotation in _hints(cls).items():
-            with _at(f"key {name!r}"):
+        for name, annotation in hints_of(cls).items():
+            with at(f"key {name!r}"):
                 value = self._property(annotation, docs.parameters.get(name))
             schema["properties"][name] = value
             # Python does not see through an annotation that is text; what is peeled off does.
-            marked = _peeled(annotation).required
+            marked = peel(annotation).required
             if name in cls.__required_keys__ if marked is None else marked:
                 required.append(name)
         return {**schema, "required": required} if required else schema
 
     def _record(self, cls: Any) -> _Schema:
         """A dataclass or NamedTuple: what its constructor takes."""
-        hints = _hints(cls)
-        signature = _signature(cls)
+        hints = hints_of(cls)
+        signature = signature_of(cls)
         fields = [
             field.replace(annotation=hints.get(name, field.annotation))
             for name, field in signature.parameters.items()
         ]
         signature = signature.replace(parameters=fields)
-        return self.arguments(signature, _scope(cls), _class_docs(cls), "field")
+        return self.arguments(signature, scope_of(cls), class_docs(cls), "field")
 
     def _object(self, cls: Any, write: Callable[[Any], _Schema]) -> _Schema:
-        with _at(cls.__name__):
+        with at(cls.__name__):
             return self._within(cls, {"type": "object"}, lambda: write(cls))
 
     def _model(self, cls: Any) -> _Schema:
         """A class that describes itself, as pydantic's models do."""
         try:
-            schema = dict(cls.model_json_schema())
-        except Exception as error:  # whatever the class does
-            raise _UndescribableError(f"{cls.__name__}.model_json_schema(): {error}") from error
+            schema = schema_of_model(cls)
+        except ToolError as error:
+            raise UndescribableError(str(error)) from error.__cause__
         definitions = schema.pop("$defs", {})
         names = {name: self._define(name, value) for name, value in definitions.items()}
         if any(name != new_name for name, new_name in names.items()):
@@ -376,8 +256,8 @@ class _SchemaWriter:
 
     def of(self, annotation: Any) -> _Schema:
         """The schema of a type, in which nothing is left as text."""
-        peeled = _peeled(annotation)
-        return _described(self._of(peeled.type), peeled.text)
+        peeled = peel(annotation)
+        return _described(_constrained(self._of(peeled.type), peeled.metadata), peeled.text)
 
     def _of(self, type_: Any) -> _Schema:
         origin = typing.get_origin(type_)
@@ -397,21 +277,23 @@ class _SchemaWriter:
             return self.of(type_.__supertype__)  # a NewType
         if hasattr(type_, "__value__"):
             return self._within(type_, {}, lambda: self.of(type_.__value__))
-        return {"type": "string"} if _form(type_) == "LiteralString" else self._class(type_, type_)
+        return (
+            {"type": "string"} if form_of(type_) == "LiteralString" else self._class(type_, type_)
+        )
 
     def _generic(self, type_: Any, origin: Any, arguments: tuple[Any, ...]) -> _Schema:
         if origin is Literal:
             return _enumeration(arguments, type_)
         if origin in (typing.Union, types.UnionType):
             return _union([self.of(member) for member in arguments])
-        if _form(origin) == "Unpack":
+        if form_of(origin) == "Unpack":
             return self.of(arguments[0])
-        if origin in _MAPPINGS:
+        if origin in MAPPINGS:
             return self._mapping(type_, *arguments)
         if origin is tuple:
             return self._tuple(arguments)
-        if origin in _ARRAYS:
-            return _array(self.of(arguments[0]), distinct=origin in _SETS)
+        if origin in ARRAYS:
+            return _array(self.of(arguments[0]), distinct=origin in SETS)
         if hasattr(origin, "__value__"):  # type Pair[T] = ...
             return self._within(type_, {}, lambda: self.of(origin.__value__[arguments]))
         return self._class(origin, type_)
@@ -423,7 +305,7 @@ class _SchemaWriter:
             return {"type": "integer"}
         if issubclass(cls, enum.Enum):
             return _enumeration(tuple(cls), cls)
-        if callable(getattr(cls, "model_json_schema", None)):
+        if is_model(cls):
             return self._model(cls)
         if issubclass(cls, dict) and hasattr(cls, "__required_keys__"):
             return self._object(cls, self._typed_dict)
@@ -433,11 +315,11 @@ class _SchemaWriter:
         for base, schema in _SCALARS.items():
             if issubclass(cls, base):
                 return dict(schema)
-        if cls in _MAPPINGS or issubclass(cls, dict):
+        if cls in MAPPINGS or issubclass(cls, dict):
             return {"type": "object"}
-        if cls in _SETS or issubclass(cls, set | frozenset):
+        if cls in SETS or issubclass(cls, set | frozenset):
             return _array({}, distinct=True)
-        if cls in _ARRAYS or issubclass(cls, list | tuple):
+        if cls in ARRAYS or issubclass(cls, list | tuple):
             return _array({})
         raise _no_schema(written)
 
@@ -454,7 +336,7 @@ class _SchemaWriter:
     def _mapping(self, type_: Any, key: Any, value: Any) -> _Schema:
         keys = self.of(key)
         if keys and keys.get("type") != "string":
-            raise _UndescribableError(f"{_written(type_)} has keys that are not text")
+            raise UndescribableError(f"{written(type_)} has keys that are not text")
         names = {"propertyNames": keys} if len(keys) > 1 else {}
         return {"type": "object", **names, "additionalProperties": self.of(value) or True}
 
@@ -468,71 +350,8 @@ class _SchemaWriter:
         return {"type": "array", "prefixItems": items, **size}
 
 
-def _hints(cls: type) -> dict[str, Any]:
-    try:
-        return typing.get_type_hints(cls, include_extras=True)
-    except Exception as error:  # an annotation can be any expression
-        raise _UndescribableError(f"{type(error).__name__}: {error}") from error
-
-
-class _Peeled(NamedTuple):
-    """A type without what stands around it.
-
-    Attributes:
-        type: The type itself.
-        text: The description in `Annotated`.
-        required: What `Required` or `NotRequired` says.
-    """
-
-    type: Any
-    text: str
-    required: bool | None
-
-
-def _peeled(annotation: Any) -> _Peeled:
-    text = ""
-    required = None
-    while True:
-        origin = typing.get_origin(annotation)
-        form = _form(origin)
-        if origin is typing.Annotated:
-            text = text or " ".join(filter(None, map(_text_of, annotation.__metadata__)))
-            annotation = annotation.__origin__
-        elif form in _QUALIFIERS:
-            required = form == "Required" if form.endswith("Required") else required
-            annotation = typing.get_args(annotation)[0]
-        elif isinstance(annotation, dataclasses.InitVar):
-            annotation = annotation.type
-        else:
-            return _Peeled(annotation, text, required)
-
-
-def _text_of(metadata: object) -> str:
-    """The description in a value of an `Annotated`, if it is one.
-
-    Besides plain text that can be `pydantic.Field(description=...)` or `Doc(...)`.
-    """
-    description = getattr(metadata, "description", None)
-    documentation = getattr(metadata, "documentation", None)
-    texts = (metadata, description, documentation)
-    return next((text.strip() for text in texts if isinstance(text, str)), "")
-
-
-def _form(value: Any) -> str:
-    """The name of a special form such as `typing.Required`; of all else, nothing.
-
-    Told by name, for typing_extensions has its own of those that this Python lacks.
-    """
-    module, _, name = str(value).rpartition(".")
-    return name if module in ("typing", "typing_extensions") else ""
-
-
-def _written(annotation: Any) -> str:
-    return inspect.formatannotation(annotation)
-
-
-def _no_schema(annotation: Any) -> _UndescribableError:
-    return _UndescribableError(f"{_written(annotation)} has no meaning in JSON")
+def _no_schema(annotation: Any) -> UndescribableError:
+    return UndescribableError(f"{written(annotation)} has no meaning in JSON")
 
 
 # --- Schemas --------------------------------------------------------------------------------
@@ -544,6 +363,41 @@ def _described(schema: _Schema, text: str | None) -> _Schema:
         return schema
     head = {"type": schema["type"]} if "type" in schema else {}
     return {**head, "description": text, **{k: v for k, v in schema.items() if k != "description"}}
+
+
+_NUMBER_LIMITS: Final = {
+    "ge": "minimum",
+    "gt": "exclusiveMinimum",
+    "le": "maximum",
+    "lt": "exclusiveMaximum",
+    "multiple_of": "multipleOf",
+}
+_LENGTH_LIMITS: Final = {
+    "min_length": {"string": "minLength", "array": "minItems", "object": "minProperties"},
+    "max_length": {"string": "maxLength", "array": "maxItems", "object": "maxProperties"},
+}
+
+
+def _constrained(schema: _Schema, metadata: Iterable[Any]) -> _Schema:
+    """A schema with the limits in an `Annotated`, told by their attributes.
+
+    Those are pydantic's and those of annotated-types, such as `Field(ge=1)` or `MaxLen(9)`.
+    """
+    limits: _Schema = {}
+    kinds = _kinds(schema) if "type" in schema else ["string", "array", "object"]
+    for item in metadata:
+        for attribute, keyword in _NUMBER_LIMITS.items():
+            limit = getattr(item, attribute, None)
+            if isinstance(limit, int | float) and not isinstance(limit, bool):
+                limits[keyword] = limit
+        for attribute, keywords in _LENGTH_LIMITS.items():
+            limit = getattr(item, attribute, None)
+            if isinstance(limit, int):
+                limits |= {keywords[kind]: limit for kind in kinds if kind in keywords}
+        pattern = getattr(item, "pattern", None)
+        if isinstance(pattern, str) and "string" in kinds:
+            limits["pattern"] = pattern
+    return {**schema, **limits} if limits else schema
 
 
 _NOT_JSON: Final = object()
@@ -586,10 +440,10 @@ def _enumeration(choices: Iterable[Any], annotation: Any) -> _Schema:
     for choice in choices:
         value = choice.value if isinstance(choice, enum.Enum) else choice
         if type(value) not in _PLAIN or _json_value(value) is _NOT_JSON:
-            raise _UndescribableError(f"{_written(annotation)}: {value!r} is not plain JSON")
+            raise UndescribableError(f"{written(annotation)}: {value!r} is not plain JSON")
         values[type(value), value] = value
     if not values:
-        raise _UndescribableError(f"{_written(annotation)} has no members")
+        raise UndescribableError(f"{written(annotation)} has no members")
     return {"type": _type_list(_PLAIN[cls] for cls, _ in values), "enum": [*values.values()]}
 
 

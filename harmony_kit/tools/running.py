@@ -1,110 +1,147 @@
-"""Running the calls that a model makes, and telling it what came of them."""
+"""Running a function once: within a time limit, without holding up the event loop.
+
+An async function runs as a task, and is cancelled when its time is over or the caller is
+cancelled. A plain function runs in a thread of its own, which nobody can stop: it is left
+behind, and as a daemon it does not keep the process from ending.
+"""
 
 from __future__ import annotations
 
+import contextvars
 import inspect
-import json
-from typing import Any, Final, NamedTuple
+import threading
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from typing import TYPE_CHECKING, Any, Final
+from weakref import WeakKeyDictionary
 
-from ..errors import InvalidMessageError
-from ..messages import Channel, Message, Role, Tool
-from .calls import CallStatus, ToolCall
-from .toolbox import Toolbox
-
-
-class ToolAnswer(NamedTuple):
-    """What came of a call.
-
-    Attributes:
-        message: The message that tells the model.
-        is_error: Whether it tells of something that went wrong.
-    """
-
-    message: Message
-    is_error: bool
-
-
-def tool_result(call: ToolCall | Message, content: str) -> Message:
-    """The message that answers a call (format, section "Handling tool calls").
-
-    It goes to the channel on which the call was made, commentary by default.
-
-    Args:
-        call: The call, or the message that makes it.
-        content: The result as text.
-
-    Raises:
-        InvalidMessageError: The message is no call: it has no recipient.
-    """
-    message = call.message if isinstance(call, ToolCall) else call
-    is_known = isinstance(call, ToolCall) and call.status is not CallStatus.UNDECLARED
-    name = call.full_name if isinstance(call, ToolCall) and is_known else message.recipient
-    if name is None:
-        raise InvalidMessageError("a message without recipient is no call", field="recipient")
-    return Message(
-        Role.TOOL,
-        content,
-        name=name,
-        recipient=Role.ASSISTANT,
-        channel=message.channel or Channel.COMMENTARY,
-    )
-
-
-async def run_call(call: ToolCall, toolbox: Toolbox) -> ToolAnswer:
-    """Run a call, or tell the model why it was not run.
-
-    What goes wrong is told in the message: an unknown tool, arguments that the tool cannot
-    take, an exception of its function.
-
-    Args:
-        call: The call; it addresses somebody.
-        toolbox: The tools.
-    """
-    tool = toolbox.get(call.full_name or "")
-    if not call.runnable or tool is None or tool.function is None:
-        reason = _refusal(call, toolbox)
-        return ToolAnswer(tool_result(call, f"Error: {reason}"), True)
-    try:
-        result = await _run(tool, call.value)
-    except Exception as error:
-        return ToolAnswer(tool_result(call, f"Error: {type(error).__name__}: {error}"), True)
-    return ToolAnswer(tool_result(call, _text(result)), False)
-
-
-async def _run(tool: Tool, arguments: Any) -> Any:
+if TYPE_CHECKING:
     import asyncio
 
-    assert tool.function is not None
-    # A function that blocks must not hold up the event loop.
-    if inspect.iscoroutinefunction(tool.function):
-        return await tool.function(**arguments)
-    result = await asyncio.to_thread(tool.function, **arguments)
-    return await result if inspect.isawaitable(result) else result
+_GRACE: Final = 10.0
+"""How many seconds a cancelled function has to clean up before it is left behind."""
 
 
-def _text(result: object) -> str:
-    if isinstance(result, str):
-        return result
-    return json.dumps(result, ensure_ascii=False, default=str)
+class TimeIsUpError(Exception):
+    """A function took too long; not a `TimeoutError` that it raised itself."""
 
 
-_REFUSALS: Final = {
-    CallStatus.TRUNCATED: "the call was cut off before its arguments were complete.",
-    CallStatus.MISSING_ARGUMENTS: "the call has no arguments; they follow <|message|>.",
-    CallStatus.AMBIGUOUS: "the call names two different tools; name one.",
-    CallStatus.DUPLICATE: "this call was made before in this turn, and was run once.",
-}
+class StoppedError(Exception):
+    """A function ended itself in a way that would end more than itself."""
 
 
-def _refusal(call: ToolCall, toolbox: Toolbox) -> str:
-    """Why a call is not run, in words for the model."""
-    if call.status in _REFUSALS:
-        return _REFUSALS[call.status]
-    if call.status is CallStatus.UNDECLARED or toolbox.get(call.full_name or "") is None:
-        known = ", ".join(name for name, _ in toolbox.items()) or "none"
-        return f"there is no tool {call.message.recipient}. Tools: {known}."
-    details = [found.detail or found.message for found in call.problems if found.code in _FAULTS]
-    return f"the arguments are not what {call.full_name} takes: {'; '.join(details)}"
+async def run_within(function: Callable[[], Any], timeout: float | None) -> Any:
+    """Call a function, sync or async, and wait for its result.
+
+    Args:
+        function: The function, with its arguments bound.
+        timeout: The most seconds that it may take, or `None`.
+
+    Returns:
+        What it returned, or what that gave when it was awaited; what a generator gave, as a
+        tuple.
+
+    Raises:
+        TimeIsUpError: It took too long. An async function has been cancelled.
+        StoppedError: It raised `SystemExit`, or `CancelledError` although nobody cancelled it.
+        Exception: Whatever else it raised.
+    """
+    import asyncio
+
+    task = asyncio.ensure_future(_outcome(function))
+    try:
+        done, _ = await asyncio.wait({task}, timeout=timeout)
+        if not done:
+            raise TimeIsUpError
+        if task.cancelled():
+            raise StoppedError("it was cancelled from within")
+        return task.result()
+    finally:
+        if not task.done():
+            await _stop(task)
 
 
-_FAULTS: Final = frozenset({"schema_mismatch", "not_json", "too_deep"})
+async def _stop(task: asyncio.Future[Any]) -> None:
+    import asyncio
+
+    task.cancel()
+    await asyncio.wait({task}, timeout=_GRACE)
+    if task.done() and not task.cancelled():
+        task.exception()  # heard, so that nothing is logged about it
+
+
+async def _outcome(function: Callable[[], Any]) -> Any:
+    try:
+        if inspect.iscoroutinefunction(function):
+            return await function()
+        result = await _in_thread(function)
+        if inspect.isasyncgen(result):
+            return tuple([part async for part in result])
+        return await result if inspect.isawaitable(result) else result
+    except SystemExit as error:
+        raise StoppedError(f"it exited with {error.code!r}") from error
+
+
+async def _in_thread(function: Callable[[], Any]) -> Any:
+    """Call a function in a daemon thread of its own.
+
+    The threads of an executor are joined when an event loop or the process ends; a function
+    that never returns would hold up both.
+    """
+    import asyncio
+
+    loop = asyncio.get_running_loop()
+    ended: asyncio.Future[Any] = loop.create_future()
+    context = contextvars.copy_context()
+
+    def report(result: Any, error: BaseException | None) -> None:
+        if ended.done():
+            return
+        if error is None:
+            ended.set_result(result)
+        else:
+            ended.set_exception(error)
+
+    def work() -> None:
+        result: Any = None
+        error: BaseException | None = None
+        try:
+            result = context.run(function)
+            if inspect.isgenerator(result):
+                result = context.run(tuple, result)
+        except StopIteration as stop:  # which no future takes
+            error = RuntimeError(f"StopIteration: {stop.value}")
+        except BaseException as raised:
+            error = raised
+        with suppress(RuntimeError):  # the event loop has ended: nobody waits any more
+            loop.call_soon_threadsafe(report, result, error)
+
+    threading.Thread(target=work, name="harmony-kit tool", daemon=True).start()
+    return await ended
+
+
+class Slots:
+    """How many functions may run at a time, in each event loop.
+
+    Args:
+        count: The most, or `None` for any number.
+    """
+
+    def __init__(self, count: int | None) -> None:
+        self._count = count
+        self._semaphores: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore]
+        self._semaphores = WeakKeyDictionary()
+
+    @asynccontextmanager
+    async def taken(self) -> AsyncIterator[None]:
+        """Wait for a slot, and hold it."""
+        import asyncio
+
+        if self._count is None:
+            yield
+            return
+        loop = asyncio.get_running_loop()
+        if loop not in self._semaphores:
+            self._semaphores[loop] = asyncio.Semaphore(self._count)
+        async with self._semaphores[loop]:
+            yield
