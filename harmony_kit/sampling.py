@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from .vocabulary import CALL, RETURN
+
+if TYPE_CHECKING:
+    from .grammar import Constraint
 
 
 @dataclass(frozen=True)
@@ -24,6 +28,7 @@ class Sampling:
         presence_penalty: Against tokens that occurred at all.
         logprobs: How many of the likeliest tokens to tell of at each position, beside the one
             that was chosen; 0 for that one alone.
+        constraint: What the completion may be. A backend that cannot keep to it refuses.
     """
 
     max_tokens: int | None = None
@@ -35,3 +40,4 @@ class Sampling:
     frequency_penalty: float | None = None
     presence_penalty: float | None = None
     logprobs: int | None = None
+    constraint: Constraint | None = None

@@ -47,7 +47,7 @@ class ReplayBackend:
     """
 
     name = "replay"
-    supports: frozenset[Feature] = frozenset()
+    supports: frozenset[Feature] = frozenset({"constraint"})
 
     def __init__(self, recording: str | Path | Iterable[Exchange], *, chunk_size: int = 1) -> None:
         if chunk_size < 1:
@@ -63,19 +63,21 @@ class ReplayBackend:
     async def generate(self, prompt: Sequence[int], sampling: Sampling) -> AsyncIterator[Delta]:
         """Play the completion of a prompt; see `harmony_kit.Backend`.
 
-        Of the sampling, the stop tokens and `max_tokens` cut the completion; the rest is
-        without effect.
+        Of the sampling, the stop tokens and `max_tokens` cut the completion; it must keep to
+        the constraint; the rest is without effect.
 
         Raises:
             PromptMismatchError: The prompt was not recorded; the error says at which token
                 it differs from the nearest recorded one.
-            BackendError: The prompt is none, or the backend is closed.
+            BackendError: The prompt is none, the recorded completion is not what the
+                constraint admits, or the backend is closed.
         """
         if self._closed:
             raise BackendError("replay is closed")
         check_support(self, sampling)
         check_prompt(prompt)
         exchange = self._next_exchange(tuple(prompt))
+        _check_constraint(exchange, sampling)
         tokens, finish_reason, _ = Cutter(sampling).cut(exchange.completion)
         # A completion that was recorded whole ended for the reason that was recorded.
         if len(tokens) == len(exchange.completion):
@@ -107,6 +109,19 @@ class ReplayBackend:
     async def aclose(self) -> None:
         """Take no more prompts."""
         self._closed = True
+
+
+def _check_constraint(exchange: Exchange, sampling: Sampling) -> None:
+    """What was recorded cannot be changed, but it can be refused."""
+    if sampling.constraint is None:
+        return
+    refusal = sampling.constraint.check(exchange.completion)
+    was_cut = exchange.finish_reason == "length"
+    if refusal is not None and not (refusal.token is None and was_cut):
+        raise BackendError(
+            f"the recorded completion leaves the constraint: at token {refusal.position} it has "
+            f"{_token(exchange.completion, refusal.position)}"
+        )
 
 
 def _common_length(one: Sequence[int], other: Sequence[int]) -> int:

@@ -41,7 +41,7 @@ class TransformersBackend:
     """
 
     name = "transformers"
-    supports: frozenset[Feature] = frozenset({"logprobs"})
+    supports: frozenset[Feature] = frozenset({"logprobs", "constraint"})
 
     def __init__(
         self,
@@ -95,7 +95,14 @@ class TransformersBackend:
             BackendError: The prompt is none for this model, or generating failed.
         """
         limit = self._limit(prompt, sampling)
-        row = Row(prompt, sampling, limit, self._model.generation_config, self._model.device)
+        row = Row(
+            prompt,
+            sampling,
+            limit,
+            self._vocabulary_size,
+            self._model.generation_config,
+            self._model.device,
+        )
         self._active.add(row)
         self._batches.add(row)
         stop_texts = StopTexts(sampling.stop)

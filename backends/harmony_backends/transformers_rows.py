@@ -13,6 +13,7 @@ from harmony_kit.sampling import Sampling
 from harmony_kit.vocabulary import END_OF_TEXT
 
 from .event_loops import Inbox
+from .masks import masked
 
 Warper = Callable[[Any, Any], Any]
 
@@ -26,6 +27,7 @@ class Row:
         prompt: Token ids.
         sampling: How to choose tokens, and when to stop.
         limit: How many tokens may be generated.
+        vocabulary_size: The lowest id that the model does not know.
         defaults: The model's generation config.
         device: Where the model is.
 
@@ -37,10 +39,17 @@ class Row:
 
     Raises:
         BackendError: Tokens cannot be chosen in the way that is asked for.
+        GrammarError: No completion under the constraint fits the limit.
     """
 
     def __init__(
-        self, prompt: Sequence[int], sampling: Sampling, limit: int, defaults: Any, device: Any
+        self,
+        prompt: Sequence[int],
+        sampling: Sampling,
+        limit: int,
+        vocabulary_size: int,
+        defaults: Any,
+        device: Any,
     ) -> None:
         self.tokens = list(prompt)
         self.inbox: Inbox[Delta] = Inbox()
@@ -51,6 +60,9 @@ class Row:
         self._end = len(prompt) + limit
         self._stop_tokens = frozenset((*sampling.stop_tokens, END_OF_TEXT))
         self._logprobs = sampling.logprobs
+        self._matcher = None
+        if sampling.constraint is not None:
+            self._matcher = sampling.constraint.matcher(limit, vocabulary_size=vocabulary_size)
         self._frequency = sampling.frequency_penalty or 0.0
         self._presence = sampling.presence_penalty or 0.0
         self._warpers = _warpers(sampling, defaults)
@@ -75,7 +87,11 @@ class Row:
         Returns:
             The token.
         """
-        token = self._choose(scores)
+        if self._matcher is None:
+            token = self._choose(scores)
+        else:
+            token = self._choose(masked(scores, self._matcher.mask()))
+            self._matcher.take(token)
         self.tokens.append(token)
         reason: FinishReason | None = None
         if token in self._stop_tokens:

@@ -14,8 +14,9 @@ from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from typing import Any, Final, get_args
 
-from harmony_kit.errors import BackendError
+from harmony_kit.errors import BackendError, HarmonyError
 from harmony_kit.generation import Delta, Feature, FinishReason, check_prompt, check_support
+from harmony_kit.grammar import Constraint
 from harmony_kit.sampling import Sampling
 from harmony_kit.vocabulary import END_OF_TEXT
 
@@ -27,6 +28,7 @@ Script = Callable[[Sequence[int]], Sequence[int]]
 
 _FINISH_REASONS: Final = frozenset(get_args(FinishReason))
 _SCRIPTED: Final = "harmony_backends.scripted:Scripted"
+_CONSTRAINED: Final = "harmony_backends.constrained:Constrained"
 
 
 class DeadEngineError(BackendError):
@@ -45,6 +47,8 @@ class VLLMBackend:
 
     Args:
         model: A folder or a name, as vLLM takes it.
+        constraints: Whether requests may have constraints, which needs llguidance. A processor
+            of the logits is loaded for them.
         script: For tests: what the model is made to say to a prompt, whatever its weights.
         **engine_arguments: What vLLM's `AsyncEngineArgs` takes, such as
             `tensor_parallel_size`, `data_parallel_size`, `quantization`, `max_model_len`.
@@ -54,15 +58,25 @@ class VLLMBackend:
     """
 
     name = "vllm"
-    supports: frozenset[Feature] = frozenset({"logprobs"})
 
     def __init__(
-        self, model: str, *, script: Script | None = None, **engine_arguments: Any
+        self,
+        model: str,
+        *,
+        constraints: bool = False,
+        script: Script | None = None,
+        **engine_arguments: Any,
     ) -> None:
         arguments = {"skip_tokenizer_init": True, **engine_arguments, "model": str(model)}
+        processors = [*(arguments.get("logits_processors") or ())]
+        if constraints:
+            processors.append(_CONSTRAINED)
         if script is not None:
-            others = arguments.get("logits_processors") or ()
-            arguments["logits_processors"] = [*others, _SCRIPTED]
+            processors.append(_SCRIPTED)
+        if processors:
+            arguments["logits_processors"] = processors
+        features: tuple[Feature, ...] = ("logprobs", "constraint")
+        self.supports = frozenset(features if constraints else features[:1])
         self._script = script
         self._closed = False
         self._active: set[str] = set()
@@ -109,6 +123,7 @@ class VLLMBackend:
             follows.
 
         Raises:
+            GrammarError: No completion under the constraint fits.
             DeadEngineError: The engine has died.
             BackendError: The prompt is none for this model, the engine refuses the request,
                 or failed.
@@ -204,8 +219,13 @@ class VLLMBackend:
             "presence_penalty": sampling.presence_penalty,
             "logprobs": sampling.logprobs,
         }
+        extra: dict[str, Any] = {}
         if self._script is not None:
-            asked["extra_args"] = {"script": list(self._script(prompt))}
+            extra["script"] = list(self._script(prompt))
+        if sampling.constraint is not None:
+            extra |= self._constraint(sampling.constraint, len(prompt), sampling.max_tokens)
+        if extra:
+            asked["extra_args"] = extra
         given = {name: value for name, value in asked.items() if value is not None}
         return SamplingParams(
             **{"max_tokens": None, **self._defaults, **given},
@@ -216,8 +236,17 @@ class VLLMBackend:
             output_kind=RequestOutputKind.DELTA,
         )
 
-    def _translated(self, error: Exception) -> BackendError:
-        if isinstance(error, BackendError):
+    def _constraint(
+        self, constraint: Constraint, prompt_length: int, max_tokens: int | None
+    ) -> dict[str, Any]:
+        """What the engine has to know; checked here, since an error there would end it."""
+        room = self._context - prompt_length
+        limit = room if max_tokens is None else min(room, max_tokens)
+        constraint.matcher(limit, vocabulary_size=self._vocabulary_size)
+        return {"constraint": constraint.lark, "vocabulary_size": self._vocabulary_size}
+
+    def _translated(self, error: Exception) -> HarmonyError:
+        if isinstance(error, HarmonyError):
             return error
         if self._closed:
             return BackendError("the vllm backend is closed")

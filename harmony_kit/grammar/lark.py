@@ -9,7 +9,7 @@ import json
 import re
 from typing import Any, Final
 
-from .schema import closed, refuse_unsupported
+from .schema import closed, load_schema, refuse_unsupported
 from .shape import (
     FixedText,
     FreeText,
@@ -83,7 +83,7 @@ class _Writer:
 
 
 def _schema(value: JsonValue) -> str:
-    schema: Any = json.loads(value.schema_json)
+    schema: Any = load_schema(value)
     refuse_unsupported(schema, "llguidance", value.path)
     schema = closed(schema)
     if not isinstance(schema, dict):

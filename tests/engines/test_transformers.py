@@ -307,3 +307,18 @@ def test_without_torch_the_error_names_the_extra(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setitem(sys.modules, "torch", None)
     with pytest.raises(hk.BackendError, match=r"pip install 'harmony-kit\[transformers\]'"):
         hk.load_backend("transformers", model="any")
+
+
+def test_constrained_completions_are_well_formed(checkpoint: Path) -> None:
+    """From the first token on, though the model's weights are random, and within the limit."""
+    pytest.importorskip("llguidance")
+    from constrained_requests import answer_all, check_all
+
+    async def go() -> list[list[int]]:
+        backend = TransformersBackend(str(checkpoint), device="cpu", dtype="float32")
+        try:
+            return await answer_all(backend)
+        finally:
+            await backend.aclose()
+
+    check_all(asyncio.run(go()))

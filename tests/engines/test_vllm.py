@@ -409,3 +409,29 @@ def test_without_vllm_the_error_names_the_extra(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setitem(sys.modules, "vllm", None)
     with pytest.raises(hk.BackendError, match=r"pip install 'harmony-kit\[vllm\]'"):
         hk.load_backend("vllm", model="any")
+
+
+def test_constrained_completions_are_well_formed(checkpoint: Path) -> None:
+    """From the first token on, without a tokenizer (traps 6 and 7), and within the limit."""
+    pytest.importorskip("llguidance")
+    from constrained_requests import answer_all, check_all
+
+    async def go() -> list[list[int]]:
+        backend = start(checkpoint, constraints=True)
+        try:
+            answers = await answer_all(backend)
+            impossible = hk.Sampling(max_tokens=3, constraint=hk.constraint())
+            with pytest.raises(hk.GrammarError, match="max_tokens is 3"):
+                await complete(backend, HELLO, impossible)
+            assert backend.unfinished_requests == 0
+            return answers
+        finally:
+            await backend.aclose()
+
+    check_all(asyncio.run(go()))
+
+
+def test_a_constraint_is_never_left_out_in_silence(backend: VLLMBackend) -> None:
+    """A backend that was not made for constraints refuses them."""
+    with pytest.raises(hk.BackendError, match="constraint"):
+        asyncio.run(complete(backend, HELLO, hk.Sampling(constraint=hk.constraint())))
