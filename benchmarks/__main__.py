@@ -18,7 +18,7 @@ import harmony_kit as hk
 from harmony_kit.header import header_tokens, piece_tokens
 from harmony_kit.vocabulary import export_tiktoken
 
-from . import conversion, hostile
+from . import conversion, hostile, loop
 
 
 def reference_vocabulary():
@@ -234,9 +234,10 @@ def main():
         for row in conversion.requests():
             missed += add_row(converted, row)
     streams, slow = conversion.table()
-    missed += slow
+    turns, slow_turns = loop.table()
+    missed += slow + slow_turns
     console = Console(width=120)
-    for part in (table, lenient, converted, streams, hostile.table()):
+    for part in (table, lenient, converted, streams, turns, hostile.table()):
         console.print(part)
     return 1 if missed else 0
 

@@ -53,23 +53,29 @@ from .render import (
     render,
     render_message,
     render_training,
+    token_counts,
 )
 from .vocabulary import decode, encode, encode_with_special, use_encoder
 
 if TYPE_CHECKING:
     from .build import assistant, developer, system, tool_call, user
     from .conversation import (
+        ContextPolicy,
+        ContextReduced,
         Outcome,
         Reply,
         RunEnded,
         RunEvent,
         RunOptions,
+        RunState,
         ToolReturned,
+        ToolStarted,
         TurnEnded,
         TurnStarted,
         Usage,
         arun,
         astream,
+        drop_tool_cycles,
         run,
         stream,
     )
@@ -129,6 +135,8 @@ __all__ = [
     "Channel",
     "Constraint",
     "ContentDelta",
+    "ContextPolicy",
+    "ContextReduced",
     "DeclaredTool",
     "Delta",
     "DeveloperContent",
@@ -160,6 +168,7 @@ __all__ = [
     "RunEnded",
     "RunEvent",
     "RunOptions",
+    "RunState",
     "Sampling",
     "SchemaStyle",
     "Span",
@@ -179,6 +188,7 @@ __all__ = [
     "ToolResult",
     "ToolReturned",
     "ToolSource",
+    "ToolStarted",
     "Toolbox",
     "ToolsLike",
     "TrainingRendering",
@@ -195,6 +205,7 @@ __all__ = [
     "conversation_constraint",
     "decode",
     "developer",
+    "drop_tool_cycles",
     "encode",
     "encode_with_special",
     "load_backend",
@@ -210,6 +221,7 @@ __all__ = [
     "run",
     "stream",
     "system",
+    "token_counts",
     "tool_call",
     "tool_calls",
     "tool_from_function",
@@ -222,8 +234,9 @@ __all__ = [
 
 _LATER = {
     "build": "assistant developer system tool_call user",
-    "conversation": "Outcome Reply RunEnded RunEvent RunOptions ToolReturned TurnEnded "
-    "TurnStarted Usage arun astream run stream",
+    "conversation": "ContextPolicy ContextReduced Outcome Reply RunEnded RunEvent RunOptions "
+    "RunState ToolReturned ToolStarted TurnEnded TurnStarted Usage arun astream "
+    "drop_tool_cycles run stream",
     "convert.harmony": "message_from_dict message_to_dict messages_from_json messages_to_json",
     "generation": "Backend Delta Feature FinishReason backend_names load_backend",
     "grammar": "Constraint constraint conversation_constraint",

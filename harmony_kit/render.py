@@ -139,6 +139,37 @@ def render_message(
     return list(_render(_checked([message])[0], style, None).tokens)
 
 
+def token_counts(
+    conversation: Iterable[Message],
+    *,
+    drop_analysis: DropAnalysis = "reference",
+    header_order: HeaderOrder = "recipient-first",
+    schema_style: SchemaStyle = "reference",
+) -> list[int]:
+    """How many tokens each message has in the prompt of a conversation.
+
+    Args:
+        conversation: The messages, oldest first.
+        drop_analysis: As for `render`.
+        header_order: As for `render`.
+        schema_style: As for `render`.
+
+    Returns:
+        One number for each message, 0 for what is left out. Their sum is the length of `render`
+        without a next role.
+
+    Raises:
+        InvalidMessageError: A message cannot be rendered; the error says which, and where.
+        HarmonyError: An option has an unknown value.
+    """
+    messages = _checked(conversation)
+    style = _style(header_order, schema_style, _has_function_tools(messages))
+    counts = [0] * len(messages)
+    for index, message in _kept(messages, drop_analysis):
+        counts[index] = len(_render(message, style, index).tokens)
+    return counts
+
+
 class TokenPart(StrEnum):
     """The part of its message in which a token stands."""
 

@@ -32,7 +32,10 @@ def ranks():
 )
 def test_it_gives_the_tokens_of_tiktoken(ranks, tiktoken_encode, text):
     tokens = AsciiEncoder(ranks, len(text)).encode(text)
-    assert tokens == tiktoken_encode(text)
+    if tokens is None:
+        assert len(text) > LONGEST_PIECE
+    else:
+        assert tokens == tiktoken_encode(text)
 
 
 def test_it_gives_the_tokens_of_tiktoken_for_words_that_are_none(ranks, tiktoken_encode):

@@ -7,7 +7,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import openai
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 from strategies import texts
@@ -349,6 +349,9 @@ def whole(tokens, request=None, **how):
 
 
 @settings(max_examples=400)
+@example(  # a call that breaks off in its header, before another message
+    hk.encode_with_special(" to=functions.f<|start|>assistant<|channel|>final<|message|>"), 1, True
+)
 @given(soups, st.integers(1, 9), st.booleans())
 def test_a_folded_stream_is_the_response(tokens, size, repair):
     """For whatever a model emits, in chunks of any size."""

@@ -262,7 +262,7 @@ def test_events_come_in_order():
     without_deltas = [kind for kind in kinds if kind != "ContentDelta"]
     message = ["MessageStarted", "MessageEnded"]
     assert without_deltas == [
-        *("TurnStarted", *message, *message, "TurnEnded", "ToolReturned"),
+        *("TurnStarted", *message, *message, "TurnEnded", "ToolStarted", "ToolReturned"),
         *("TurnStarted", *message, "TurnEnded", "RunEnded"),
     ]
     text = "".join(

@@ -9,7 +9,14 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from ..conversation import RunEvent, ToolReturned, TurnEnded, TurnStarted
+from ..conversation import (
+    ContextReduced,
+    RunEnded,
+    RunEvent,
+    ToolReturned,
+    TurnEnded,
+    TurnStarted,
+)
 from ..header import Header, header_of
 from ..messages import Message, Role
 from ..parsed import ContentDelta, MessageEnded, MessageStarted, ProblemFound
@@ -30,6 +37,22 @@ _PART_STYLES: Final = {
     TokenPart.CONTENT: "",
     TokenPart.TERMINATOR: "magenta",
 }
+
+
+_PICTURES: Final = {
+    **{code: 0x2400 + code for code in range(32) if chr(code) not in "\n\t"},
+    0x7F: 0x2421,
+    **dict.fromkeys(range(0x80, 0xA0), 0xFFFD),
+}
+
+
+def visible(text: str) -> str:
+    """A text whose control characters are pictures of them, so that it moves no cursor.
+
+    Args:
+        text: What a model, a tool or a page says.
+    """
+    return text.translate(_PICTURES)
 
 
 def header_line(header: Header) -> Text:
@@ -106,7 +129,10 @@ class RunPrinter:
             self._turns.append((event.usage.prompt_tokens, event.usage.completion_tokens))
         elif isinstance(event, ToolReturned):
             print_message(console, event.result)
-        else:
+        elif isinstance(event, ContextReduced):
+            line = f"— {len(event.left_out)} messages are left out of the prompt"
+            console.print(Text(line, style="bright_black"))
+        elif isinstance(event, RunEnded):
             self._print_usage()
 
     def _print_usage(self) -> None:

@@ -446,8 +446,9 @@ def _reading(content: str, resolved: _Resolved, circumstances: _Circumstances) -
         return _Reading(content, CallStatus.UNDECLARED)
     blank = not content.strip()
     breaks_off = not content and "missing_message" in circumstances.codes
-    if breaks_off and not circumstances.incomplete:
-        return _Reading("", CallStatus.MISSING_ARGUMENTS)
+    if breaks_off:  # within its header
+        cut = circumstances.incomplete
+        return _Reading("", CallStatus.TRUNCATED if cut else CallStatus.MISSING_ARGUMENTS)
     text, status, findings, complete = _read(content, resolved.target)
     if circumstances.incomplete and not complete:
         status = CallStatus.TRUNCATED
