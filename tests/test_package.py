@@ -121,7 +121,7 @@ def test_errors_survive_pickling(error):
 def test_the_examples_of_the_readme_run(capsys):
     text = (ROOT / "README.md").read_text("utf-8")
     blocks = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
-    assert len(blocks) == 6
+    assert len(blocks) == 7
     names = {}
     for block in blocks:
         if "load_backend" not in block:  # whose recording was made with another conversation

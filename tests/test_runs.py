@@ -3,9 +3,11 @@
 import asyncio
 import dataclasses
 import json
+import re
 import threading
 import time
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 from harmony_backends.function import FunctionBackend
@@ -559,3 +561,18 @@ def test_a_turn_renders_only_what_is_new(monkeypatch):
     for number, (thought, arguments) in enumerate(said):
         result = f"looked at place {number}"
         assert started[number + 1] == [thought, arguments, result]
+
+
+# --- The document ---------------------------------------------------------------------------
+
+
+def test_the_examples_of_the_document_run(capsys):
+    text = (Path(__file__).parents[1] / "docs" / "loop.md").read_text("utf-8")
+    names = {}
+    for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL):
+        exec(block, names)
+    texts = [call("get_weather", city="Paris"), final("Sunny.")]
+    reply = names["ask"](Model(*texts))
+    assert capsys.readouterr().out == "[functions.get_weather]\nSunny."
+    first = hk.run(names["conversation"], Model(*texts), tools=[names["get_weather"]], max_turns=1)
+    assert names["go_on"](first.state.to_json(), Model(*texts[1:])) == reply
