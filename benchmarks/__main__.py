@@ -18,7 +18,7 @@ import harmony_kit as hk
 from harmony_kit.header import header_tokens, piece_tokens
 from harmony_kit.vocabulary import export_tiktoken
 
-from . import conversion, hostile, loop
+from . import conversion, grammar, hostile, loop
 
 
 def reference_vocabulary():
@@ -235,9 +235,10 @@ def main():
             missed += add_row(converted, row)
     streams, slow = conversion.table()
     turns, slow_turns = loop.table()
-    missed += slow + slow_turns
+    constraints, slow_starts = grammar.tables()
+    missed += slow + slow_turns + slow_starts
     console = Console(width=120)
-    for part in (table, lenient, converted, streams, turns, hostile.table()):
+    for part in (table, lenient, converted, streams, turns, *constraints, hostile.table()):
         console.print(part)
     return 1 if missed else 0
 

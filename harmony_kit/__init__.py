@@ -120,7 +120,9 @@ if TYPE_CHECKING:
         tool_result,
         tools_from_object,
     )
+    from .tools.browser import BrowserTool
     from .tools.mcp import McpTools
+    from .tools.python import PythonTool
 
 __all__ = [
     "BROWSER",
@@ -128,6 +130,7 @@ __all__ = [
     "ArgumentsDelta",
     "Backend",
     "BackendError",
+    "BrowserTool",
     "CallEnded",
     "CallEvent",
     "CallStarted",
@@ -161,6 +164,7 @@ __all__ = [
     "Parser",
     "Problem",
     "ProblemFound",
+    "PythonTool",
     "ReasoningEffort",
     "Reply",
     "ResponseFormat",
@@ -245,7 +249,9 @@ _LATER = {
     "tools": "ArgumentsDelta BROWSER CallEnded CallEvent CallStarted CallStatus DeclaredTool "
     "PYTHON ToolAnswer ToolCall ToolCallStream ToolLike ToolPolicy ToolResult ToolSource Toolbox "
     "ToolsLike tool_calls tool_from_function tool_from_model tool_result tools_from_object",
+    "tools.browser": "BrowserTool",
     "tools.mcp": "McpTools",
+    "tools.python": "PythonTool",
 }
 _HOME = {name: module for module, names in _LATER.items() for name in names.split()}
 

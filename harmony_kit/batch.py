@@ -1,8 +1,9 @@
 """Many requests through one backend: the lines of OpenAI's Batch API, in and out.
 
 A line in is `{"custom_id": ..., "url": "/v1/chat/completions" | "/v1/responses", "body": ...}`.
-Its result is a line of the output file, or, if it failed, of the error file. Each line is
-written whole and flushed, so that a run that was killed goes on where it was.
+Its result is a line of the output file, or, if it failed, of the error file. What of a request was
+not carried over, or is not enforced since the backend takes no constraints, stands in the line's
+`notes`. Each line is written whole and flushed, so that a run that was killed goes on where it was.
 """
 
 from __future__ import annotations
@@ -10,18 +11,20 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import aclosing
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, Final, NamedTuple
 
 from .convert import chat_completions, responses
-from .convert.request import HarmonyRequest, Unsupported
-from .errors import BackendError, HarmonyError
+from .convert.notes import Note, Unsupported
+from .convert.request import HarmonyRequest
+from .errors import BackendError, GrammarError, HarmonyError
 from .generation import Backend, FinishReason, completion_of
 from .parse import Parser
 from .parsed import ParseResult
+from .sampling import Sampling
 
 CHAT_COMPLETIONS: Final = "/v1/chat/completions"
 RESPONSES: Final = "/v1/responses"
@@ -192,22 +195,25 @@ async def _result(
     try:
         request = module.read_request(line.body, current_date=current_date, unsupported=unsupported)
         prompt = request.prompt()
+        sampling, notes = request.adapted_to(backend.supports)
     except HarmonyError as error:
         return _failure(line, "invalid_request_error", str(error), 400)
     try:
-        result, finish_reason, tokens = await _generate(request, prompt, backend)
+        result, finish_reason, tokens = await _generate(prompt, sampling, backend)
+    except GrammarError as error:  # such as a limit of tokens that no completion fits
+        return _failure(line, "invalid_request_error", str(error), 400)
     except BackendError as error:
         return _failure(line, "server_error", str(error), 500)
     body = _response(line, request, result, finish_reason, len(prompt), tokens, now(), model)
-    return BatchResult(line.custom_id, _success(line, body), False, tokens)
+    return BatchResult(line.custom_id, _success(line, body, notes), False, tokens)
 
 
 async def _generate(
-    request: HarmonyRequest, prompt: list[int], backend: Backend
+    prompt: list[int], sampling: Sampling, backend: Backend
 ) -> tuple[ParseResult, FinishReason | None, int]:
     parser = Parser()
     finish_reason: FinishReason | None = None
-    async with aclosing(completion_of(backend, prompt, request.sampling)) as deltas:
+    async with aclosing(completion_of(backend, prompt, sampling)) as deltas:
         async for delta in deltas:
             parser.feed(delta.tokens)
             finish_reason = delta.finish_reason or finish_reason
@@ -239,14 +245,15 @@ def _response(
     return responses.write_response(result, id=name, created_at=time, **common)
 
 
-def _success(line: BatchLine, body: dict[str, Any]) -> dict[str, Any]:
+def _success(line: BatchLine, body: dict[str, Any], notes: Sequence[Note]) -> dict[str, Any]:
     response = {"status_code": 200, "request_id": line.custom_id, "body": body}
-    return {
+    fields = {
         "id": f"batch_req_{line.custom_id}",
         "custom_id": line.custom_id,
         "response": response,
         "error": None,
     }
+    return fields | ({"notes": [note._asdict() for note in notes]} if notes else {})
 
 
 def _failure(line: BatchLine, code: str, reason: str, status: int) -> BatchResult:

@@ -23,9 +23,11 @@ from .messages import (
     ResponseFormat,
     Role,
     SystemContent,
+    Tool,
     ToolNamespace,
 )
-from .tools import ToolLike, as_tool
+from .tools import ToolsLike, ToolSource, namespace_of
+from .tools.source import is_source
 
 
 def system(
@@ -35,7 +37,7 @@ def system(
     knowledge_cutoff: str | None = KNOWLEDGE_CUTOFF,
     model_identity: str | None = MODEL_IDENTITY,
     valid_channels: Iterable[str] = CHANNELS,
-    tools: Iterable[ToolNamespace] = (),
+    tools: Iterable[ToolNamespace | ToolSource] = (),
 ) -> Message:
     """A system message.
 
@@ -46,10 +48,11 @@ def system(
         model_identity: The first line. To give the model another character, use the
             developer message instead: this line is the one it was trained with.
         valid_channels: The channels that the model may use.
-        tools: Built-in tools: `BROWSER`, `PYTHON`.
+        tools: Built-in tools: `BROWSER`, `PYTHON`, or what runs them, such as a `PythonTool`.
 
     Raises:
         InvalidMessageError: An argument has the wrong type or an unknown value.
+        ToolError: A source in `tools` is not open.
     """
     content = SystemContent(
         reasoning_effort=reasoning_effort,  # type: ignore[arg-type]
@@ -57,15 +60,22 @@ def system(
         knowledge_cutoff=knowledge_cutoff,
         model_identity=model_identity,
         valid_channels=valid_channels,  # type: ignore[arg-type]
-        tools=tools,  # type: ignore[arg-type]
+        tools=_namespaces(tools),  # type: ignore[arg-type]
     )
     return Message(Role.SYSTEM, content)
+
+
+def _namespaces(tools: object) -> object:
+    """What declares sources; all else is checked, and refused, where it is used."""
+    if not isinstance(tools, Iterable):
+        return tools
+    return tuple(namespace_of(tool) if is_source(tool) else tool for tool in tools)
 
 
 def developer(
     instructions: str | None = None,
     *,
-    tools: Iterable[ToolLike | ToolNamespace] = (),
+    tools: Iterable[ToolsLike] = (),
     response_formats: Iterable[ResponseFormat] = (),
 ) -> Message:
     """A developer message: what other formats call the system prompt, and the tools.
@@ -73,20 +83,21 @@ def developer(
     Args:
         instructions: What the model shall do.
         tools: Functions, `Tool`s and pydantic model classes, which are declared in the
-            namespace `functions`, and whole `ToolNamespace`s.
+            namespace `functions`, whole `ToolNamespace`s, and sources such as `McpTools`.
         response_formats: Shapes for the final answer.
 
     Raises:
         InvalidMessageError: An argument has the wrong type.
         ToolError: Something in `tools` cannot be made a tool.
     """
-    namespaces = []
-    functions = []
+    namespaces: list[ToolNamespace] = []
+    functions: list[Tool] = []
     for tool in tools:
-        if isinstance(tool, ToolNamespace):
-            namespaces.append(tool)
+        namespace = namespace_of(tool)
+        if namespace.name == FUNCTIONS and not isinstance(tool, ToolNamespace):
+            functions += namespace.tools
         else:
-            functions.append(as_tool(tool))
+            namespaces.append(namespace)
     if functions:
         namespaces.append(ToolNamespace(FUNCTIONS, tuple(functions)))
     content = DeveloperContent(

@@ -17,19 +17,27 @@ xgrammar's own reading of schemas (0.2.8) leaves out, without a word, `minLength
 `uniqueItems`, `dependentRequired`, `not`, `if`, what stands beside `$ref` and `anyOf`, all but
 the first schema of `allOf`, and more; and its strings admit special tokens.
 """
+EXACT = "numbers up to `2**53`, of 15 digits"
+WITH_NUMBERS = (
+    *("enum", "const", "multipleOf"),
+    *("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"),
+)
 SOME = {
-    "multipleOf": "`1` for integers",
-    "minProperties": "at most as many as are required; `1` where none has a name",
-    "maxProperties": "where no property has a name, or as many as there are",
-    "uniqueItems": "`false`, or with `maxItems` 0 or 1",
-    "oneOf": "schemas that exclude each other: types, constants, closed properties",
-    "pattern": "alone; no look-around, back-references or flags",
-    "format": "alone; see below",
-    "$ref": "within the schema",
-    "minimum": "whole numbers for `number`",
-    "maximum": "whole numbers for `number`",
-    "exclusiveMinimum": "whole numbers for `number`",
-    "exclusiveMaximum": "whole numbers for `number`",
+    "llguidance": dict.fromkeys(WITH_NUMBERS, EXACT),
+    "rules": {
+        "multipleOf": "`1` for integers",
+        "minProperties": "at most as many as are required; `1` where none has a name",
+        "maxProperties": "where no property has a name, or as many as there are",
+        "uniqueItems": "`false`, or with `maxItems` 0 or 1",
+        "oneOf": "schemas that exclude each other: types, constants, closed properties",
+        "pattern": "alone; no look-around, back-references or flags",
+        "format": "alone; see below",
+        "$ref": "within the schema",
+        "minimum": "whole numbers for `number`",
+        "maximum": "whole numbers for `number`",
+        "exclusiveMinimum": "whole numbers for `number`",
+        "exclusiveMaximum": "whole numbers for `number`",
+    },
 }
 
 
@@ -56,7 +64,7 @@ def table():
 
 def says(language, keyword):
     is_enforced = keyword in ENFORCED[language]
-    note = SOME.get(keyword) if language == "rules" and is_enforced else None
+    note = SOME[language].get(keyword) if is_enforced else None
     return mark(is_enforced) + (f": {note}" if note else "")
 
 

@@ -14,6 +14,7 @@ import harmony_kit as hk
 from harmony_kit.grammar import Constraint, ToolChoice
 
 COUNT = int(os.environ.get("REQUESTS", "12"))
+LIMIT = int(os.environ.get("LIMIT", "80"))
 
 WEATHER = {
     "type": "object",
@@ -55,7 +56,7 @@ async def answer_all(backend: hk.Backend, *, temperature: float = 1.0) -> list[l
     async def complete(number: int) -> list[int]:
         prompt = hk.render([hk.user(f"What is the weather in town number {number}?")])
         sampling = hk.Sampling(
-            max_tokens=80 + number % 100,
+            max_tokens=LIMIT + number % 100,
             temperature=temperature,
             seed=number,
             constraint=constraint_of(number),
@@ -72,7 +73,7 @@ def check_all(completions: Sequence[Sequence[int]]) -> None:
     """Each is well-formed, and within its limit."""
     for number, tokens in enumerate(completions):
         result = hk.parse(tokens, strict=True)
-        assert len(tokens) <= 80 + number % 100
+        assert len(tokens) <= LIMIT + number % 100
         assert constraint_of(number).check(tokens) is None
         last = result.messages[-1]
         if last.recipient == "functions.get_weather":

@@ -685,10 +685,9 @@ def test_names_called_before_do_not_take_those_declared() -> None:
 
 
 def test_settings_of_tools_are_noted() -> None:
-    tool = {**WEATHER, "strict": True, "defer_loading": True, "eager_input_streaming": True}
+    tool = {**WEATHER, "defer_loading": True, "eager_input_streaming": True}
     notes = read([HI], tools=[tool]).notes
     assert {note.path for note in notes} == {
-        "tools[0].strict",
         "tools[0].defer_loading",
         "tools[0].eager_input_streaming",
     }

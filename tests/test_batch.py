@@ -85,6 +85,7 @@ def test_failures_are_told_by_custom_id():
 def test_the_engine_is_kept_full():
     class Counting:
         name = "counting"
+        supports = frozenset()
         open = most = 0
 
         async def generate(self, prompt, sampling):
@@ -100,6 +101,76 @@ def test_the_engine_is_kept_full():
     backend = Counting()
     assert len(run([chat_line(i) for i in range(50)], backend, concurrency=8)) == 50
     assert backend.most == 8
+
+
+CALL = '<|channel|>commentary to=functions.f json<|message|>{"a": 1}<|call|>'
+ANSWER = "<|channel|>final<|message|>No.<|return|>"
+
+
+def line_that_requires_a_call(**schema):
+    parameters = {"type": "object", "properties": {"a": {"type": "integer", **schema}}}
+    function = {"name": "f", "parameters": parameters, "strict": True}
+    line = chat_line(1)
+    line["body"] |= {
+        "tools": [{"type": "function", "function": function}],
+        "tool_choice": "required",
+    }
+    return line
+
+
+def answered(line, text, **options):
+    prompt = chat_completions.read_request(line["body"]).prompt()
+    recorded = Exchange(tuple(prompt), tuple(hk.encode_with_special(text)), "stop")
+    return run([line], ReplayBackend([recorded]), **options)["r1"].fields
+
+
+def test_what_a_request_asks_for_becomes_a_constraint():
+    """The backend checks what it plays against the constraint, which is there only if asked."""
+    line = line_that_requires_a_call()
+    fields = answered(line, CALL)
+    assert "notes" not in fields
+    message = fields["response"]["body"]["choices"][0]["message"]
+    assert message["tool_calls"][0]["function"]["arguments"] == '{"a": 1}'
+    refused = answered(line, ANSWER)
+    assert refused["error"]["code"] == "server_error"
+    assert "leaves the constraint: at token 1 it has" in refused["error"]["message"]
+    del line["body"]["tool_choice"], line["body"]["tools"][0]["function"]["strict"]
+    assert answered(line, ANSWER)["error"] is None
+
+
+def test_what_cannot_be_enforced_fails_the_request():
+    fields = answered(line_that_requires_a_call(**{"not": {"const": 1}}), CALL)
+    assert fields["error"]["code"] == "invalid_request_error"
+    path = "tools[0].function.parameters.properties.a.not"
+    assert fields["error"]["message"].startswith(f"{path}: ")
+
+
+def test_a_limit_that_no_completion_fits_fails_the_request():
+    class Following(ReplayBackend):
+        """Follows the constraint, as real engines do."""
+
+        async def generate(self, prompt, sampling):
+            sampling.constraint.matcher(sampling.max_tokens)
+            async for delta in super().generate(prompt, sampling):
+                yield delta
+
+    line = line_that_requires_a_call()
+    line["body"] |= {"tool_choice": "none", "max_tokens": 2}
+    fields = run([line], Following([exchange(line, "No.")]))["r1"].fields
+    assert fields["error"]["code"] == "invalid_request_error"
+    assert fields["error"]["message"].startswith("max_tokens: ")
+
+
+def test_a_backend_without_constraints_leaves_notes():
+    class Plain(ReplayBackend):
+        supports = frozenset()
+
+    line = line_that_requires_a_call()
+    fields = run([line], Plain([exchange(line, "No.")]))["r1"].fields
+    assert [note["path"] for note in fields["notes"]] == [
+        "tool_choice",
+        "tools[0].function.parameters",
+    ]
 
 
 @pytest.mark.parametrize(

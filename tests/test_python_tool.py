@@ -593,15 +593,15 @@ def test_ctrl_c_interrupts_the_cell_and_the_kernel_goes_on() -> None:
     mark = f"left-ctrl-c-{os.getpid()}"
     code = """
         try:
-            asyncio.run(tool.execute("import time\\nkept = 3\\ntime.sleep(60)"))
+            asyncio.run(tool.execute("kept = 3\\nopen('begun', 'w')\\n!sleep 60"))
         except KeyboardInterrupt:
             print("interrupted", asyncio.run(tool.execute("kept")), flush=True)
     """
     with script(code, mark) as process:
         assert process.stdout is not None
-        process.stdout.readline()
+        begun = Path(process.stdout.readline().strip()) / "files" / "begun"
         assert process.stdout.readline() == "left\n"
-        time.sleep(0.7)
+        assert eventually(begun.exists, 60)
         process.send_signal(signal.SIGINT)
         assert process.stdout.readline() == "interrupted 3\n"
         process.wait(30)

@@ -15,7 +15,7 @@ from strategies import texts
 import harmony_kit as hk
 from harmony_kit.convert import chat_completions
 from harmony_kit.convert.names import tool_names
-from harmony_kit.convert.request import HarmonyRequest, ToolChoice
+from harmony_kit.convert.request import HarmonyRequest
 from harmony_kit.convert.responses import (
     StreamWriter,
     fold_stream,
@@ -31,6 +31,7 @@ from harmony_kit.errors import RequestError
 from harmony_kit.parsed import TurnEnd, parse_result
 from harmony_kit.sampling import Sampling
 from harmony_kit.tools import BROWSER, PYTHON
+from harmony_kit.tools.choice import ToolChoice
 
 openai = pytest.importorskip("openai")
 pydantic = pytest.importorskip("pydantic")

@@ -14,6 +14,8 @@ from harmony_kit.generation import Feature, FinishReason
 from harmony_kit.sampling import Sampling
 from harmony_kit.vocabulary import END_OF_TEXT
 
+from .completions_constraints import ConstraintsName
+
 
 class Piece(NamedTuple):
     """What one event of a server's stream says.
@@ -44,11 +46,13 @@ class Dialect(Protocol):
         supports: What such a server can do beside generating.
         needs_limit: Whether a request without a token limit gets one of the server's own.
         needs_model: Whether a request names the model.
+        constraints: The ways to tell such a server a constraint, the usual one first.
     """
 
     supports: ClassVar[frozenset[Feature]]
     needs_limit: ClassVar[bool]
     needs_model: ClassVar[bool]
+    constraints: ClassVar[tuple[ConstraintsName, ...]]
 
     def url(self, base_url: str) -> str:
         """Where to post requests.
@@ -85,6 +89,7 @@ class VllmDialect:
     supports: ClassVar[frozenset[Feature]] = frozenset({"logprobs"})
     needs_limit: ClassVar[bool] = True
     needs_model: ClassVar[bool] = True
+    constraints: ClassVar[tuple[ConstraintsName, ...]] = ("structured_outputs", "processor")
 
     def url(self, base_url: str) -> str:
         """See `Dialect`."""
@@ -149,6 +154,7 @@ class LlamaCppDialect:
     supports: ClassVar[frozenset[Feature]] = frozenset({"logprobs"})
     needs_limit: ClassVar[bool] = False
     needs_model: ClassVar[bool] = True
+    constraints: ClassVar[tuple[ConstraintsName, ...]] = ("grammar",)
 
     def url(self, base_url: str) -> str:
         """See `Dialect`."""
@@ -208,6 +214,7 @@ class SglangDialect:
     supports: ClassVar[frozenset[Feature]] = frozenset({"logprobs"})
     needs_limit: ClassVar[bool] = False
     needs_model: ClassVar[bool] = False
+    constraints: ClassVar[tuple[ConstraintsName, ...]] = ()
 
     def url(self, base_url: str) -> str:
         """See `Dialect`."""

@@ -1,46 +1,133 @@
-"""A logits processor for vLLM that keeps a completion within a constraint.
+"""A logits processor for vLLM that keeps completions within their constraints.
 
 vLLM's own structured outputs need a tokenizer, pass over the reasoning of gpt-oss models, and
-know no limit of tokens. This one follows the completion from its first token, over the
+know no limit of tokens. This one follows a completion from its first token, over the
 vocabulary that harmony-kit brings along, and sees to it that it is whole in time. vLLM loads it
 by name, where the backend is made with `constraints=True`.
+
+The masks of a batch are made together, on several processors, while the model computes the
+scores; they are copied to the device once, and applied once.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
-from vllm.v1.sample.logits_processor import AdapterLogitsProcessor
+from vllm.v1.sample.logits_processor import BatchUpdate, LogitsProcessor
+from vllm.v1.sample.logits_processor.builtin import process_dict_updates
 
-from harmony_kit.grammar import Matcher
+from harmony_kit.errors import GrammarError
+from harmony_kit.grammar import Matcher, constraint
+from harmony_kit.grammar.matching import MaskWriter, mask_size
 
-from .masks import masked
+from .masks import keep_only
 
 
-class Constrained(AdapterLogitsProcessor):
-    """Masks the tokens that a request's `constraint`, a Lark grammar, does not admit."""
+class Constrained(LogitsProcessor):
+    """Masks the tokens that a request's `constraint`, a Lark grammar, does not admit.
+
+    Args:
+        vllm_config: vLLM's configuration.
+        device: Where the scores are.
+        is_pin_memory: Whether memory can be pinned, from which copies need not be waited for.
+    """
+
+    def __init__(self, vllm_config: Any, device: torch.device, is_pin_memory: bool) -> None:
+        self._vocabulary_size: int = vllm_config.model_config.get_vocab_size()
+        self._device = device
+        self._is_pin_memory = is_pin_memory
+        self._writer = MaskWriter()
+        Matcher(constraint().lark, vocabulary_size=self._vocabulary_size)  # loads the vocabulary
+        self._completions: dict[int, _Completion] = {}
+
+    @classmethod
+    def validate_params(cls, sampling_params: Any) -> None:
+        """Refuse a constraint that cannot be kept to: in the engine it would end the engine.
+
+        Args:
+            sampling_params: Those of a request.
+
+        Raises:
+            GrammarError: It is no grammar, or no completion fits the limit.
+        """
+        grammar = _grammar(sampling_params)
+        if grammar is not None:
+            Matcher(grammar, sampling_params.max_tokens)
 
     def is_argmax_invariant(self) -> bool:
         """Whether greedy choices stay what they were: no."""
         return False
 
-    def new_req_logits_processor(
-        self, params: Any
-    ) -> Callable[[list[int], torch.Tensor], torch.Tensor] | None:
-        """The processor of one request, if it has a constraint."""
-        arguments = getattr(params, "extra_args", None) or {}
-        grammar = arguments.get("constraint")
+    def update_state(self, batch_update: BatchUpdate | None) -> None:
+        """Follow which request is in which row.
+
+        Args:
+            batch_update: What has changed, if something has.
+        """
+        process_dict_updates(self._completions, batch_update, self._new_completion)
+
+    def apply(self, logits: torch.Tensor) -> torch.Tensor:
+        """Leave only the tokens that may come next.
+
+        Args:
+            logits: The scores, one row for each request of the batch; they are changed.
+
+        Returns:
+            The same tensor.
+        """
+        if not self._completions:
+            return logits
+        rows = sorted(self._completions)
+        matchers = [self._completions[row].follow() for row in rows]
+        masks = self._memory(len(rows), mask_size(self._vocabulary_size), dtype=torch.uint8)
+        self._writer.write(matchers, masks.numpy().data)
+        if len(rows) == len(logits):
+            keep_only(logits, self._on_device(masks))
+        else:
+            places = self._memory(len(rows), dtype=torch.int64)
+            places.copy_(torch.tensor(rows))
+            keep_only(logits, self._on_device(masks), self._on_device(places))
+        return logits
+
+    def _memory(self, *shape: int, dtype: torch.dtype) -> torch.Tensor:
+        """New each time, from the allocator's cache: the last may still be on its way."""
+        return torch.empty(shape, dtype=dtype, pin_memory=self._is_pin_memory)
+
+    def _on_device(self, values: torch.Tensor) -> torch.Tensor:
+        return values.to(self._device, non_blocking=True)
+
+    def _new_completion(
+        self, params: Any, _prompt: list[int] | None, output: list[int]
+    ) -> _Completion | None:
+        grammar = _grammar(params)
         if grammar is None:
             return None
-        # The backend has made the same matcher before: an error here would end the engine.
-        size = arguments["vocabulary_size"]
-        matcher = Matcher(grammar, params.max_tokens, vocabulary_size=size)
+        matcher = Matcher(grammar, params.max_tokens, vocabulary_size=self._vocabulary_size)
+        return _Completion(matcher, output)
 
-        def constrain(output: list[int], logits: torch.Tensor) -> torch.Tensor:
-            for token in output[matcher.position :]:
-                matcher.take(token)
-            return masked(logits, matcher.mask())
 
-        return constrain
+def _grammar(params: Any) -> str | None:
+    grammar = (params.extra_args or {}).get("constraint")
+    if grammar is not None and not isinstance(grammar, str):
+        raise GrammarError("the constraint is not a grammar", path="constraint")
+    return grammar
+
+
+class _Completion:
+    """What a request has got so far, and what may follow.
+
+    Args:
+        matcher: At its beginning.
+        output: Its tokens, a list that vLLM adds to.
+    """
+
+    def __init__(self, matcher: Matcher, output: list[int]) -> None:
+        self._matcher = matcher
+        self._output = output
+
+    def follow(self) -> Matcher:
+        """The matcher, brought to where the completion is."""
+        for token in self._output[self._matcher.position :]:
+            self._matcher.take(token)
+        return self._matcher

@@ -57,7 +57,7 @@ class LlamaCppBackend:
     """
 
     name = "llama_cpp"
-    supports: frozenset[Feature] = frozenset()
+    supports: frozenset[Feature] = frozenset({"constraint"})
 
     def __init__(
         self,
@@ -135,6 +135,7 @@ class LlamaCppBackend:
             The tokens as the engine gives them.
 
         Raises:
+            GrammarError: llama.cpp's grammars cannot say the constraint, or nothing under it fits.
             DeadEngineError: The engine has died.
             BackendError: The prompt is none for this model, the engine refuses the request,
                 or failed.
@@ -184,8 +185,14 @@ class LlamaCppBackend:
         """What the engine generates, up to one of the stop tokens or the limit.
 
         llama.cpp stops at all tokens that end a text in its view, whatever was asked for:
-        where it did so, it is asked to go on.
+        where it did so, it is asked to go on. Under a constraint nothing follows them.
         """
+        if sampling.constraint is not None:
+            part = replace(sampling, max_tokens=limit, stop=())
+            async with aclosing(completion_of(self._requests, prompt, part)) as deltas:
+                async for delta in deltas:
+                    yield delta
+            return
         stop_tokens = (*sampling.stop_tokens, END_OF_TEXT)
         said: list[int] = []
         is_over = False

@@ -10,9 +10,10 @@ import asyncio
 import json
 import re
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
-from contextlib import aclosing, suppress
+from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import replace
-from typing import Any, Final, Literal
+from types import MappingProxyType
+from typing import Any, Final, Literal, get_args
 from weakref import WeakKeyDictionary
 
 import httpx
@@ -20,9 +21,12 @@ from httpx_sse import EventSource, SSEError
 
 from harmony_kit.errors import BackendError
 from harmony_kit.generation import Delta, Feature, check_prompt, check_support
+from harmony_kit.grammar import Constraint
 from harmony_kit.sampling import Sampling
 
+from .completions_constraints import SERVER_GRAMMARS, ConstraintsName
 from .completions_dialects import Dialect, LlamaCppDialect, SglangDialect, VllmDialect
+from .completions_following import GrammarFollower, follow_processor
 from .completions_gaps import without_gaps
 from .completions_retry import Retries, StatusError, describe, server_message
 from .completions_tokens import TokenReader, warn_of_text
@@ -71,6 +75,10 @@ class OpenAICompletionsBackend:
         backoff: How many seconds to wait before the first retry; twice as long before each
             that follows, less a random part.
         extra_body: What else to put into every request, such as `{"priority": 1}`.
+        constraints: How the server is told constraints. llama.cpp's gets its `"grammar"`; vLLM's
+            gets `"structured_outputs"`, or, where it was started with
+            `--logits-processors harmony_backends.constrained:Constrained`, leaves it to this
+            `"processor"`. What comes is checked in any case.
 
     Attributes:
         name: What to call the backend in messages to a person.
@@ -78,7 +86,8 @@ class OpenAICompletionsBackend:
             any server can.
 
     Raises:
-        BackendError: The dialect is unknown, or the key can be none.
+        BackendError: The dialect is unknown, or knows no such constraints, or the key can be
+            none.
     """
 
     def __init__(
@@ -96,6 +105,7 @@ class OpenAICompletionsBackend:
         context: int | None = None,
         backoff: float = 0.5,
         extra_body: Mapping[str, Any] | None = None,
+        constraints: ConstraintsName = "auto",
     ) -> None:
         if dialect != "auto" and dialect not in _DIALECTS:
             raise BackendError(f"unknown dialect {dialect!r}; known: auto, {', '.join(_DIALECTS)}")
@@ -108,10 +118,13 @@ class OpenAICompletionsBackend:
         self._headers = {} if api_key is None else {"Authorization": f"Bearer {api_key}"}
         self._timeout = httpx.Timeout(timeout, connect=min(timeout, 10.0), pool=None)
         self._retries = Retries(max_retries, backoff)
-        self._dialect = _DIALECTS.get(dialect)
-        known = _DIALECTS.values() if self._dialect is None else [self._dialect]
-        self.supports: frozenset[Feature] = frozenset().union(*(each.supports for each in known))
+        self._constraints = constraints
+        self._dialect: Dialect | None = None
+        self.supports: frozenset[Feature] = frozenset(get_args(Feature))
+        if dialect != "auto":
+            self._speak(_DIALECTS[dialect])
         self._context = context
+        self._told_context: int | None = None
         self._extra_body = dict(extra_body or {})
         self._is_asked = False
         self._stream = stream
@@ -133,24 +146,56 @@ class OpenAICompletionsBackend:
         self._check_open()
         check_support(self, sampling)
         check_prompt(prompt, vocabulary_size=self._vocabulary_size)
-        whole = without_gaps(self._complete, list(prompt), sampling, stream=self._stream)
+        if sampling.constraint is None:
+            whole = without_gaps(self._complete, list(prompt), sampling, stream=self._stream)
+        else:
+            whole = self._constrained(list(prompt), sampling, sampling.constraint)
         async with aclosing(whole) as deltas:
             async for delta in deltas:
                 yield delta
 
-    async def _complete(
-        self, prompt: list[int], sampling: Sampling, stream: bool
+    async def _constrained(
+        self, prompt: list[int], sampling: Sampling, constraint: Constraint
     ) -> AsyncGenerator[Delta, None]:
-        """What the server answers to one request."""
+        """What the server answers under a constraint, checked token by token."""
+        async with self._named_errors():
+            dialect = await self._know_server(self._client(), needs_context=True)
+        check_support(self, sampling)
+        sampling = self._limited(prompt, sampling, is_needed=True)
+        options: dict[str, Any] = {"stream": self._stream, "vocabulary_size": self._vocabulary_size}
+        arguments = (self._complete, prompt, sampling, constraint)
+        way = dialect.constraints[0] if self._constraints == "auto" else self._constraints
+        if way == "processor":
+            completion = follow_processor(*arguments, **options)
+        else:
+            completion = GrammarFollower(*arguments, SERVER_GRAMMARS[way], **options).deltas()
+        async with aclosing(completion) as deltas:
+            async for delta in deltas:
+                yield delta
+
+    async def _complete(
+        self,
+        prompt: list[int],
+        sampling: Sampling,
+        stream: bool,
+        more: Mapping[str, Any] = MappingProxyType({}),
+    ) -> AsyncGenerator[Delta, None]:
+        """What the server answers to one request, which may have more fields."""
         reader = TokenReader(sampling, self._on_text)
-        try:
-            response = await self._post(prompt, sampling, stream)
+        async with self._named_errors():
+            response = await self._post(prompt, sampling, stream, more)
             try:
                 async with aclosing(self._deltas(response, reader)) as deltas:
                     async for delta in deltas:
                         yield delta
             finally:
                 await response.aclose()
+
+    @asynccontextmanager
+    async def _named_errors(self) -> AsyncIterator[None]:
+        """Errors of the connection as errors of this backend."""
+        try:
+            yield
         except httpx.TimeoutException as error:
             raise BackendError(
                 f"{self.name}: the server was silent for {self._timeout.read} s"
@@ -174,34 +219,44 @@ class OpenAICompletionsBackend:
 
     # --- The request ------------------------------------------------------------------------
 
-    async def _post(self, prompt: list[int], sampling: Sampling, stream: bool) -> httpx.Response:
+    async def _post(
+        self, prompt: list[int], sampling: Sampling, stream: bool, more: Mapping[str, Any]
+    ) -> httpx.Response:
         client = self._client()
         dialect = await self._know_server(client)
         check_support(self, sampling)
-        sampling = self._within_context(prompt, sampling)
-        if sampling.max_tokens is None and dialect.needs_limit:
-            # Its own would cut the completion off after a few tokens.
-            raise BackendError(
-                f"{self.name}: the server does not say how long its context is; say it by "
-                "context=..., or give max_tokens"
-            )
+        sampling = self._limited(prompt, sampling, is_needed=dialect.needs_limit)
         body = dialect.body(prompt, sampling)
         body["stream"] = stream
         if dialect.needs_model:
             body["model"] = self._model
         given = {name: value for name, value in body.items() if value is not None}
-        given.update(self._extra_body)
+        for name, value in (*self._extra_body.items(), *more.items()):
+            present = given.get(name)
+            if isinstance(present, dict) and isinstance(value, Mapping):
+                given[name] = {**present, **value}
+            else:
+                given[name] = value
         request = client.build_request("POST", dialect.url(self._base_url), json=given)
         return await self._retries.send(client, request, self.name)
 
-    def _within_context(self, prompt: list[int], sampling: Sampling) -> Sampling:
+    def _limited(self, prompt: list[int], sampling: Sampling, *, is_needed: bool) -> Sampling:
         """With the token limit that the context leaves, where the server tells what that is."""
-        if self._context is None:
+        context = self._context
+        if context is None and is_needed:
+            context = self._told_context
+        if context is None:
+            if is_needed and sampling.max_tokens is None:
+                # The server's own would cut the completion off after a few tokens, or anywhere.
+                raise BackendError(
+                    f"{self.name}: the server does not say how long its context is; say it by "
+                    "context=..., or give max_tokens"
+                )
             return sampling
-        room = self._context - len(prompt)
+        room = context - len(prompt)
         if room < 1:
             raise BackendError(
-                f"the prompt has {len(prompt)} tokens; the context of {self._context} leaves "
+                f"the prompt has {len(prompt)} tokens; the context of {context} leaves "
                 "no room for a completion"
             )
         limit = room if sampling.max_tokens is None else min(room, sampling.max_tokens)
@@ -222,22 +277,35 @@ class OpenAICompletionsBackend:
             self._clients[loop] = client
         return client
 
-    async def _know_server(self, client: httpx.AsyncClient) -> Dialect:
+    async def _know_server(
+        self, client: httpx.AsyncClient, *, needs_context: bool = False
+    ) -> Dialect:
         """What the server is; it is asked once for what was not said about it."""
         dialect = self._dialect
-        is_known = dialect is not None and (self._context is not None or not dialect.needs_limit)
+        needs_context = needs_context or (dialect is not None and dialect.needs_limit)
+        is_known = dialect is not None and (self._context is not None or not needs_context)
         if not is_known and not self._is_asked:
             models = await self._list_models(client)
             if dialect is None:
                 owners = {model.get("owned_by") for model in models}
                 # Whoever does not say what it is speaks as vLLM.
                 name = next((_OWNERS[owner] for owner in _OWNERS if owner in owners), "vllm")
-                dialect = self._dialect = _DIALECTS[name]
-                self.supports = dialect.supports
-            if self._context is None and dialect.needs_limit:
-                self._context = _context(models, self._model)
+                dialect = self._speak(_DIALECTS[name])
+            self._told_context = _context(models, self._model)
             self._is_asked = True
         assert dialect is not None
+        return dialect
+
+    def _speak(self, dialect: Dialect) -> Dialect:
+        """Speak a dialect from now on."""
+        known = dialect.constraints
+        if self._constraints not in ("auto", *known):
+            raise BackendError(
+                f"{self.name}: constraints is {self._constraints!r}; such a server knows "
+                f"{', '.join(('auto', *known))}"
+            )
+        self._dialect = dialect
+        self.supports = dialect.supports | {"constraint"} if known else dialect.supports
         return dialect
 
     async def _list_models(self, client: httpx.AsyncClient) -> list[dict[str, Any]]:
@@ -338,8 +406,10 @@ def _is_on_this_machine(url: str) -> bool:
 
 def _context(models: list[dict[str, Any]], name: str | None) -> int | None:
     for model in models:
-        if name in (None, model.get("id")) and type(model.get("max_model_len")) is int:
-            return int(model["max_model_len"])
+        about = model.get("meta")  # where llama.cpp says it
+        found = about.get("n_ctx") if isinstance(about, dict) else model.get("max_model_len")
+        if name in (None, model.get("id")) and type(found) is int:
+            return found
     return None
 
 

@@ -75,6 +75,8 @@ class VLLMBackend:
             processors.append(_SCRIPTED)
         if processors:
             arguments["logits_processors"] = processors
+            # vLLM's second model runner, which 0.32 takes on GPUs, has an interface of its own.
+            os.environ.setdefault("VLLM_USE_V2_MODEL_RUNNER", "0")
         features: tuple[Feature, ...] = ("logprobs", "constraint")
         self.supports = frozenset(features if constraints else features[:1])
         self._script = script
@@ -223,7 +225,9 @@ class VLLMBackend:
         if self._script is not None:
             extra["script"] = list(self._script(prompt))
         if sampling.constraint is not None:
-            extra |= self._constraint(sampling.constraint, len(prompt), sampling.max_tokens)
+            # The engine has to know where the completion is cut, by the context too.
+            asked["max_tokens"] = self._room(len(prompt), sampling.max_tokens)
+            extra["constraint"] = self._checked(sampling.constraint, asked["max_tokens"])
         if extra:
             asked["extra_args"] = extra
         given = {name: value for name, value in asked.items() if value is not None}
@@ -236,14 +240,14 @@ class VLLMBackend:
             output_kind=RequestOutputKind.DELTA,
         )
 
-    def _constraint(
-        self, constraint: Constraint, prompt_length: int, max_tokens: int | None
-    ) -> dict[str, Any]:
-        """What the engine has to know; checked here, since an error there would end it."""
+    def _room(self, prompt_length: int, max_tokens: int | None) -> int:
         room = self._context - prompt_length
-        limit = room if max_tokens is None else min(room, max_tokens)
-        constraint.matcher(limit, vocabulary_size=self._vocabulary_size)
-        return {"constraint": constraint.lark, "vocabulary_size": self._vocabulary_size}
+        return room if max_tokens is None else min(room, max_tokens)
+
+    def _checked(self, constraint: Constraint, max_tokens: int) -> str:
+        """The grammar; an error in the engine would end it."""
+        constraint.matcher(max_tokens, vocabulary_size=self._vocabulary_size)
+        return constraint.lark
 
     def _translated(self, error: Exception) -> HarmonyError:
         if isinstance(error, HarmonyError):

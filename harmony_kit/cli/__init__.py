@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 
 from ..errors import HarmonyError
-from . import backends, batch, convert, demo, lint, parse, render, run
+from . import backends, batch, chat, convert, demo, grammar, lint, parse, render, run
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -19,7 +19,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             default.
 
     Returns:
-        The exit code: 0; 1 where `lint` found problems; 2 after an error, of which one line is
+        The exit code: 0; 1 where `lint` found problems, or `grammar` refused a
+        completion; 2 after an error, of which one line is
         printed.
     """
     options = _parser().parse_args(arguments)
@@ -49,7 +50,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="harmony-kit", description="The Harmony format of the gpt-oss models."
     )
     commands = parser.add_subparsers(required=True, metavar="command")
-    for module in (demo, run, render, parse, lint, convert, backends, batch):
+    for module in (demo, run, chat, render, parse, lint, convert, grammar, backends, batch):
         name = module.__name__.rpartition(".")[2]
         summary = (module.__doc__ or "").strip()
         command = commands.add_parser(name, help=summary, description=summary)

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from ..generation import Backend
+from .backend_options import add_backend, backend_of
 from .files import read_input
-from .run import add_backend, backend_of
 
 if TYPE_CHECKING:  # slow to import, and every command imports this module
     from ..batch import BatchFile, BatchLine, BatchResult

@@ -19,15 +19,15 @@ from ..text import parse_text
 from .files import read_input, token_ids
 
 if TYPE_CHECKING:
-    from ..convert.request import Note
+    from ..convert.notes import Note
 
 # The modules that speak them are slow to import, and every command imports this one.
-_APIS: Final = {
+APIS: Final = {
     "chat": "chat_completions",
     "responses": "responses",
     "anthropic": "anthropic",
 }
-FORMS: Final = (*_APIS, "harmony", "tokens", "text")
+FORMS: Final = (*APIS, "harmony", "tokens", "text")
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -90,7 +90,7 @@ def main(options: Namespace) -> int:
     for source, value in _inputs(options, errors):
         try:
             read = _READERS[options.source](value, options)
-            is_api = options.target in _APIS
+            is_api = options.target in APIS
             messages = read.client_messages if is_api else read.messages
             written = _WRITERS[options.target](messages, options)
         except HarmonyError as error:
@@ -134,15 +134,28 @@ def _both(messages: tuple[Message, ...]) -> _Conversation:
 # --- Reading --------------------------------------------------------------------------------
 
 
-def _json(text: str) -> Any:
+def read_json(text: str) -> Any:
+    """JSON data from text.
+
+    Args:
+        text: The text.
+
+    Raises:
+        HarmonyError: It is no JSON.
+    """
     try:
         return json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise HarmonyError(f"not JSON: {error}") from None
 
 
-def _api(name: str) -> Any:
-    return import_module(f"...convert.{_APIS[name]}", __name__)
+def api_module(name: str) -> Any:
+    """The module that speaks an API.
+
+    Args:
+        name: Its name in commands, one of `APIS`.
+    """
+    return import_module(f"...convert.{APIS[name]}", __name__)
 
 
 # What only a response has, of each API.
@@ -154,8 +167,8 @@ _IS_RESPONSE: Final[dict[str, Callable[[dict[str, Any]], bool]]] = {
 
 
 def _read_api(text: str, options: Namespace) -> _Conversation:
-    module = _api(options.source)
-    body = _json(text)
+    module = api_module(options.source)
+    body = read_json(text)
     if isinstance(body, dict) and _IS_RESPONSE[options.source](body):
         return _both(module.read_response(body))
     unsupported = "note" if options.note else "error"
@@ -175,14 +188,14 @@ def _read_tokens(text: str, options: Namespace) -> _Conversation:
 def _read_text(text: str, options: Namespace) -> _Conversation:
     role = None if options.role == "none" else options.role
     if options.jsonl:
-        text = _json(text)
+        text = read_json(text)
         if not isinstance(text, str):
             raise HarmonyError("expected a text")
     return _both(parse_text(text.removesuffix("\n"), role=role).messages)
 
 
 _READERS: Final[dict[str, Callable[[str, Namespace], _Conversation]]] = {
-    **dict.fromkeys(_APIS, _read_api),
+    **dict.fromkeys(APIS, _read_api),
     "harmony": _read_harmony,
     "tokens": _read_tokens,
     "text": _read_text,
@@ -198,11 +211,11 @@ def _prompt(messages: tuple[Message, ...], _options: Namespace) -> list[int]:
 
 def _write_api(messages: tuple[Message, ...], options: Namespace) -> Any:
     limit = {"max_tokens": options.max_tokens} if options.target == "anthropic" else {}
-    return _api(options.target).write_request(messages, model=options.model, **limit)
+    return api_module(options.target).write_request(messages, model=options.model, **limit)
 
 
 _WRITERS: Final[dict[str, Callable[[tuple[Message, ...], Namespace], Any]]] = {
-    **dict.fromkeys(_APIS, _write_api),
+    **dict.fromkeys(APIS, _write_api),
     "harmony": lambda messages, _: json.loads(messages_to_json(messages)),
     "tokens": _prompt,
     "text": lambda messages, o: render_text(_prompt(messages, o)),

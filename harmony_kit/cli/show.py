@@ -62,13 +62,15 @@ def header_line(header: Header) -> Text:
         header: A message's header.
     """
     author = header.role.value if header.name is None else f"{header.role}:{header.name}"
-    line = Text(author, style=_ROLE_STYLES[header.role])
+    line = Text(visible(author), style=_ROLE_STYLES[header.role])
     if header.channel is not None:
-        line.append(f" [{header.channel}]", style=_CHANNEL_STYLES.get(header.channel, "red"))
+        line.append(
+            visible(f" [{header.channel}]"), style=_CHANNEL_STYLES.get(header.channel, "red")
+        )
     if header.recipient is not None:
-        line.append(f" → {header.recipient}", style="magenta")
+        line.append(visible(f" → {header.recipient}"), style="magenta")
     if header.content_type is not None:
-        line.append(f" ({header.content_type})", style="bright_black")
+        line.append(visible(f" ({header.content_type})"), style="bright_black")
     return line
 
 
@@ -90,7 +92,7 @@ def print_message(console: Console, message: Message) -> None:
     """
     header = header_of(message)
     console.print(header_line(header))
-    console.print(Text(message.text, style=content_style(header)), soft_wrap=True)
+    console.print(Text(visible(message.text), style=content_style(header)), soft_wrap=True)
     console.print()
 
 
@@ -118,7 +120,7 @@ class RunPrinter:
         elif isinstance(event, MessageStarted):
             console.print(header_line(event.header))
         elif isinstance(event, ContentDelta):
-            text = Text(event.text, style=content_style(event.header))
+            text = Text(visible(event.text), style=content_style(event.header))
             console.print(text, end="", soft_wrap=True)
         elif isinstance(event, MessageEnded):
             end = "cut off" if event.terminator is None else str(event.terminator)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Final, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
-from ..errors import InvalidMessageError, RequestError
+from ..errors import InvalidMessageError
 from ..messages import (
     FUNCTIONS,
     Channel,
@@ -22,38 +22,29 @@ from ..messages import (
 )
 from ..render import DropAnalysis, render
 from ..sampling import Sampling
+from ..tools.choice import ANY_TOOL, ToolChoice
+from .demands import Demand
 from .names import ToolNames
+from .notes import Note, Notes
 from .reading import Node
 
-Unsupported = Literal["error", "note"]
-"""What becomes of a field that Harmony cannot carry: an error, or a note in the result."""
+if TYPE_CHECKING:
+    from ..grammar import Constraint
 
 
-class Note(NamedTuple):
-    """Something that was not carried over, or not as it was.
-
-    Attributes:
-        path: The JSON path of the field.
-        reason: What became of it.
-    """
-
-    path: str
-    reason: str
-
-
-class ToolChoice(NamedTuple):
-    """Which tools the model may or must call.
+class AdaptedRequest(NamedTuple):
+    """What of a request a backend carries out.
 
     Attributes:
-        mode: `"auto"`: as it likes. `"none"`: none. `"required"`: at least one.
-        names: The full names that it may call; none means all.
+        sampling: How to generate: under the constraint that the request asks for, where the
+            backend takes constraints.
+        notes: All that is not carried over, what is not enforced included.
     """
 
-    mode: Literal["auto", "none", "required"] = "auto"
-    names: tuple[str, ...] = ()
+    sampling: Sampling
+    notes: tuple[Note, ...]
 
 
-_ANY_TOOL: Final = ToolChoice()
 _AS_THE_ENGINE_LIKES: Final = Sampling()
 _OWN_NAMES: Final = ToolNames()
 
@@ -66,8 +57,12 @@ class HarmonyRequest:
         messages: The conversation, system and developer message first.
         tools: The tools that the conversation declares.
         tool_choice: Which of them the model may or must call.
-        parallel_tool_calls: Whether it may call several at once.
+        parallel_tool_calls: Whether it may call several at once. A completion of Harmony makes
+            one call, since the call ends it.
         response_format: The shape that the final answer must have.
+        reasoning: Whether the model may think at all.
+        demands: What is to be kept to: `"tool_choice"`, `"reasoning"`, `"response_format"`, and the
+            full names of the functions whose arguments must meet their schemas.
         sampling: How to generate.
         model: The model that was asked for.
         stream: Whether a stream was asked for.
@@ -81,9 +76,11 @@ class HarmonyRequest:
 
     messages: tuple[Message, ...]
     tools: tuple[ToolNamespace, ...] = ()
-    tool_choice: ToolChoice = _ANY_TOOL
+    tool_choice: ToolChoice = ANY_TOOL
     parallel_tool_calls: bool = True
     response_format: ResponseFormat | None = None
+    reasoning: Literal["free", "none"] = "free"
+    demands: Mapping[str, Demand] = field(default_factory=dict)
     sampling: Sampling = _AS_THE_ENGINE_LIKES
     model: str | None = None
     stream: bool = False
@@ -135,65 +132,50 @@ class HarmonyRequest:
         """
         return render(self.messages, drop_analysis=drop_analysis)
 
-
-class Notes:
-    """Collects what is not carried over while a request is read.
-
-    Args:
-        unsupported: Whether to raise instead.
-    """
-
-    def __init__(self, unsupported: Unsupported) -> None:
-        if unsupported not in ("error", "note"):
-            raise RequestError(f"{unsupported!r} is neither 'error' nor 'note'", path="unsupported")
-        self._raises = unsupported == "error"
-        self._notes: list[Note] = []
-
-    def lost(self, path: str, reason: str) -> None:
-        """Something cannot be carried over.
+    def constraint(self, *, after: Sequence[int] = ()) -> Constraint | None:
+        """The constraint on the completion that the request asks for.
 
         Args:
-            path: Its JSON path.
-            reason: Why, or what becomes of it.
+            after: Token ids with which the completion begins already, at the end of the prompt.
+
+        Returns:
+            The constraint, or `None` if the request asks for nothing that needs one.
 
         Raises:
-            RequestError: Where the caller wants errors.
+            RequestError: What must be kept to cannot be; the error names the JSON path.
+            GrammarError: `after` is no beginning of such a completion.
         """
-        if self._raises:
-            raise RequestError(reason, path=path)
-        self._notes.append(Note(path, reason))
+        return self._constraint(after)[0]
 
-    def changed(self, path: str, reason: str) -> None:
-        """Something is carried over, but not as it was, or is of no consequence.
+    def adapted_to(self, supports: Collection[str], *, after: Sequence[int] = ()) -> AdaptedRequest:
+        """How a backend is to generate, and what of the request it cannot keep to.
 
         Args:
-            path: Its JSON path.
-            reason: What became of it.
-        """
-        self._notes.append(Note(path, reason))
-
-    def unknown_fields(self, node: Node, known: Iterable[str], idle: Iterable[str] = ()) -> None:
-        """Report the fields of an object that are not read.
-
-        Args:
-            node: The object.
-            known: The fields that are read.
-            idle: Fields that make no difference to what the model is told.
+            supports: What the backend can do, its `supports`.
+            after: As for `constraint`.
 
         Raises:
-            RequestError: Where the caller wants errors.
+            RequestError: As for `constraint`, where the backend takes constraints.
+            GrammarError: As for `constraint`.
         """
-        for key in node.value:
-            if key in known or node.value[key] is None:
-                continue
-            if key in idle:
-                self.changed(node.at(key), "of no consequence to the model")
-            else:
-                self.lost(node.at(key), "not supported")
+        if "constraint" not in supports:
+            reason = "not enforced: the backend takes no constraints"
+            left = (Note(demand.path, reason) for demand in self.demands.values())
+            return AdaptedRequest(self.sampling, (*self.notes, *left))
+        constraint, notes = self._constraint(after)
+        sampling = replace(self.sampling, constraint=constraint)
+        return AdaptedRequest(sampling, (*self.notes, *notes))
 
-    def all(self) -> tuple[Note, ...]:
-        """The notes so far."""
-        return tuple(self._notes)
+    def _constraint(self, after: Sequence[int]) -> tuple[Constraint | None, tuple[Note, ...]]:
+        if not self.demands:
+            return None, ()
+        # Grammars are slow to import, and most requests need none.
+        from .constraints import Completion, constraint_of
+
+        completion = Completion(
+            self.tools, self.tool_choice, self.response_format, self.reasoning, after
+        )
+        return constraint_of(completion, self.demands)
 
 
 # --- Tools ----------------------------------------------------------------------------------

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from importlib.util import find_spec
 from typing import Any, NamedTuple, Union
 
 from ..errors import GrammarError
@@ -17,6 +17,7 @@ from .gbnf import gbnf_grammar
 from .lark import lark_grammar
 from .matching import MODEL_VOCABULARY_SIZE, Matcher
 from .position import rest_of
+from .schema import json_value
 from .shape import FixedText, FreeText, JsonValue, MatchingText, Shape, one_of
 from .shape_rules import without_stop_token
 from .structural_tag import structural_tag
@@ -115,6 +116,19 @@ class Constraint:
         Such an engine does not admit them within a grammar. Which of them it writes, it chooses.
         """
         return Constraint(without_stop_token(self.shape))
+
+    def verify(self) -> None:
+        """Refuse what llguidance will refuse, as far as can be known here.
+
+        Where llguidance is not installed that is what its grammar cannot say. Where it is the
+        grammar is compiled, and kept for those that use it.
+
+        Raises:
+            GrammarError: llguidance does not enforce something, or nothing meets a schema.
+        """
+        grammar = self.lark
+        if find_spec("llguidance") is not None:
+            Matcher(grammar)
 
     def matcher(
         self, max_tokens: int | None = None, *, vocabulary_size: int = MODEL_VOCABULARY_SIZE
@@ -254,8 +268,8 @@ def _answer(form: AnswerFormat) -> Shape:
                 raise GrammarError("no text, or an empty one", path="response_format")
             return one_of(*map(FixedText, form.texts))
         case Mapping():
-            return JsonValue(json.dumps(form, ensure_ascii=False), "response_format")
-    raise GrammarError(f"a {type(form).__name__} is no form of an answer", path="response_format")
+            return json_value(form, "response_format")
+    raise GrammarError(f"{type(form).__name__} is no form of an answer", path="response_format")
 
 
 def _declared_formats(messages: Iterable[Message]) -> list[AnswerFormat]:

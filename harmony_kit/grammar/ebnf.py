@@ -11,7 +11,7 @@ from __future__ import annotations
 from functools import cache
 from typing import Final
 
-from ..vocabulary import FIRST_SPECIAL, NAMED_SPECIAL_TOKENS, ordinary_token_table
+from ..vocabulary import FIRST_SPECIAL, NAMED_SPECIAL_TOKENS
 from .matching import MODEL_VOCABULARY_SIZE
 from .rules import (
     Expression,
@@ -26,6 +26,7 @@ from .rules import (
 )
 from .shape import FreeText, Shape
 from .shape_rules import shape_rules
+from .whole_tokens import tokens_of_broken_characters
 
 SPECIAL_TOKENS: Final = tuple(range(FIRST_SPECIAL, MODEL_VOCABULARY_SIZE))
 """The ids of all special tokens that the model knows; xgrammar refuses those beyond."""
@@ -81,19 +82,5 @@ def token_text(token: Token | OrdinaryToken) -> str:
 
 @cache
 def _ordinary_token_text() -> str:
-    excluded = (*_tokens_of_broken_characters(), *SPECIAL_TOKENS)
+    excluded = (*tokens_of_broken_characters(), *SPECIAL_TOKENS)
     return f"ExcludeToken({', '.join(map(str, excluded))})"
-
-
-def _tokens_of_broken_characters() -> list[int]:
-    """The tokens that begin or end within a character."""
-    table = ordinary_token_table()[:FIRST_SPECIAL]
-    return [it for it, spelt in enumerate(table) if not _is_text(spelt)]
-
-
-def _is_text(spelt: bytes) -> bool:
-    try:
-        spelt.decode()
-    except UnicodeDecodeError:
-        return False
-    return True

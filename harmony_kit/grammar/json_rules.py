@@ -41,7 +41,7 @@ from .rules import (
     possible,
     sequence,
 )
-from .schema import load_schema, refuse_unsupported
+from .schema import TOO_DEEP, load_schema, refuse_unsupported
 from .schema_merge import Merger, both, types_of, whole_number
 from .shape import JsonValue
 
@@ -64,7 +64,7 @@ def json_rules(value: JsonValue, book: RuleBook) -> Expression:
     try:
         start = _Writer(schema, value.path, book).whole()
     except RecursionError:
-        raise GrammarError("the schema is nested too deeply", path=value.path) from None
+        raise GrammarError(TOO_DEEP, path=value.path) from None
     if possible(start, book.rules)[0] == IMPOSSIBLE:
         raise GrammarError("nothing meets the schema", path=value.path)
     return start

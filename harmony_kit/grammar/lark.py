@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import json
 import re
+from functools import cache, lru_cache
 from typing import Any, Final
 
-from .schema import closed, load_schema, refuse_unsupported
+from ..errors import GrammarError
+from .schema import TOO_DEEP, closed, load_schema, refuse_depth, refuse_unsupported
 from .shape import (
     FixedText,
     FreeText,
@@ -21,6 +23,7 @@ from .shape import (
     SpecialToken,
     ZeroOrMore,
 )
+from .whole_tokens import ranges_of_whole_tokens
 
 _BLANKS: Final = r"( |\n[ \t]{0,32})?"
 """What may stand between the parts of JSON: nothing that a model could go on with for ever."""
@@ -38,7 +41,7 @@ def lark_grammar(shape: Shape) -> str:
     """
     writer = _Writer()
     start = writer.expression(shape)
-    rules = [f"{name}{it[0]}: {it[1]}" for it, name in writer.rules.items()]
+    rules = [f"{name}: {body}" for body, name in writer.rules.items()]
     return "\n".join(["%llguidance {}", f"start: {start}", *rules, ""])
 
 
@@ -46,7 +49,7 @@ class _Writer:
     """Writes expressions, and rules for what cannot be a part of one."""
 
     def __init__(self) -> None:
-        self.rules: dict[tuple[str, str], str] = {}
+        self.rules: dict[str, str] = {}
 
     def expression(self, shape: Shape) -> str:
         match shape:
@@ -70,25 +73,47 @@ class _Writer:
     def _free_text(self, shape: FreeText) -> str:
         if shape.max_tokens == 0:
             return '""'
-        text = self._rule("TEXT", "/(?s:.+)/")
-        if shape.max_tokens is not None:
-            # A limit stands at a rule of its own.
-            text = self._rule("limited", text, f"[max_tokens={shape.max_tokens}]")
-        return text if shape.required else f"{text}?"
+        if shape.max_tokens is None:
+            text = self._rule("TEXT", "/(?s:.+)/")
+            return text if shape.required else f"{text}?"
+        return f"{self._rule('whole', _whole_token())}{{{int(shape.required)},{shape.max_tokens}}}"
 
-    def _rule(self, name: str, body: str, attributes: str = "") -> str:
+    def _rule(self, name: str, body: str) -> str:
         """The name of the rule that has a body; it is made if there is none."""
-        definition = (attributes, body)
-        return self.rules.setdefault(definition, f"{name}_{len(self.rules)}")
+        return self.rules.setdefault(body, f"{name}_{len(self.rules)}")
 
 
+@cache
+def _whole_token() -> str:
+    """Any ordinary token that spells whole characters.
+
+    llguidance's own limit, `max_tokens`, would end a text within a character.
+    """
+    return f"<[{','.join(f'{first}-{last}' for first, last in ranges_of_whole_tokens())}]>"
+
+
+def schemas_in(grammar: str) -> list[Any]:
+    """The JSON Schemas in a grammar.
+
+    Args:
+        grammar: A grammar as `lark_grammar` writes it.
+    """
+    return [json.loads(it) for it in re.findall(r"^\w+: %json (.*)$", grammar, re.MULTILINE)]
+
+
+@lru_cache(maxsize=1024)
 def _schema(value: JsonValue) -> str:
+    """A schema as llguidance gets it; it is kept, since requests repeat their tools."""
     schema: Any = load_schema(value)
     refuse_unsupported(schema, "llguidance", value.path)
-    schema = closed(schema)
-    if not isinstance(schema, dict):
-        return json.dumps(schema)
-    return json.dumps({"x-guidance": {"whitespace_pattern": _BLANKS}, **schema})
+    refuse_depth(schema, value.path)
+    try:
+        schema = closed(schema)
+        if not isinstance(schema, dict):
+            return json.dumps(schema)
+        return json.dumps({"x-guidance": {"whitespace_pattern": _BLANKS}, **schema})
+    except RecursionError:
+        raise GrammarError(TOO_DEEP, path=value.path) from None
 
 
 def _regex(pattern: str) -> str:

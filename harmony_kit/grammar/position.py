@@ -7,8 +7,9 @@ middle of the reasoning. The shape of the rest is the derivative of the whole (B
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from typing import NamedTuple
 
 from ..errors import GrammarError
 from ..vocabulary import FIRST_SPECIAL, decode, token_bytes
@@ -40,9 +41,9 @@ def rest_of(shape: Shape, tokens: Iterable[int]) -> Shape:
         GrammarError: The shape does not admit the tokens; or they end within JSON or a text
             that a pattern matches, which no shape describes the rest of, or within a character.
     """
-    for position, token in enumerate(tokens):
+    for position, piece in _pieces(tokens):
         try:
-            rest = _after(shape, token)
+            rest = _after(shape, piece)
         except _UnfinishedError as error:
             raise GrammarError(
                 f"{error} has begun at token {position}; a constraint can begin before it or "
@@ -51,7 +52,7 @@ def rest_of(shape: Shape, tokens: Iterable[int]) -> Shape:
             ) from None
         if rest == IMPOSSIBLE:
             raise GrammarError(
-                f"token {position}, {decode([token])!r}, is not admitted there", path="after"
+                f"token {position}, {_shown(piece)!r}, is not admitted there", path="after"
             )
         shape = rest
     return shape
@@ -61,15 +62,77 @@ class _UnfinishedError(Exception):
     """What cannot be continued; the text names it."""
 
 
-def _after(shape: Shape, token: int) -> Shape:
-    if token >= FIRST_SPECIAL:
-        return _after_special(shape, token)
-    spelt = token_bytes(token)
-    try:
-        text = spelt.decode()
-    except UnicodeDecodeError:
-        raise _UnfinishedError("a character of several tokens") from None
-    return _after_text(shape, text, is_begun=False)
+class _Text(NamedTuple):
+    """What one token spells, or several where a character lies in all of them.
+
+    Attributes:
+        text: What is left of it to be read.
+        is_begun: Whether some of it belongs to what stands before.
+        is_one_token: Whether it is a single token.
+    """
+
+    text: str
+    is_begun: bool = False
+    is_one_token: bool = True
+
+
+class _Broken(NamedTuple):
+    """Tokens that end within a character, or are no characters at all.
+
+    Attributes:
+        spelt: What they spell.
+        can_go_on: Whether more tokens could make characters of it.
+    """
+
+    spelt: bytes
+    can_go_on: bool
+
+
+_Piece = int | _Text | _Broken
+
+
+def _pieces(tokens: Iterable[int]) -> Iterator[tuple[int, _Piece]]:
+    """Special tokens, and the texts between them, each with the position where it begins."""
+    spelt, start = b"", 0
+    for position, token in enumerate(tokens):
+        if token >= FIRST_SPECIAL:
+            if spelt:
+                yield start, _Broken(spelt, can_go_on=False)
+            yield position, token
+            spelt = b""
+            continue
+        start = start if spelt else position
+        spelt += token_bytes(token)
+        try:
+            yield start, _Text(spelt.decode(), is_one_token=start == position)
+            spelt = b""
+        except UnicodeDecodeError as error:
+            if error.reason != "unexpected end of data":
+                yield start, _Broken(spelt, can_go_on=False)
+    if spelt:
+        yield start, _Broken(spelt, can_go_on=True)
+
+
+def _shown(piece: _Piece) -> str:
+    match piece:
+        case _Text():
+            return piece.text
+        case _Broken():
+            return piece.spelt.decode("utf-8", "replace")
+        case _:
+            return decode([piece])
+
+
+def _after(shape: Shape, piece: _Piece) -> Shape:
+    match piece:
+        case _Text():
+            return _after_text(shape, piece)
+        case _Broken():
+            if piece.can_go_on:
+                raise _UnfinishedError("a character of several tokens")
+            return IMPOSSIBLE
+        case _:
+            return _after_special(shape, piece)
 
 
 def _after_special(shape: Shape, token: int) -> Shape:
@@ -88,53 +151,45 @@ def _after_special(shape: Shape, token: int) -> Shape:
             return IMPOSSIBLE
 
 
-def _after_text(shape: Shape, text: str, *, is_begun: bool) -> Shape:
-    """What follows an ordinary token.
-
-    Args:
-        shape: What may be.
-        text: What is left of the token's text.
-        is_begun: Whether some of the token belongs to what stands before.
-    """
-    if not text:
+def _after_text(shape: Shape, piece: _Text) -> Shape:
+    if not piece.text:
         return shape
     match shape:
         case FixedText():
-            if shape.text.startswith(text):
-                rest = shape.text[len(text) :]
-                return FixedText(rest) if rest else EMPTY
-            return IMPOSSIBLE  # the token's end is the matter of `_in_order_after_text`
+            if not shape.text.startswith(piece.text):
+                return IMPOSSIBLE  # the text's end is the matter of `_in_order_after_text`
+            rest = shape.text[len(piece.text) :]
+            return FixedText(rest) if rest else EMPTY
         case FreeText():
             limit = shape.max_tokens
             if limit is not None:
-                if limit < 1:
+                if limit < 1 or not piece.is_one_token:
                     return IMPOSSIBLE
-                limit -= not is_begun
+                limit -= not piece.is_begun
             return replace(shape, required=False, max_tokens=limit)
         case JsonValue():
             raise _UnfinishedError("JSON")
         case MatchingText():
             raise _UnfinishedError("a text that a pattern matches")
         case InOrder():
-            return _in_order_after_text(shape, text, is_begun=is_begun)
+            return _in_order_after_text(shape, piece)
         case OneOf():
-            return one_of(
-                *(_after_text(option, text, is_begun=is_begun) for option in shape.options)
-            )
+            return one_of(*(_after_text(option, piece) for option in shape.options))
         case ZeroOrMore():
-            return in_order(_after_text(shape.part, text, is_begun=is_begun), shape)
+            return in_order(_after_text(shape.part, piece), shape)
         case _:
             return IMPOSSIBLE
 
 
-def _in_order_after_text(shape: InOrder, text: str, *, is_begun: bool) -> Shape:
+def _in_order_after_text(shape: InOrder, piece: _Text) -> Shape:
     found = []
     for part, rest in _firsts(shape):
-        if isinstance(part, FixedText) and text.startswith(part.text):
-            # The token goes on into what follows.
-            found.append(_after_text(rest, text[len(part.text) :], is_begun=True))
+        if isinstance(part, FixedText) and piece.text.startswith(part.text):
+            # The text goes on into what follows.
+            left = piece._replace(text=piece.text[len(part.text) :], is_begun=True)
+            found.append(_after_text(rest, left))
         else:
-            found.append(in_order(_after_text(part, text, is_begun=is_begun), rest))
+            found.append(in_order(_after_text(part, piece), rest))
     return one_of(*found)
 
 

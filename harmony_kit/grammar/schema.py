@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from decimal import Decimal
 from typing import Any, Final, Literal
 
 from ..errors import GrammarError
@@ -63,6 +64,9 @@ FORMATS: Final[Mapping[Language, frozenset[str]]] = {
 }
 """The formats that each language enforces."""
 
+TOO_DEEP: Final = "the schema is nested too deeply"
+_DEEPEST: Final = 256
+
 _WITHOUT_EFFECT: Final[Mapping[str, Any]] = {
     "uniqueItems": False,
     "unevaluatedProperties": True,
@@ -83,6 +87,22 @@ _NAMED_SCHEMAS: Final = (
 )
 
 
+def json_value(schema: Any, path: str) -> JsonValue:
+    """The shape of what meets a schema.
+
+    Args:
+        schema: The JSON Schema.
+        path: What it is that of, for errors.
+
+    Raises:
+        GrammarError: It is no JSON, or nested too deeply to be written.
+    """
+    try:
+        return JsonValue(json.dumps(schema, ensure_ascii=False), path)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise _unreadable(error, path) from None
+
+
 def load_schema(value: JsonValue) -> Any:
     """Read the schema of a JSON value.
 
@@ -95,8 +115,13 @@ def load_schema(value: JsonValue) -> Any:
     try:
         return json.loads(value.schema_json)
     except (ValueError, RecursionError) as error:
-        reason = "nested too deeply" if isinstance(error, RecursionError) else str(error)
-        raise GrammarError(f"the schema cannot be read: {reason}", path=value.path) from None
+        raise _unreadable(error, value.path) from None
+
+
+def _unreadable(error: Exception, path: str) -> GrammarError:
+    if isinstance(error, RecursionError):
+        return GrammarError(TOO_DEEP, path=path)
+    return GrammarError(f"the schema cannot be read: {error}", path=path)
 
 
 def refuse_unsupported(schema: Any, language: Language, path: str) -> None:
@@ -108,7 +133,8 @@ def refuse_unsupported(schema: Any, language: Language, path: str) -> None:
         path: Where it stands, for the error.
 
     Raises:
-        GrammarError: The schema, or one within it, has such a keyword; the error names it.
+        GrammarError: The schema, or one within it, has such a keyword, or a number that the
+            language reads as another; the error names it.
     """
     for place, node in subschemas(schema, path):
         if not isinstance(node, dict):
@@ -126,6 +152,91 @@ def refuse_unsupported(schema: Any, language: Language, path: str) -> None:
             raise GrammarError(
                 f"{language} does not enforce the format {form!r}", path=f"{place}.format"
             )
+        if language == "llguidance":
+            _refuse_inexact_numbers(node, place)
+
+
+def _refuse_inexact_numbers(node: dict[str, Any], place: str) -> None:
+    for keyword in _WITH_NUMBERS & node.keys():
+        inexact = next((it for it in _numbers(node[keyword]) if not _is_exact(it)), None)
+        if inexact is not None:
+            raise GrammarError(
+                f"llguidance does not read {inexact!r} exactly", path=f"{place}.{keyword}"
+            )
+
+
+def _numbers(value: Any) -> Iterator[int | float]:
+    """The numbers in some JSON data."""
+    open_values = [value]
+    while open_values:
+        part = open_values.pop()
+        if isinstance(part, int | float) and not isinstance(part, bool):
+            yield part
+        elif isinstance(part, list | dict):
+            open_values += part.values() if isinstance(part, dict) else part
+
+
+def _is_exact(number: int | float) -> bool:
+    """Whether llguidance reads a number as it is, and writes it so.
+
+    It takes all for 64-bit floats, which it makes of decimals in a quick way that is exact for
+    15 digits and small exponents; beyond 2**53 it writes digits that spell another integer.
+    """
+    if not abs(number) <= 2**53:  # nor is what is no number
+        return False
+    _, digits, exponent = Decimal(repr(number)).normalize().as_tuple()
+    return isinstance(number, int) or (len(digits) <= 15 and exponent in _EXACT_EXPONENTS)
+
+
+_WITH_NUMBERS: Final = frozenset(
+    ["enum", "const", "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf"]
+)
+_EXACT_EXPONENTS: Final = range(-22, 16)
+
+
+def refuse_depth(schema: Any, path: str) -> None:
+    """Refuse a schema through whose references a reader would go too deep.
+
+    llguidance follows references by calling itself, and a chain of some hundred overflows its
+    stack, which ends the process.
+
+    Args:
+        schema: The JSON Schema.
+        path: What it is that of, for the error.
+
+    Raises:
+        GrammarError: It is.
+    """
+    followed: set[str] = set()
+    open_schemas = [(schema, 0)]
+    while open_schemas:
+        node, depth = open_schemas.pop()
+        if depth > _DEEPEST:
+            raise GrammarError(TOO_DEEP, path=path)
+        if not isinstance(node, dict):
+            continue
+        open_schemas += [(child, depth + 1) for _, child in reversed(list(_children(node, "")))]
+        reference = node.get("$ref")
+        if isinstance(reference, str) and reference not in followed:
+            followed.add(reference)
+            open_schemas.append((referred(schema, reference), depth + 1))
+
+
+def referred(root: Any, reference: str) -> Any:
+    """What a reference within a schema points to; `None` if that is nothing.
+
+    Args:
+        root: The whole schema.
+        reference: A JSON Pointer after `#`.
+    """
+    node = root
+    for part in reference.removeprefix("#").split("/")[1:]:
+        key = part.replace("~1", "/").replace("~0", "~")
+        if isinstance(node, list) and key.isdecimal() and int(key) < len(node):
+            node = node[int(key)]
+        else:
+            node = node.get(key) if isinstance(node, dict) else None
+    return node
 
 
 def subschemas(schema: Any, path: str = "") -> Iterator[tuple[str, Any]]:

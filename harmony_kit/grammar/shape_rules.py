@@ -22,6 +22,7 @@ from .rules import (
     sequence,
 )
 from .shape import (
+    EMPTY,
     FixedText,
     FreeText,
     InOrder,
@@ -132,7 +133,7 @@ def without_stop_token(shape: Shape) -> Shape:
     """
     match shape:
         case SpecialToken(token) if token in (RETURN, CALL):
-            return InOrder(())
+            return EMPTY
         case InOrder(parts) if parts:
             return in_order(*parts[:-1], without_stop_token(parts[-1]))
         case OneOf():

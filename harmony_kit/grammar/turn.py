@@ -11,9 +11,9 @@ One completion makes one call, since `<|call|>` ends it. Several calls are sever
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import product
 from typing import Any, Final, Literal
 
@@ -22,11 +22,13 @@ from ..header import Header, HeaderOrder, header_tokens
 from ..messages import FUNCTIONS, Channel, Role, Tool, ToolNamespace
 from ..tools.choice import ANY_TOOL, ToolChoice
 from ..vocabulary import CALL, END, RETURN, START
+from .schema import json_value, load_schema
 from .shape import (
     EMPTY,
     FixedText,
     FreeText,
     JsonValue,
+    OneOf,
     Shape,
     SpecialToken,
     ZeroOrMore,
@@ -39,7 +41,6 @@ Reasoning = Literal["free", "none"] | int
 """How much the model may think: as it likes, not at all, or at most so many tokens at once."""
 
 _ORDERS: Final[tuple[HeaderOrder, ...]] = ("channel-first", "recipient-first")
-_BEGINNING: Final = header_tokens(Header(Role.ASSISTANT), "recipient-first")[:-1]
 _NEXT: Final = in_order(SpecialToken(START), FixedText(Role.ASSISTANT.value))
 
 _ContentType = tuple[str | None, bool]
@@ -114,16 +115,20 @@ def _plain_header(channel: Channel) -> Shape:
     return _header(Header(Role.ASSISTANT, channel=channel))
 
 
+@lru_cache(maxsize=4096)
 def _header(header: Header, order: HeaderOrder = "channel-first") -> Shape:
     """A header as it stands after `<|start|>assistant`."""
-    return shape_of_tokens(header_tokens(header, order)[len(_BEGINNING) :])
+    beginning = header_tokens(Header(Role.ASSISTANT), order)[:-1]
+    return shape_of_tokens(header_tokens(header, order)[len(beginning) :])
 
 
 # --- The last message -----------------------------------------------------------------------
 
 
 def _final(answer: Shape) -> Shape:
-    types = _JSON_TYPES if isinstance(answer, JsonValue) else _TEXT_TYPES
+    forms = answer.options if isinstance(answer, OneOf) else (answer,)
+    is_json = all(isinstance(form, JsonValue) for form in forms)
+    types = _JSON_TYPES if is_json else _TEXT_TYPES
     headers = (
         Header(Role.ASSISTANT, channel=Channel.FINAL, content_type=name, constrained=constrained)
         for name, constrained in types
@@ -176,8 +181,8 @@ def _call(target: _Target, turn: Turn) -> Shape:
     is_strict = turn.strict is None or target.recipient in turn.strict
     content: Shape = FreeText(required=True)
     if target.tool is not None:
-        schema = _arguments_schema(target.tool) if is_strict else _ANY_ARGUMENTS
-        content = JsonValue(json.dumps(schema, ensure_ascii=False), target.recipient)
+        schema = _arguments_schema(target) if is_strict else _ANY_ARGUMENTS
+        content = json_value(schema, target.recipient)
     return in_order(one_of(*_call_headers(target)), content, SpecialToken(CALL))
 
 
@@ -199,11 +204,11 @@ def _call_headers(target: _Target) -> Iterator[Shape]:
         yield _header(header, order)
 
 
-def _arguments_schema(tool: Tool) -> Any:
+def _arguments_schema(target: _Target) -> Any:
     """The schema of a tool's arguments, which are always an object."""
-    schema = tool.parameters
-    if schema is None:
+    if target.tool is None or target.tool.parameters_json is None:
         return _NO_ARGUMENTS
+    schema = load_schema(JsonValue(target.tool.parameters_json, target.recipient))
     if schema is True:
         return _ANY_ARGUMENTS
     if isinstance(schema, dict) and not schema.keys() & _SAY_THE_TYPE:

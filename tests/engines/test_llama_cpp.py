@@ -282,6 +282,66 @@ def test_what_is_not_supported_is_refused(backend: LlamaCppBackend) -> None:
         completion(backend, HELLO, logprobs=1)
 
 
+# --- Constraints ----------------------------------------------------------------------------
+
+
+def test_constrained_completions_are_well_formed(backend: LlamaCppBackend) -> None:
+    """From the first token on, and within the limit, though llama.cpp counts no tokens."""
+    pytest.importorskip("llguidance")
+    from constrained_requests import answer_all, check_all
+
+    async def go() -> list[list[int]]:
+        answers = await answer_all(backend)
+        impossible = hk.Sampling(max_tokens=3, constraint=hk.constraint())
+        with pytest.raises(hk.GrammarError, match="max_tokens is 3"):
+            await complete(backend, HELLO, impossible)
+        return answers
+
+    check_all(asyncio.run(go()))
+    assert_idle(backend)
+
+
+@pytest.mark.parametrize("tokens", [[172, 7908, 222], hk.encode("\\u00")])
+def test_a_constraint_holds_where_ids_are_left_out_and_where_languages_differ(
+    backend: LlamaCppBackend, favour: Any, tokens: list[int]
+) -> None:
+    favour(*tokens, RETURN, CALL, by=20.0)
+    schema = {
+        "type": "object",
+        "properties": {"text": {"type": "string", "minLength": 3}},
+        "required": ["text"],
+        "additionalProperties": False,
+    }
+    for options in (
+        {"response_format": schema, "reasoning": "none"},
+        {"tools": [hk.PYTHON], "tool_choice": "python", "reasoning": 5},
+    ):
+        constraint = hk.constraint(**options)
+        said, reason = completion(
+            backend, HELLO, temperature=1.0, seed=0, max_tokens=90, constraint=constraint
+        )
+        assert reason == "stop"
+        assert constraint.check(said) is None
+        assert hk.parse(said, strict=True).messages
+
+
+def test_a_constraint_ends_at_the_context(backend: LlamaCppBackend) -> None:
+    prompt = (HELLO * 100)[:440]
+    constraint = hk.constraint([hk.PYTHON], tool_choice="python")
+    said, reason = completion(backend, prompt, constraint=constraint)
+    assert reason == "stop"
+    assert len(said) <= backend.context - len(prompt)
+    assert constraint.check(said) is None
+
+
+def test_what_the_grammar_cannot_say_is_refused(backend: LlamaCppBackend) -> None:
+    schema = {"type": "object", "patternProperties": {"^a": {"type": "string"}}}
+    constraint = hk.constraint(response_format=schema)
+    with pytest.raises(hk.GrammarError, match="patternProperties"):
+        completion(backend, HELLO, constraint=constraint)
+    assert backend.unfinished_requests == 0
+
+
 # --- Many requests, many event loops --------------------------------------------------------
 
 

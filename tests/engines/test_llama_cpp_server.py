@@ -133,6 +133,22 @@ def test_streamed_or_not_the_ids_are_the_same(server: Server) -> None:
     assert any("\ufffd" in hk.decode([token]) for token in tokens)
 
 
+@pytest.mark.parametrize("stream", [True, False])
+def test_constrained_completions_are_well_formed(server: Server, stream: bool) -> None:
+    """From the first token on, and within the limit."""
+    pytest.importorskip("llguidance")
+    from constrained_requests import answer_all, check_all
+
+    async def go() -> list[list[int]]:
+        backend = server.backend(stream=stream)
+        try:
+            return await answer_all(backend)
+        finally:
+            await backend.aclose()
+
+    check_all(asyncio.run(go()))
+
+
 def test_a_wrong_key_is_an_error_that_says_so(server: Server) -> None:
     async def go() -> None:
         backend = OpenAICompletionsBackend(server.url + "/v1", api_key="wrong")

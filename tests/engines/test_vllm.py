@@ -20,10 +20,11 @@ from harmony_backends.recording import read_recording
 from harmony_backends.vllm import DeadEngineError, VLLMBackend
 
 import harmony_kit as hk
+from harmony_kit.generation import completion_of
 from harmony_kit.vocabulary import CALL, END_OF_TEXT, RETURN
 
 pytest.register_assert_rewrite("harmony_backends.testing")
-from harmony_backends.testing import BackendContract  # noqa: E402
+from harmony_backends.testing import BackendContract, Harness  # noqa: E402
 
 if importlib.util.find_spec("vllm") is None:
     pytest.skip("vllm is not installed", allow_module_level=True)
@@ -66,7 +67,7 @@ async def complete(
 
 
 class TestVLLM(BackendContract):
-    """The contract, with the engine in the event loop of its requests."""
+    """The contract, with the engine in the event loop of its requests, and without a tokenizer."""
 
     max_context = CONTEXT
     vocabulary_size = VOCABULARY
@@ -77,29 +78,64 @@ class TestVLLM(BackendContract):
         type(self).checkpoint = checkpoint
 
     async def make_backend(self) -> VLLMBackend:
-        return start(self.checkpoint)
+        return start(self.checkpoint, script=script, constraints=True)
 
     def unfinished_requests(self, backend: hk.Backend) -> int:
         assert isinstance(backend, VLLMBackend)
         return backend.unfinished_requests
 
+    def test_a_slow_consumer_gets_several_tokens_at_once(self, harness: Harness) -> None:
+        async def go(backend: hk.Backend) -> None:
+            deltas = []
+            async with aclosing(completion_of(backend, HELLO, hk.Sampling())) as generated:
+                async for delta in generated:
+                    deltas.append(delta)
+                    await asyncio.sleep(0.3)
+            assert max(len(delta.tokens) for delta in deltas) > 1
+            assert [token for delta in deltas for token in delta.tokens] == ANSWER
+            assert hk.parse(ANSWER).messages[-1].text == "Grüß Gott! ☃"
 
-class TestVLLMInAThread(TestVLLM):
-    """The contract, with the engine in an event loop of its own."""
+        harness.run(go)
 
-    async def make_backend(self) -> VLLMBackend:
-        return await asyncio.to_thread(start, self.checkpoint)
+    def test_constrained_completions_are_well_formed(self, harness: Harness) -> None:
+        """From the first token on, without a tokenizer (traps 6 and 7), and within the limit."""
+        pytest.importorskip("llguidance")
+        from constrained_requests import answer_all, check_all
 
+        async def go(backend: hk.Backend) -> list[list[int]]:
+            answers = await answer_all(backend)
+            impossible = hk.Sampling(max_tokens=3, constraint=hk.constraint())
+            with pytest.raises(hk.GrammarError, match="max_tokens is 3"):
+                await complete(backend, HELLO, impossible)
+            assert self.unfinished_requests(backend) == 0
+            return answers
 
-class TestVLLMWithATokenizer(TestVLLM):
-    """The contract, with a tokenizer loaded, as structured output needs one."""
+        check_all(harness.run(go))
 
-    @pytest.fixture(autouse=True)
-    def _checkpoint(self, checkpoint_with_tokenizer: Path) -> None:
-        type(self).checkpoint = checkpoint_with_tokenizer
+    def test_closing_aborts_what_is_being_generated(self, harness: Harness) -> None:
+        async def go(backend: hk.Backend) -> None:
+            sampling = hk.Sampling(temperature=0, stop_tokens=())
+            unfinished = asyncio.create_task(complete(backend, [*HELLO, 5], sampling))
+            while self.unfinished_requests(backend) == 0:
+                await asyncio.sleep(0.01)
+            await backend.aclose()
+            _, reason = await asyncio.wait_for(unfinished, 10)
+            assert reason == "abort"
 
-    async def make_backend(self) -> VLLMBackend:
-        return start(self.checkpoint, skip_tokenizer_init=False)
+        harness.run(go)
+
+    def test_closing_twice_and_using_what_is_closed(self, harness: Harness) -> None:
+        """Here, at the end of the class: the engine is closed already."""
+
+        async def go(backend: hk.Backend) -> None:
+            await backend.aclose()
+            with pytest.raises(hk.BackendError, match="closed"):
+                await complete(backend, HELLO, GREEDY)
+
+        try:
+            harness.run(go)
+        finally:
+            harness.discard()
 
 
 @pytest.fixture(scope="module")
@@ -192,34 +228,6 @@ def test_only_the_stop_tokens_that_were_asked_for_stop(backend: VLLMBackend) -> 
     SCRIPTS[tuple(prompt)] = (11, RETURN, 12, CALL, 13)
     sampling = hk.Sampling(stop_tokens=(CALL,))
     assert asyncio.run(complete(backend, prompt, sampling)) == ([11, RETURN, 12, CALL], "stop")
-
-
-def test_a_slow_consumer_gets_several_tokens_at_once(checkpoint: Path) -> None:
-    async def go() -> None:
-        backend = start(checkpoint, script=script)
-        try:
-            deltas = []
-            async with aclosing(backend.generate(HELLO, hk.Sampling())) as generated:
-                async for delta in generated:
-                    deltas.append(delta)
-                    await asyncio.sleep(0.3)
-            assert max(len(delta.tokens) for delta in deltas) > 1
-            assert [token for delta in deltas for token in delta.tokens] == ANSWER
-            assert hk.parse(ANSWER).messages[-1].text == "Grüß Gott! ☃"
-
-            # Closing ends what is being generated, as aborted.
-            endless = [*HELLO, 5]
-            sampling = hk.Sampling(temperature=0, stop_tokens=())
-            unfinished = asyncio.create_task(complete(backend, endless, sampling))
-            while backend.unfinished_requests == 0:
-                await asyncio.sleep(0.01)
-            await backend.aclose()
-            _, reason = await asyncio.wait_for(unfinished, 10)
-            assert reason == "abort"
-        finally:
-            await backend.aclose()
-
-    asyncio.run(go())
 
 
 def test_a_limit_of_none_is_the_context(backend: VLLMBackend) -> None:
@@ -358,44 +366,72 @@ def engine_processes(backend: VLLMBackend) -> list[int]:
     return [process.pid for process in processes]
 
 
-def test_a_program_that_never_closes_ends(checkpoint: Path, tmp_path: Path) -> None:
-    """It needs the guard: the engine's process may run the module again."""
-    program = tmp_path / "program.py"
-    program.write_text(
-        f"""
+PROGRAM = """
+import sys
 import harmony_kit as hk
 
 if __name__ == "__main__":
     backend = hk.load_backend(
-        "vllm", model={str(checkpoint)!r}, dtype="float32", enforce_eager=True, max_model_len=256
+        "vllm", model=sys.argv[1], dtype="float32", enforce_eager=True, max_model_len=256
     )
     sampling = hk.Sampling(max_tokens=5, temperature=0)
     for _ in range(2):
         reply = hk.run([hk.user("Hi")], backend, sampling=sampling)
         print("completion tokens:", reply.usage.completion_tokens)
 """
-    )
-    done = subprocess.run(
-        [sys.executable, str(program)], capture_output=True, text=True, timeout=180, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.count("completion tokens: 5\n") == 2
-    assert "EngineDeadError" not in done.stdout + done.stderr
 
 
-def test_what_vllm_logs_is_no_part_of_the_output(checkpoint: Path) -> None:
-    """Neither what it logs in this process, nor in those that it starts."""
-    environment = {**os.environ, "VLLM_LOGGING_LEVEL": "INFO"}
+class Program:
+    """A program of Python's that runs meanwhile."""
+
+    def __init__(self, folder: Path, *arguments: str, log_level: str) -> None:
+        self._said, self._log = folder / "said", folder / "log"
+        self.process = subprocess.Popen(
+            [sys.executable, *arguments],
+            stdout=self._said.open("w"),
+            stderr=self._log.open("w"),
+            env={**os.environ, "VLLM_LOGGING_LEVEL": log_level},
+        )
+
+    def ended(self) -> tuple[str, str]:
+        """What it wrote to its output and its log, when it has ended well."""
+        code = self.process.wait(300)
+        said, log = self._said.read_text(), self._log.read_text()
+        assert code == 0, log
+        return said, log
+
+
+@pytest.fixture(scope="module")
+def programs(checkpoint: Path, tmp_path_factory: Any) -> Iterator[dict[str, Program]]:
+    """Programs with an engine each, which start at the same time."""
+    folders = [tmp_path_factory.mktemp("program") for _ in range(2)]
+    file = folders[0] / "program.py"
+    file.write_text(PROGRAM)
     settings = {"dtype": "float32", "enforce_eager": "true", "max_model_len": "256"}
-    command = [sys.executable, "-m", "harmony_kit", "run", "Hi", "--json", "--max-tokens", "5"]
+    command = ["-m", "harmony_kit", "run", "Hi", "--json", "--max-tokens", "5"]
     command += ["--backend", "vllm", "--model", str(checkpoint)]
     command += [f"--option={name}={value}" for name, value in settings.items()]
-    done = subprocess.run(
-        command, capture_output=True, text=True, timeout=300, check=False, env=environment
-    )
-    assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["messages"][-1]["role"] == "assistant"
-    assert "EngineCore" in done.stderr
+    programs = {
+        "never closes": Program(folders[0], str(file), str(checkpoint), log_level="WARNING"),
+        "command": Program(folders[1], *command, log_level="INFO"),
+    }
+    yield programs
+    for program in programs.values():
+        program.process.kill()
+
+
+def test_a_program_that_never_closes_ends(programs: dict[str, Program]) -> None:
+    """It needs the guard: the engine's process may run the module again."""
+    said, log = programs["never closes"].ended()
+    assert said.count("completion tokens: 5\n") == 2
+    assert "EngineDeadError" not in said + log
+
+
+def test_what_vllm_logs_is_no_part_of_the_output(programs: dict[str, Program]) -> None:
+    """Neither what it logs in this process, nor in those that it starts."""
+    said, log = programs["command"].ended()
+    assert json.loads(said)["messages"][-1]["role"] == "assistant"
+    assert "EngineCore" in log
 
 
 def test_a_model_that_is_none_is_a_backend_error(tmp_path: Path) -> None:
@@ -411,27 +447,29 @@ def test_without_vllm_the_error_names_the_extra(monkeypatch: pytest.MonkeyPatch)
         hk.load_backend("vllm", model="any")
 
 
-def test_constrained_completions_are_well_formed(checkpoint: Path) -> None:
-    """From the first token on, without a tokenizer (traps 6 and 7), and within the limit."""
-    pytest.importorskip("llguidance")
-    from constrained_requests import answer_all, check_all
-
-    async def go() -> list[list[int]]:
-        backend = start(checkpoint, constraints=True)
-        try:
-            answers = await answer_all(backend)
-            impossible = hk.Sampling(max_tokens=3, constraint=hk.constraint())
-            with pytest.raises(hk.GrammarError, match="max_tokens is 3"):
-                await complete(backend, HELLO, impossible)
-            assert backend.unfinished_requests == 0
-            return answers
-        finally:
-            await backend.aclose()
-
-    check_all(asyncio.run(go()))
-
-
 def test_a_constraint_is_never_left_out_in_silence(backend: VLLMBackend) -> None:
     """A backend that was not made for constraints refuses them."""
     with pytest.raises(hk.BackendError, match="constraint"):
         asyncio.run(complete(backend, HELLO, hk.Sampling(constraint=hk.constraint())))
+
+
+class TestVLLMInAThreadWithATokenizer(BackendContract):
+    """The contract, with the engine in an event loop of its own: of the backend of all tests.
+
+    It is the last to use it, and closes it.
+    """
+
+    max_context = CONTEXT
+    vocabulary_size = VOCABULARY
+    backend: VLLMBackend
+
+    @pytest.fixture(autouse=True)
+    def _backend(self, backend: VLLMBackend) -> None:
+        type(self).backend = backend
+
+    def make_backend(self) -> VLLMBackend:
+        return self.backend
+
+    def unfinished_requests(self, backend: hk.Backend) -> int:
+        assert isinstance(backend, VLLMBackend)
+        return backend.unfinished_requests

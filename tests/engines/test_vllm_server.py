@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +42,10 @@ HELLO = hk.encode_with_special("<|start|>user<|message|>Hello<|end|><|start|>ass
 ENDLESS = hk.Sampling(temperature=0, stop_tokens=())
 
 CHAT = "--tool-call-parser openai --enable-auto-tool-choice --reasoning-parser openai_gptoss"
+# Without it, structured outputs begin after the reasoning (trap of gpt-oss reasoning parsers).
+IN_REASONING = ("--structured-outputs-config", '{"enable_in_reasoning": true}')
+SCRIPTED = "harmony_backends.scripted:Scripted"
+CONSTRAINED = "harmony_backends.constrained:Constrained"
 
 
 class Server:
@@ -50,7 +54,9 @@ class Server:
     It has the logits processor that makes a model say a script.
     """
 
-    def __init__(self, model: Path, log: Path, *arguments: str) -> None:
+    def __init__(
+        self, model: Path, log: Path, *arguments: str, processors: Sequence[str] = (SCRIPTED,)
+    ) -> None:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
@@ -63,7 +69,7 @@ class Server:
                 *("--host", "127.0.0.1", "--port", str(port), "--uvicorn-log-level", "warning"),
                 *("--dtype", "float32", "--enforce-eager", "--max-model-len", str(CONTEXT)),
                 *("--max-num-seqs", "32"),
-                *("--logits-processors", "harmony_backends.scripted:Scripted"),
+                *("--logits-processors", *processors),
                 *arguments,
             ],
             env=os.environ
@@ -72,13 +78,8 @@ class Server:
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
-        try:
-            self._wait_until_ready()
-        except BaseException:
-            self.stop()
-            raise
 
-    def _wait_until_ready(self) -> None:
+    def wait_until_ready(self) -> None:
         deadline = time.monotonic() + START_SECONDS
         while True:
             try:
@@ -103,17 +104,34 @@ class Server:
         return sum(int(float(number)) for number in found)
 
     def stop(self) -> None:
-        os.killpg(self.process.pid, signal.SIGKILL)
+        with suppress(ProcessLookupError):  # it has ended, and so have its processes
+            os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
 
 
 @pytest.fixture(scope="module")
-def server(checkpoint_with_tokenizer: Path, tmp_path_factory: Any) -> Iterator[Server]:
-    """One that has a tokenizer, and converts chats."""
-    log = tmp_path_factory.mktemp("server") / "log"
-    server = Server(checkpoint_with_tokenizer, log, *CHAT.split())
-    yield server
-    server.stop()
+def servers(
+    checkpoint: Path, checkpoint_with_tokenizer: Path, tmp_path_factory: Any
+) -> Iterator[dict[str, Server]]:
+    """Two, which start at the same time."""
+    logs = tmp_path_factory.mktemp("servers")
+    servers = {
+        "full": Server(
+            *(checkpoint_with_tokenizer, logs / "full", *CHAT.split(), *IN_REASONING),
+            processors=(SCRIPTED, CONSTRAINED),
+        ),
+        "bare": Server(checkpoint, logs / "bare", "--skip-tokenizer-init"),
+    }
+    yield servers
+    for server in servers.values():
+        server.stop()
+
+
+@pytest.fixture(scope="module")
+def server(servers: dict[str, Server]) -> Server:
+    """One that has a tokenizer, converts chats, and keeps to constraints."""
+    servers["full"].wait_until_ready()
+    return servers["full"]
 
 
 class TestVLLMServer(BackendContract):
@@ -271,6 +289,45 @@ def test_the_whole_loop_over_http(server: Server) -> None:
     assert reply.usage.completion_tokens == sum(len(e.completion) for e in paris)
 
 
+# --- Constraints ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("constraints", ["structured_outputs", "processor"])
+def test_constrained_completions_are_well_formed(server: Server, constraints: Any) -> None:
+    """From the first token on, and within the limit."""
+    pytest.importorskip("llguidance")
+    from constrained_requests import answer_all, check_all
+
+    async def go() -> list[list[int]]:
+        backend = server.backend(constraints=constraints)
+        try:
+            return await answer_all(backend)
+        finally:
+            await backend.aclose()
+
+    check_all(asyncio.run(go()))
+    assert server.unfinished_requests() == 0
+
+
+def test_code_ends_with_a_call_though_the_server_would_write_another_stop_token(
+    server: Server,
+) -> None:
+    """vLLM's structured outputs end with any stop token; another one is asked for then."""
+    bias = {"logit_bias": {str(RETURN): 100, str(CALL): 50}}
+    constraint = hk.constraint([hk.PYTHON], tool_choice="python", reasoning="none")
+
+    async def go() -> tuple[list[int], str | None]:
+        backend = OpenAICompletionsBackend(server.url, extra_body=bias)
+        completion = await complete(backend, HELLO, max_tokens=100, constraint=constraint)
+        await backend.aclose()
+        return completion
+
+    tokens, reason = asyncio.run(go())
+    (call,) = hk.tool_calls(hk.parse(tokens, strict=True), [hk.PYTHON])
+    assert (tokens[-1], reason) == (CALL, "stop")
+    assert len(hk.encode(call.raw)) == 1
+
+
 # --- Beside the server's own conversion of chats --------------------------------------------
 
 TOOLS = [
@@ -398,15 +455,23 @@ def _gist(response: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_without_a_tokenizer_and_killed_in_the_middle_of_a_stream(
-    checkpoint: Path, tmp_path: Path
+    servers: dict[str, Server],
 ) -> None:
-    server = Server(checkpoint, tmp_path / "log", "--skip-tokenizer-init")
+    server = servers["bare"]
+    server.wait_until_ready()
     said = [*hk.encode("Grüß Gott! ☃"), RETURN]
 
     async def go() -> None:
         scripted = server.backend(said)
         assert await complete(scripted, HELLO, logprobs=1) == (said, "stop")
         await scripted.aclose()
+
+        # It has no processor of ours, and structured outputs need a tokenizer.
+        for way, match in (("processor", "does not keep"), ("structured_outputs", "tokenizer")):
+            free = server.backend(constraints=way)
+            with pytest.raises(hk.BackendError, match=match):
+                await complete(free, HELLO, constraint=hk.constraint())
+            await free.aclose()
 
         backend = server.backend(max_retries=1)
         received: list[int] = []
@@ -425,7 +490,4 @@ def test_without_a_tokenizer_and_killed_in_the_middle_of_a_stream(
             await complete(backend, HELLO, max_tokens=3)
         await backend.aclose()
 
-    try:
-        asyncio.run(go())
-    finally:
-        server.stop()
+    asyncio.run(go())

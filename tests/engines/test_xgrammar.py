@@ -17,6 +17,8 @@ for module in ("xgrammar", "jsonschema"):
 import jsonschema  # noqa: E402
 import numpy as np  # noqa: E402
 import xgrammar  # noqa: E402
+from completions import completion  # noqa: E402
+from harmony_backends.completions_constraints import SERVER_GRAMMARS  # noqa: E402
 
 import harmony_kit as hk  # noqa: E402
 from harmony_kit.errors import GrammarError  # noqa: E402
@@ -196,42 +198,18 @@ def test_law_8_walks_are_well_formed(compiler: Any, turn: int, emitted: str) -> 
 
 
 @pytest.mark.parametrize("emitted", EMITTED)
-def test_what_we_render_is_admitted(compiler: Any, emitted: str) -> None:
-    grammar = compiled(compiler, constraint(TOOLS), emitted)
-    chance = random.Random(7)
-    for _ in range(ADMITTED):
-        tokens = rendered(chance)
+@pytest.mark.parametrize("turn", range(len(TURNS)))
+def test_what_we_render_is_admitted(compiler: Any, turn: int, emitted: str) -> None:
+    tools, options = TURNS[turn]
+    grammar = compiled(compiler, constraint(tools, **options), emitted)
+    functions = tuple(tool for tool in tools if isinstance(tool, hk.Tool))
+    others = [tool for tool in tools if isinstance(tool, hk.ToolNamespace)]
+    namespaces = [*([hk.ToolNamespace("functions", functions)] if functions else []), *others]
+    for seed in range(max(ADMITTED // len(TURNS), 1)):
+        tokens = completion(random.Random(seed), namespaces, **options, by="rules")
+        check(tokens, options)
         assert admits(grammar, tokens), hk.decode(tokens)
         assert not admits(grammar, tokens[:-1])
-
-
-def rendered(chance: random.Random) -> list[int]:
-    """A completion as we render it."""
-    thought = "".join(
-        chance.choices(["Hm. ", "1 < 2", "<|end|>", "é漢🙂", "\n", '"', "x | y "], k=5)
-    )
-    parts = [hk.Message("assistant", thought, channel="analysis")] * chance.randrange(3)
-    if chance.random() < 0.5:
-        arguments = {"city": chance.choice(["Rome", "São <b>", 'q"\\', "🙂\n"])}
-        if chance.random() < 0.5:
-            arguments["days"] = chance.randrange(1, 15)
-        is_ascii, indent = chance.random() < 0.5, chance.choice([None, 2])
-        text = json.dumps(arguments, ensure_ascii=is_ascii, indent=indent)
-        parts.append(
-            hk.Message(
-                *("assistant", text),
-                channel="commentary",
-                recipient="functions.tool_0",
-                content_type="json",
-                constrained=True,
-            )
-        )
-    else:
-        parts.append(hk.Message("assistant", thought or "x", channel="final"))
-    order = chance.choice(["channel-first", "recipient-first"])
-    tokens = [it for part in parts for it in hk.render_message(part, header_order=order)]
-    tokens[-1] = CALL if parts[-1].recipient else RETURN
-    return tokens[len(hk.encode_with_special("<|start|>assistant")) :]
 
 
 def test_no_special_token_fits_into_json(compiler: Any) -> None:
@@ -276,6 +254,32 @@ def test_stop_tokens_stand_outside_the_grammar() -> None:
             assert matcher.accept_token(token)
         special = np.flatnonzero(mask_of(matcher)[FIRST_SPECIAL:]) + FIRST_SPECIAL
         assert {*special} == {RETURN, CALL}
+
+
+def test_the_rest_of_a_grammar_goes_on_as_the_whole() -> None:
+    """From the middle of a completion on, as a server is told that is asked to go on."""
+    compiler = make_compiler([RETURN, CALL])
+    made = constraint([TOOLS[0], hk.Tool("now")])
+    language = SERVER_GRAMMARS["structured_outputs"]
+    whole = xgrammar.GrammarMatcher(compiled(compiler, made.without_stop_token, "structural_tag"))
+    position = language.begin(made)
+    tokens = hk.encode_with_special(
+        "<|channel|>analysis<|message|>Hm 🥀.<|end|><|start|>assistant<|channel|>commentary "
+        'to=functions.tool_0 json<|message|>{"city": "São 🥀","days":3}'
+    )
+    compared = 0
+    for count, token in enumerate(tokens, 1):
+        assert whole.accept_token(token)
+        following = position.after(token)
+        assert following is not None
+        position = following
+        if count % 3 == 0 and not position.begun:
+            tag = language.rest(position)["structured_outputs"]["structural_tag"]
+            rest = xgrammar.GrammarMatcher(compiler.compile_structural_tag(tag))
+            assert (mask_of(rest) == mask_of(whole)).all(), hk.decode(tokens[:count])
+            compared += 1
+    assert compared > 5
+    assert position.may_end
 
 
 def test_fifty_tools_compile(compiler: Any) -> None:

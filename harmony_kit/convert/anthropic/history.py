@@ -7,8 +7,9 @@ from typing import Any, Final
 
 from ...messages import Channel, DeveloperContent, Message, Role
 from ..names import ToolNames
+from ..notes import Notes
 from ..reading import Node
-from ..request import CallIds, Notes
+from ..request import CallIds
 from .blocks import ERROR, SERVER_RECIPIENTS, call_message, recipient_of, result_message
 
 IDLE: Final = ("cache_control",)

@@ -5,13 +5,17 @@ from __future__ import annotations
 from typing import Any, Final
 
 from ...messages import FUNCTIONS, Message, Role, Tool, ToolNamespace
+from ..demands import Demand, demand_of_function, demands
 from ..names import ToolNames, tool_names
+from ..notes import Notes, Unsupported
 from ..reading import Node
-from ..request import HarmonyRequest, Notes, Unsupported, opening
+from ..request import HarmonyRequest, opening
 from .blocks import BROWSER_TOOLS
 from .history import History, blocks_of, text_of
 from .settings import (
     builtin_tool,
+    demand_of_format,
+    demand_of_thinking,
     effort,
     function,
     is_function,
@@ -61,6 +65,8 @@ def read_request(
         raise node.error("messages", "missing")
     names = _names(node)
     functions, builtin, declared = _tools(node, names, notes)
+    strict = _strict_functions(node, names)
+    no_thinking = demand_of_thinking(node)
     choice = tool_choice(node, names, declared, notes)
     if choice.mode == "none":
         functions, builtin = [], []
@@ -80,6 +86,14 @@ def read_request(
         tool_choice=choice,
         parallel_tool_calls=not _one_call_at_a_time(node),
         response_format=shape,
+        reasoning="free" if no_thinking is None else "none",
+        demands=demands(
+            choice,
+            "tool_choice",
+            functions=strict,
+            answer=demand_of_format(node),
+            no_reasoning=no_thinking,
+        ),
         sampling=sampling(node, notes),
         model=node.text("model"),
         stream=stream,
@@ -127,6 +141,14 @@ def _tools(
             declared.add(name)
             functions.append(function(node, names, notes))
     return functions, builtin, declared
+
+
+def _strict_functions(body: Node, names: ToolNames) -> dict[str, Demand]:
+    found: dict[str, Demand] = {}
+    for node in filter(is_function, body.nodes("tools")):
+        name = names.to_harmony(node.required_text("name"))
+        found |= demand_of_function(name, node, "input_schema")
+    return found
 
 
 def _one_call_at_a_time(body: Node) -> bool:

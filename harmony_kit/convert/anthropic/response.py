@@ -10,8 +10,9 @@ from ...parsed import ParseResult, TurnEnd
 from ...tools import CallStatus, ToolCall, tool_calls
 from .. import reply
 from ..names import ToolNames
+from ..notes import Notes
 from ..reading import Node
-from ..request import HarmonyRequest, Notes
+from ..request import HarmonyRequest
 from .blocks import NO_NAMES, client_tool, input_of, is_call, opening_block
 from .history import History
 

@@ -9,9 +9,12 @@ from ...errors import RequestError
 from ...messages import FUNCTIONS, ReasoningEffort, ResponseFormat, Tool, ToolNamespace
 from ...sampling import Sampling
 from ...tools import BROWSER, PYTHON
+from ...tools.choice import ToolChoice
+from ..demands import Demand
 from ..names import ToolNames
+from ..notes import Notes
 from ..reading import Node
-from ..request import Notes, ToolChoice, function_tool, reasoning_effort
+from ..request import function_tool, reasoning_effort
 from .history import IDLE
 
 RESPONSE_FORMAT: Final = "response"
@@ -75,12 +78,8 @@ def _takes_nothing(schema: Mapping[str, Any]) -> bool:
 
 
 def _tool_fields(node: Node, known: tuple[str, ...], notes: Notes) -> None:
-    for key, reason in (
-        ("strict", "left to how the engine is constrained"),
-        ("defer_loading", "the tool is declared at once"),
-    ):
-        if node.boolean(key):
-            notes.changed(node.at(key), reason)
+    if node.boolean("defer_loading"):
+        notes.changed(node.at("defer_loading"), "the tool is declared at once")
     if node.get("allowed_callers") not in (None, ["direct"]):
         notes.lost(node.at("allowed_callers"), "only the model itself calls tools")
     handled = ("strict", "defer_loading", "allowed_callers")
@@ -198,15 +197,43 @@ def response_format(body: Node, notes: Notes) -> ResponseFormat | None:
     config = body.node("output_config")
     if config is not None:
         notes.unknown_fields(config, ("effort", "format"))
-    node = body.node("output_format")
-    if config is not None and config.has("format"):
-        node = config.node("format")
+    node = _format(body)
     if node is None:
         return None
     notes.unknown_fields(node, ("type", "schema"))
     if node.choice("type", ("json_schema",)) is None:
         raise node.error("type", "missing")
     return ResponseFormat(RESPONSE_FORMAT, node.required_node("schema").value)
+
+
+def _format(body: Node) -> Node | None:
+    config = body.node("output_config")
+    node = None if config is None else config.node("format")
+    return body.node("output_format") if node is None else node
+
+
+# --- What is to be kept to ------------------------------------------------------------------
+
+
+def demand_of_format(body: Node) -> Demand | None:
+    """That the answer meets its schema, if there is one.
+
+    Args:
+        body: The request.
+    """
+    node = _format(body)
+    return None if node is None else Demand(node.at("schema"))
+
+
+def demand_of_thinking(body: Node) -> Demand | None:
+    """That the model does not think, if thinking is disabled.
+
+    Args:
+        body: The request.
+    """
+    node = body.node("thinking")
+    is_disabled = node is not None and node.get("type") == "disabled"
+    return Demand("thinking.type") if is_disabled else None
 
 
 # --- Sampling -------------------------------------------------------------------------------

@@ -17,15 +17,15 @@ from ...messages import (
     ToolNamespace,
 )
 from ...sampling import Sampling
+from ...tools.choice import ToolChoice
+from ..demands import Demand, demand_of_function, demands
 from ..names import ToolNames, tool_names
+from ..notes import Notes, Unsupported
 from ..reading import Node
 from ..request import (
     INPUT_SCHEMA,
     CallIds,
     HarmonyRequest,
-    Notes,
-    ToolChoice,
-    Unsupported,
     call_message,
     function_tool,
     opening,
@@ -86,7 +86,8 @@ def read_request(
     if (node.integer("n") or 1) != 1:
         notes.lost("n", "one choice is made")
     declared = _Tools(node, notes)
-    choice = _tool_choice(node, declared)
+    choice_key = "tool_choice" if node.has("tool_choice") else "function_call"
+    choice = _tool_choice(node, choice_key, declared)
     tools = declared.functions if choice.mode != "none" else ()
     response_format = _response_format(node)
     reader = _History(declared.names, notes, store)
@@ -98,6 +99,7 @@ def read_request(
         reasoning_effort=reasoning_effort(node, "reasoning_effort", notes),
         current_date=current_date,
     )
+    thinks = node.get("reasoning_effort") != "none"
     options = node.node("stream_options")
     return HarmonyRequest(
         messages=(*start, *messages),
@@ -105,6 +107,14 @@ def read_request(
         tool_choice=choice,
         parallel_tool_calls=node.boolean("parallel_tool_calls") is not False,
         response_format=response_format,
+        reasoning="free" if thinks else "none",
+        demands=demands(
+            choice,
+            node.at(choice_key),
+            functions=declared.demands,
+            answer=_demand_of_format(node),
+            no_reasoning=None if thinks else Demand("reasoning_effort"),
+        ),
         sampling=_sampling(node),
         model=node.text("model"),
         stream=bool(node.boolean("stream")),
@@ -147,6 +157,7 @@ class _Tools:
         functions: As the model sees them.
         names: The client's names of them.
         text_tools: The client's names of those that take text.
+        demands: By full names, of which of them the arguments must meet their schema.
     """
 
     def __init__(self, node: Node, notes: Notes) -> None:
@@ -160,6 +171,7 @@ class _Tools:
                 raise declaration.error("name", f"a second tool is called {name!r}")
             seen.add(name)
         self.names = tool_names(listed)
+        self.demands: dict[str, Demand] = {}
         self.text_tools = frozenset(
             name for (_, kind), name in zip(given, listed, strict=True) if kind == "custom"
         )
@@ -186,12 +198,12 @@ class _Tools:
             notes.unknown_fields(declaration, ("name", "description", "format"))
             return Tool(harmony_name, description or "", INPUT_SCHEMA)
         notes.unknown_fields(declaration, ("name", "description", "parameters", "strict"))
+        self.demands |= demand_of_function(harmony_name, declaration, "parameters")
         parameters = declaration.get("parameters")
         return function_tool(declaration, harmony_name, description, parameters, "parameters")
 
 
-def _tool_choice(node: Node, tools: _Tools) -> ToolChoice:
-    key = "tool_choice" if node.has("tool_choice") else "function_call"
+def _tool_choice(node: Node, key: str, tools: _Tools) -> ToolChoice:
     value = node.get(key)
     if value is None or isinstance(value, str):
         mode = node.choice(key, ("auto", "none", "required"))
@@ -229,6 +241,17 @@ def _response_format(node: Node) -> ResponseFormat | None:
         )
     except InvalidMessageError as error:
         raise schema.error("schema", error.reason) from None
+
+
+def _demand_of_format(node: Node) -> Demand | None:
+    value = node.node("response_format")
+    kind = value and value.text("type")
+    if value is None or kind in (None, "text"):
+        return None
+    if kind == "json_object":
+        return Demand(value.path)
+    schema = value.required_node("json_schema")
+    return Demand(schema.at("schema"), is_strict=bool(schema.boolean("strict")))
 
 
 def _sampling(node: Node) -> Sampling:

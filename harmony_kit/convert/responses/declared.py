@@ -6,9 +6,12 @@ from typing import Final, NamedTuple
 
 from ...messages import FUNCTIONS, Tool, ToolNamespace
 from ...tools import BROWSER, PYTHON
+from ...tools.choice import ToolChoice
+from ..demands import Demand, demand_of_function
 from ..names import ToolNames, tool_names
+from ..notes import Notes
 from ..reading import Node
-from ..request import INPUT_SCHEMA, Notes, ToolChoice, function_tool
+from ..request import INPUT_SCHEMA, function_tool
 from .web import RECIPIENTS
 
 WEB_SEARCHES: Final = (
@@ -28,12 +31,14 @@ class DeclaredTools(NamedTuple):
         builtin: `BROWSER` and `PYTHON`, where they are asked for.
         names: The client's names of the functions.
         text_tools: The client's names of the tools that take text.
+        demands: By full names, of which functions the arguments must meet their schema.
     """
 
     functions: tuple[Tool, ...]
     builtin: tuple[ToolNamespace, ...]
     names: ToolNames
     text_tools: frozenset[str]
+    demands: dict[str, Demand]
 
 
 def read_tools(body: Node, notes: Notes) -> DeclaredTools:
@@ -52,6 +57,7 @@ def read_tools(body: Node, notes: Notes) -> DeclaredTools:
     functions: dict[str, Tool] = {}
     builtin: list[ToolNamespace] = []
     text_tools: set[str] = set()
+    demands: dict[str, Demand] = {}
     for node in nodes:
         kind = node.required_text("type")
         if kind in ("function", "custom"):
@@ -62,6 +68,8 @@ def read_tools(body: Node, notes: Notes) -> DeclaredTools:
             functions[client_name] = read(node, names.to_harmony(client_name), notes)
             if kind == "custom":
                 text_tools.add(client_name)
+            else:
+                demands |= demand_of_function(names.to_harmony(client_name), node, "parameters")
         elif kind in WEB_SEARCHES:
             notes.unknown_fields(node, ("type",), idle=("search_context_size",))
             builtin.append(BROWSER)
@@ -71,14 +79,17 @@ def read_tools(body: Node, notes: Notes) -> DeclaredTools:
         else:
             notes.lost(node.path, f"tools of the type {kind!r} are not supported")
     return DeclaredTools(
-        tuple(functions.values()), tuple(dict.fromkeys(builtin)), names, frozenset(text_tools)
+        tuple(functions.values()),
+        tuple(dict.fromkeys(builtin)),
+        names,
+        frozenset(text_tools),
+        demands,
     )
 
 
 def _function(node: Node, name: str, notes: Notes) -> Tool:
-    notes.unknown_fields(
-        node, ("type", "name", "description", "parameters"), idle=("strict", "output_schema")
-    )
+    known = ("type", "name", "description", "parameters", "strict")
+    notes.unknown_fields(node, known, idle=("output_schema",))
     return function_tool(node, name, node.text("description"), node.get("parameters"), "parameters")
 
 

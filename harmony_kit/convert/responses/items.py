@@ -15,8 +15,9 @@ from ...messages import (
 )
 from ...tools import BROWSER, PYTHON
 from ..names import ToolNames
+from ..notes import Notes
 from ..reading import Node
-from ..request import CallIds, Notes, call_message, result_message
+from ..request import CallIds, call_message, result_message
 from ..store import ResponseStore
 from .web import read_action
 

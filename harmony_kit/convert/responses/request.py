@@ -10,8 +10,10 @@ from typing import Any, Final
 from ...errors import InvalidMessageError
 from ...messages import FUNCTIONS, DeveloperContent, Message, ResponseFormat, Role, ToolNamespace
 from ...sampling import Sampling
+from ..demands import Demand, demands
+from ..notes import Notes, Unsupported
 from ..reading import Node, plain
-from ..request import HarmonyRequest, Notes, Unsupported, opening, reasoning_effort
+from ..request import HarmonyRequest, opening, reasoning_effort
 from ..store import ResponseStore
 from .declared import read_tool_choice, read_tools
 from .items import ItemReader
@@ -116,12 +118,22 @@ def read_request(
     )
     declared = (ToolNamespace(FUNCTIONS, functions),) if functions else ()
     parallel = node.boolean("parallel_tool_calls")
+    reasoning = node.node("reasoning")
+    thinks = reasoning is None or reasoning.get("effort") != "none"
     return ResponsesRequest(
         messages=(*start, *said),
         tools=(*builtin, *declared),
         tool_choice=choice,
         parallel_tool_calls=parallel is not False,
         response_format=response_format,
+        reasoning="free" if thinks else "none",
+        demands=demands(
+            choice,
+            "tool_choice",
+            functions=tools.demands,
+            answer=_demand_of_format(node),
+            no_reasoning=None if thinks else Demand("reasoning.effort"),
+        ),
         sampling=_sampling(node),
         model=node.text("model"),
         stream=node.boolean("stream") or False,
@@ -209,7 +221,7 @@ def _response_format(body: Node, notes: Notes) -> ResponseFormat | None:
         return None
     kind = node.choice("type", ("text", "json_object", "json_schema"))
     if kind == "json_schema":
-        notes.unknown_fields(node, ("type", "name", "schema", "description"), idle=("strict",))
+        notes.unknown_fields(node, ("type", "name", "schema", "description", "strict"))
         name, schema = node.required_text("name"), node.required_node("schema").value
         try:
             return ResponseFormat(name, schema, node.text("description"))
@@ -217,3 +229,13 @@ def _response_format(body: Node, notes: Notes) -> ResponseFormat | None:
             raise node.error("schema", error.reason) from None
     notes.unknown_fields(node, ("type",))
     return JSON_OBJECT if kind == "json_object" else None
+
+
+def _demand_of_format(body: Node) -> Demand | None:
+    config = body.node("text")
+    node = config and config.node("format")
+    if node is None or node.get("type") not in ("json_object", "json_schema"):
+        return None
+    if node.get("type") == "json_object":
+        return Demand(node.path)
+    return Demand(node.at("schema"), is_strict=bool(node.boolean("strict")))

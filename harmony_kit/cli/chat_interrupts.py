@@ -1,0 +1,100 @@
+"""Ctrl-C during a chat: once stops what is going on, again does not wait for it."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any, Self, TypeVar
+
+_Result = TypeVar("_Result")
+
+
+class StoppedByUser(Exception):  # noqa: N818 - it is no error
+    """Ctrl-C was pressed, and what was going on has stopped."""
+
+
+class Interrupts:
+    """Says what Ctrl-C does, as long as its `with` block lasts.
+
+    Outside of `reading` and `run` it does nothing, so that no work is left half done.
+
+    Args:
+        runner: Whose event loop runs what can be stopped.
+    """
+
+    def __init__(self, runner: asyncio.Runner) -> None:
+        self._loop = runner.get_loop()
+        self._action: Callable[[], None] | None = None
+        self._before: Any = None
+
+    def __enter__(self) -> Self:
+        self._before = signal.signal(signal.SIGINT, self._handle)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        signal.signal(signal.SIGINT, self._before)
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002
+        if self._action is not None:
+            self._action()
+
+    @contextmanager
+    def _doing(self, action: Callable[[], None]) -> Iterator[None]:
+        self._action = action
+        try:
+            yield
+        finally:
+            self._action = None
+
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        """A `with` block in which Ctrl-C raises `KeyboardInterrupt`."""
+        with self._doing(_raise):
+            yield
+
+    def run(
+        self,
+        work: Coroutine[Any, Any, _Result],
+        *,
+        stopping: Callable[[], None] = lambda: None,
+    ) -> _Result:
+        """Run a coroutine, which Ctrl-C cancels.
+
+        Args:
+            work: The coroutine.
+            stopping: Called in the event loop when Ctrl-C was pressed; the coroutine may take a
+                while to stop.
+
+        Raises:
+            StoppedByUser: Ctrl-C was pressed, and it has stopped.
+            KeyboardInterrupt: Ctrl-C was pressed again before it had stopped.
+        """
+        task: asyncio.Task[_Result] = self._loop.create_task(work)
+        is_stopping = False
+
+        def stop() -> None:
+            if not task.done():
+                stopping()
+                task.cancel()
+
+        def interrupt() -> None:
+            nonlocal is_stopping
+            if is_stopping:
+                raise KeyboardInterrupt
+            is_stopping = True
+            self._loop.call_soon_threadsafe(stop)
+
+        with self._doing(interrupt):
+            try:
+                return self._loop.run_until_complete(task)
+            except asyncio.CancelledError:
+                if is_stopping:
+                    raise StoppedByUser from None
+                raise
+
+
+def _raise() -> None:
+    raise KeyboardInterrupt
