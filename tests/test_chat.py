@@ -633,8 +633,8 @@ class Terminal:
     def left(self):
         """The exit code, and all that was shown."""
         with suppress(OSError):
-            while data := os.read(self._ours, 65536):
-                self.output += data.decode(errors="replace")
+            while select.select([self._ours], [], [], 60)[0]:
+                self.output += os.read(self._ours, 65536).decode(errors="replace")
         code = self.process.wait(60)
         assert "Traceback" not in self.output, self.output
         return code
@@ -728,6 +728,7 @@ def test_ctrl_c_in_a_terminal_does_not_reach_the_processes_of_an_engine(folder):
         screen.until("> ")
         screen.type("still there?\n")
         screen.until("You said: still there?")
+        screen.until("> ")
         screen.type("\x04")
         assert screen.left() == 0
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import socket
 from collections.abc import Callable, Coroutine, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from types import FrameType
 from typing import Any, Self, TypeVar
 
@@ -29,13 +30,31 @@ class Interrupts:
         self._loop = runner.get_loop()
         self._action: Callable[[], None] | None = None
         self._before: Any = None
+        self._waking = ExitStack()
 
     def __enter__(self) -> Self:
         self._before = signal.signal(signal.SIGINT, self._handle)
+        with suppress(NotImplementedError):  # the loops of Windows do it themselves
+            self._wake_loop()
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._waking.close()
         signal.signal(signal.SIGINT, self._before)
+
+    def _wake_loop(self) -> None:
+        """Let a signal wake the event loop, also one that comes just before it falls asleep.
+
+        Python's handlers run between two steps of Python, and it would be asleep by then.
+        """
+        receiver, sender = socket.socketpair()
+        for end in (receiver, sender):
+            end.setblocking(False)
+            self._waking.enter_context(end)
+        self._loop.add_reader(receiver, _empty, receiver)
+        self._waking.callback(self._loop.remove_reader, receiver)
+        before = signal.set_wakeup_fd(sender.fileno(), warn_on_full_buffer=False)
+        self._waking.callback(signal.set_wakeup_fd, before)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002
         if self._action is not None:
@@ -94,6 +113,11 @@ class Interrupts:
                 if is_stopping:
                     raise StoppedByUser from None
                 raise
+
+
+def _empty(receiver: socket.socket) -> None:
+    with suppress(BlockingIOError):
+        receiver.recv(4096)
 
 
 def _raise() -> None:
