@@ -5,7 +5,8 @@
 Where vLLM is installed. Both sides use one engine, round by round in every order in turn. The
 figure is the completion tokens a second of all requests together, the median of the rounds;
 the ratio is that of the medians. Beside it is that of vLLM's loop and itself: how far ratios
-scatter. Last come the rates of the rounds.
+scatter. Beside those is what each side costs this process, in microseconds of CPU time a token: the
+engine's own processes do not count, so that it scatters less. Last come the rates of the rounds.
 
 The prompts end within an answer, which the model goes on with: a model without trained weights
 writes no header, and the tokens of an answer are what a parser sees most.
@@ -91,12 +92,14 @@ async def measure(options):
         for concurrent in options.concurrent:
             asked = prompts(concurrent)
             rates = {side: [] for side in sides}
+            costs = {side: [] for side in sides}
             for turn in range(options.rounds + 1):
                 for side in orders[turn % len(orders)]:
-                    begun = time.perf_counter()
+                    begun, cost = time.perf_counter(), time.process_time()
                     count = await side(backend, asked, options.tokens)
                     if turn:  # the first warms up
                         rates[side].append(round(count / (time.perf_counter() - begun)))
+                        costs[side].append((time.process_time() - cost) / count)
             left, right, control = (statistics.median(rates[side]) for side in sides)
             line = {
                 "concurrent": concurrent,
@@ -104,6 +107,9 @@ async def measure(options):
                 "vLLM's loop, tokens/s": round(right),
                 "ratio": round(left / right, 3),
                 "vLLM's loop beside itself": round(control / right, 3),
+                "CPU here, us/token": [
+                    round(1e6 * statistics.median(costs[side]), 1) for side in sides
+                ],
                 "rounds": [*zip(*rates.values(), strict=True)],
             }
             print(json.dumps(line), flush=True)

@@ -282,6 +282,11 @@ def test_everything_is_declared_where_it_belongs():
     assert "namespace shelf {\n\ntype take = (_: {\nnumber: number,\n}) => any;" in text
 
 
+def test_messages_declare_sources():
+    assert hk.developer(tools=[greet, Shelf()]) == hk.developer(tools=[greet, Shelf().namespace])
+    assert hk.system(tools=[Notebook()]) == hk.system(tools=[hk.PYTHON])
+
+
 def test_what_is_declared_is_not_declared_again():
     toolbox = hk.Toolbox([greet, Notebook(), Shelf()])
     once = toolbox.declared_in([hk.system(), hk.developer("Be brief."), hk.user("hi")])
