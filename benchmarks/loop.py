@@ -63,7 +63,7 @@ async def by_hand(tool, backend):
     for _ in range(TURNS):
         prompt = hk.render(conversation)
         parser = hk.Parser()
-        async for delta in backend.generate(prompt, hk.Sampling()):
+        async for delta in backend.generate(prompt, hk.SamplingParams()):
             parser.feed(delta.tokens)
         parser.close()
         result = parser.result()

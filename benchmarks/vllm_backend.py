@@ -21,7 +21,7 @@ import statistics
 import time
 
 import harmony_kit as hk
-from harmony_kit.sampling import Sampling
+from harmony_kit.sampling import SamplingParams
 from harmony_kit.vocabulary import FIRST_SPECIAL
 
 HEADER = hk.encode_with_special("<|channel|>final<|message|>")
@@ -39,7 +39,7 @@ def prompts(count, length=200):
 
 async def ours(backend, asked, tokens):
     """All requests through our backend, each parsed while it streams."""
-    sampling = Sampling(max_tokens=tokens, temperature=1.0, seed=1, stop_tokens=())
+    sampling = SamplingParams(max_tokens=tokens, temperature=1.0, seed=1, stop_tokens=())
 
     async def one(prompt):
         parser = hk.Parser()
@@ -54,10 +54,10 @@ async def ours(backend, asked, tokens):
 
 async def theirs(backend, asked, tokens):
     """All requests through vLLM's own engine, as its documentation has it."""
-    from vllm import SamplingParams
+    from vllm import SamplingParams as EngineParams
     from vllm.sampling_params import RequestOutputKind
 
-    parameters = SamplingParams(
+    parameters = EngineParams(
         max_tokens=tokens,
         temperature=1.0,
         seed=1,

@@ -72,7 +72,7 @@ async def complete_all(generate, asked, concurrent, limits):
 def generator(backend, wanted):
     async def generate(prompt, limit):
         stops = {} if wanted else {"stop_tokens": ()}
-        sampling = hk.Sampling(max_tokens=limit, temperature=1.0, constraint=wanted, **stops)
+        sampling = hk.SamplingParams(max_tokens=limit, temperature=1.0, constraint=wanted, **stops)
         async for delta in backend.generate(prompt, sampling):
             yield len(delta.tokens)
 

@@ -48,7 +48,7 @@ async def ours(backend, asked, expected):
     async def one(text):
         prompt = hk.render([hk.system(current_date="2025-06-28"), hk.user(text)])
         parser = hk.Parser()
-        async for delta in backend.generate(prompt, hk.Sampling(temperature=1.0)):
+        async for delta in backend.generate(prompt, hk.SamplingParams(temperature=1.0)):
             parser.feed(delta.tokens)
         parser.close()
         assert parser.result().messages == expected

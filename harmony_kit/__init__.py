@@ -94,7 +94,7 @@ if TYPE_CHECKING:
         load_backend,
     )
     from .grammar import Constraint, constraint, conversation_constraint
-    from .sampling import Sampling
+    from .sampling import SamplingParams
     from .text import TextParser, parse_text
     from .tools import (
         BROWSER,
@@ -173,7 +173,7 @@ __all__ = [
     "RunEvent",
     "RunOptions",
     "RunState",
-    "Sampling",
+    "SamplingParams",
     "SchemaStyle",
     "Span",
     "SystemContent",
@@ -244,7 +244,7 @@ _LATER = {
     "convert.harmony": "message_from_dict message_to_dict messages_from_json messages_to_json",
     "generation": "Backend Delta Feature FinishReason backend_names load_backend",
     "grammar": "Constraint constraint conversation_constraint",
-    "sampling": "Sampling",
+    "sampling": "SamplingParams",
     "text": "TextParser parse_text",
     "tools": "ArgumentsDelta BROWSER CallEnded CallEvent CallStarted CallStatus DeclaredTool "
     "PYTHON ToolAnswer ToolCall ToolCallStream ToolLike ToolPolicy ToolResult ToolSource Toolbox "

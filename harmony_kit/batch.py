@@ -24,7 +24,7 @@ from .errors import BackendError, GrammarError, HarmonyError
 from .generation import Backend, FinishReason, completion_of
 from .parse import Parser
 from .parsed import ParseResult
-from .sampling import Sampling
+from .sampling import SamplingParams
 
 CHAT_COMPLETIONS: Final = "/v1/chat/completions"
 RESPONSES: Final = "/v1/responses"
@@ -209,7 +209,7 @@ async def _result(
 
 
 async def _generate(
-    prompt: list[int], sampling: Sampling, backend: Backend
+    prompt: list[int], sampling: SamplingParams, backend: Backend
 ) -> tuple[ParseResult, FinishReason | None, int]:
     parser = Parser()
     finish_reason: FinishReason | None = None

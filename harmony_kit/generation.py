@@ -12,7 +12,7 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Final, Literal, NamedTuple, Protocol, get_args, runtime_checkable
 
 from .errors import BackendError
-from .sampling import Sampling
+from .sampling import SamplingParams
 from .vocabulary import SIZE
 
 ENTRY_POINTS: Final = "harmony_kit.backends"
@@ -37,7 +37,7 @@ class Delta(NamedTuple):
 
 
 Feature = Literal["logprobs", "constraint"]
-"""A field of `Sampling` that asks for what not every engine can do."""
+"""A field of `SamplingParams` that asks for what not every engine can do."""
 
 
 @runtime_checkable
@@ -53,7 +53,7 @@ class Backend(Protocol):
     name: str
     supports: frozenset[Feature]
 
-    def generate(self, prompt: Sequence[int], sampling: Sampling) -> AsyncIterator[Delta]:
+    def generate(self, prompt: Sequence[int], sampling: SamplingParams) -> AsyncIterator[Delta]:
         """Generate a completion.
 
         Closing the iterator aborts the generation.
@@ -73,7 +73,7 @@ class Backend(Protocol):
 
 
 async def completion_of(
-    backend: Backend, prompt: Sequence[int], sampling: Sampling
+    backend: Backend, prompt: Sequence[int], sampling: SamplingParams
 ) -> AsyncGenerator[Delta, None]:
     """What a backend generates; closing this aborts the generation.
 
@@ -99,7 +99,7 @@ async def completion_of(
             await close()
 
 
-def check_support(backend: Backend, sampling: Sampling) -> None:
+def check_support(backend: Backend, sampling: SamplingParams) -> None:
     """Refuse a sampling that asks for what a backend cannot do.
 
     Backends call this before they generate: what was asked for is never left out in silence.
@@ -115,7 +115,7 @@ def check_support(backend: Backend, sampling: Sampling) -> None:
         raise BackendError(f"max_tokens is {sampling.max_tokens}; it must be at least 1")
     for feature in get_args(Feature):
         if getattr(sampling, feature, None) is not None and feature not in backend.supports:
-            raise BackendError(f"{backend.name} does not support Sampling({feature}=...)")
+            raise BackendError(f"{backend.name} does not support SamplingParams({feature}=...)")
 
 
 def check_prompt(prompt: Sequence[int], *, vocabulary_size: int = SIZE) -> None:

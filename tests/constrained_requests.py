@@ -55,7 +55,7 @@ async def answer_all(backend: hk.Backend, *, temperature: float = 1.0) -> list[l
 
     async def complete(number: int) -> list[int]:
         prompt = hk.render([hk.user(f"What is the weather in town number {number}?")])
-        sampling = hk.Sampling(
+        sampling = hk.SamplingParams(
             max_tokens=LIMIT + number % 100,
             temperature=temperature,
             seed=number,

@@ -833,7 +833,7 @@ def test_what_the_api_cannot_carry_is_refused(messages: list[Message], path: str
 def test_sampling_that_the_api_has_not_is_refused() -> None:
     for field in ("seed", "frequency_penalty", "presence_penalty"):
         with pytest.raises(RequestError) as caught:
-            write_request([], model="m", max_tokens=1, sampling=hk.Sampling(**{field: 1}))
+            write_request([], model="m", max_tokens=1, sampling=hk.SamplingParams(**{field: 1}))
         assert caught.value.path == f"sampling.{field}"
 
 

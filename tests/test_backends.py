@@ -33,7 +33,7 @@ def babble(prompt, sampling):
 
 def collect(backend, prompt, **sampling):
     async def go():
-        return [delta async for delta in backend.generate(prompt, hk.Sampling(**sampling))]
+        return [delta async for delta in backend.generate(prompt, hk.SamplingParams(**sampling))]
 
     deltas = asyncio.run(go())
     return [token for delta in deltas for token in delta.tokens], deltas[-1].finish_reason
@@ -80,7 +80,7 @@ class TestReplayContract(BackendContract):
         """Over a recording of all prompts that the contract has."""
         exchanges = []
         function = FunctionBackend(babble)
-        sampling = hk.Sampling(max_tokens=self.long_completion, temperature=0, stop_tokens=())
+        sampling = hk.SamplingParams(max_tokens=self.long_completion, temperature=0, stop_tokens=())
         for number in range(self.concurrency):
             prompt = self.prompt(number)
             tokens, reason = await self._complete(function, prompt, sampling)
@@ -129,7 +129,7 @@ def test_a_function_gets_the_prompt_and_the_sampling():
         return ""
 
     assert collect(FunctionBackend(function), (1, 2), seed=3) == ([], "stop")
-    assert got == [([1, 2], hk.Sampling(seed=3))]
+    assert got == [([1, 2], hk.SamplingParams(seed=3))]
 
 
 def test_a_function_answers_a_conversation():
@@ -161,7 +161,7 @@ def test_a_functions_generator_is_closed_with_the_iterator():
 
     async def go():
         for either in (function, async_function):
-            deltas = FunctionBackend(either).generate([1], hk.Sampling())
+            deltas = FunctionBackend(either).generate([1], hk.SamplingParams())
             await anext(deltas)
             await deltas.aclose()
 
@@ -251,7 +251,7 @@ def test_many_requests_need_no_more_memory_and_leave_no_task():
     backend = ReplayBackend([Exchange(prompt, (5, 6, 7, RETURN), "stop")])
 
     async def complete():
-        return [delta async for delta in backend.generate(prompt, hk.Sampling())]
+        return [delta async for delta in backend.generate(prompt, hk.SamplingParams())]
 
     async def at_once(count):
         assert all(await asyncio.gather(*(complete() for _ in range(count))))

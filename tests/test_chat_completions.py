@@ -107,7 +107,7 @@ def test_a_request_becomes_a_prompt():
     ]
     assert list(request.messages) == expected
     assert request.prompt() == hk.render(expected)
-    assert request.sampling == hk.Sampling(max_tokens=100, temperature=0.5, stop=("END",))
+    assert request.sampling == hk.SamplingParams(max_tokens=100, temperature=0.5, stop=("END",))
     assert (request.model, request.stream, request.include_usage) == ("gpt-oss-20b", True, True)
     assert not request.parallel_tool_calls
     assert request.names.to_client("get_weather") == "get-weather"

@@ -358,7 +358,7 @@ def test_shipped_recordings_can_be_read():
 
 def generate(backend, prompt, **sampling):
     async def collect():
-        return [delta async for delta in backend.generate(prompt, hk.Sampling(**sampling))]
+        return [delta async for delta in backend.generate(prompt, hk.SamplingParams(**sampling))]
 
     return asyncio.run(collect())
 

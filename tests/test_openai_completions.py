@@ -224,7 +224,7 @@ class Server:
         else:
             limit = body["max_tokens"]
             stop_tokens = tuple(body["stop_token_ids"])
-        return hk.Sampling(
+        return hk.SamplingParams(
             max_tokens=limit,
             temperature=body.get("temperature"),
             seed=body.get("sampling_seed" if self.dialect == "sglang" else "seed"),
@@ -348,7 +348,7 @@ async def serving(*arguments, **options):
 
 
 async def complete(backend, prompt=(1, 2, 3), **sampling):
-    deltas = [delta async for delta in backend.generate(prompt, hk.Sampling(**sampling))]
+    deltas = [delta async for delta in backend.generate(prompt, hk.SamplingParams(**sampling))]
     assert [delta.finish_reason for delta in deltas[:-1]] == [None] * (len(deltas) - 1)
     return [token for delta in deltas for token in delta.tokens], deltas[-1].finish_reason
 
@@ -358,7 +358,7 @@ async def fails(backend, match, *, after=0, **sampling):
     tokens = []
 
     async def consume():
-        async for delta in backend.generate([1, 2, 3], hk.Sampling(**sampling)):
+        async for delta in backend.generate([1, 2, 3], hk.SamplingParams(**sampling)):
             tokens.extend(delta.tokens)
 
     with pytest.raises(hk.BackendError, match=match):
@@ -368,7 +368,7 @@ async def fails(backend, match, *, after=0, **sampling):
 
 
 def expected(count, function=babble):
-    stream = function([1, 2, 3], hk.Sampling(temperature=0))
+    stream = function([1, 2, 3], hk.SamplingParams(temperature=0))
     return [next(stream) for _ in range(count)]
 
 
@@ -522,7 +522,7 @@ def test_where_the_context_is_unknown_there_must_be_a_limit():
 def test_logprobs(dialect, stream, count):
     async def go():
         async with serving(lambda *_: ANSWER, dialect, stream=stream) as (_, backend):
-            sampling = hk.Sampling(logprobs=count)
+            sampling = hk.SamplingParams(logprobs=count)
             deltas = [delta async for delta in backend.generate([1, 2, 3], sampling)]
         tokens = [token for delta in deltas for token in delta.tokens]
         assert tokens == ANSWER
@@ -539,7 +539,7 @@ def test_logprobs_of_ids_that_llama_cpp_leaves_out_are_asked_for_again():
 
     async def go():
         async with serving(goes_on(answer), "llama_cpp") as (server, backend):
-            sampling = hk.Sampling(logprobs=0)
+            sampling = hk.SamplingParams(logprobs=0)
             deltas = [delta async for delta in backend.generate([1, 2, 3], sampling)]
             assert [token for delta in deltas for token in delta.tokens] == answer
             found = [logprobs for delta in deltas for logprobs in delta.logprobs]
@@ -775,7 +775,7 @@ def test_text_is_encoded_whole_and_given_message_by_message():
             backend,
         ):
             with pytest.warns(UserWarning, match="gives no token ids"):
-                deltas = [d async for d in backend.generate([1], hk.Sampling())]
+                deltas = [d async for d in backend.generate([1], hk.SamplingParams())]
         assert [token for delta in deltas for token in delta.tokens] == tokens
         assert len(deltas) > 5
 
@@ -942,7 +942,7 @@ def test_the_server_hangs(fault, after):
 def test_closing_the_backend_ends_what_is_going_on():
     async def go():
         async with serving(pace=0.01) as (server, backend):
-            deltas = backend.generate([1, 2, 3], hk.Sampling(max_tokens=50))
+            deltas = backend.generate([1, 2, 3], hk.SamplingParams(max_tokens=50))
             await anext(deltas)
             await backend.aclose()
             with pytest.raises(hk.BackendError):
@@ -984,7 +984,7 @@ def test_runs_one_after_the_other():
 def test_leaving_a_run_gives_the_request_up():
     with in_a_thread(Server(pace=0.01)) as server:
         backend = hk.load_backend("openai_completions", base_url=server.url)
-        for event in hk.stream([hk.user("hi")], backend, sampling=hk.Sampling(max_tokens=90)):
+        for event in hk.stream([hk.user("hi")], backend, sampling=hk.SamplingParams(max_tokens=90)):
             if not isinstance(event, hk.TurnStarted):
                 break
         deadline = time.monotonic() + 10
@@ -1002,7 +1002,7 @@ def test_cancelled_requests_leave_no_task_and_no_connection():
 
             async def consume(most):
                 received = 0
-                generation = backend.generate([1, 2, 3], hk.Sampling(max_tokens=60))
+                generation = backend.generate([1, 2, 3], hk.SamplingParams(max_tokens=60))
                 async with aclosing(generation) as deltas:
                     async for delta in deltas:
                         received += len(delta.tokens)
@@ -1267,7 +1267,7 @@ def test_log_probabilities_under_the_processor():
 
     async def go():
         async with constrained_by(WAYS[1], answer) as (_, backend):
-            sampling = hk.Sampling(logprobs=0, constraint=hk.constraint())
+            sampling = hk.SamplingParams(logprobs=0, constraint=hk.constraint())
             deltas = [delta async for delta in backend.generate([1, 2, 3], sampling)]
         found = [logprobs for delta in deltas for logprobs in delta.logprobs]
         assert found == [{token: own_logprob(token)} for token in answer]
@@ -1298,7 +1298,7 @@ def test_a_server_that_cannot_be_told_a_constraint():
         async with serving(dialect="sglang") as (server, backend):
             assert backend.supports == {"logprobs"}
             await fails(
-                backend, r"does not support Sampling\(constraint", constraint=hk.constraint()
+                backend, r"does not support SamplingParams\(constraint", constraint=hk.constraint()
             )
             assert server.requests == []
         server = await Server(dialect="llama_cpp").start()

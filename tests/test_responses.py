@@ -29,7 +29,7 @@ from harmony_kit.convert.responses import (
 from harmony_kit.convert.store import MemoryStore
 from harmony_kit.errors import RequestError
 from harmony_kit.parsed import TurnEnd, parse_result
-from harmony_kit.sampling import Sampling
+from harmony_kit.sampling import SamplingParams
 from harmony_kit.tools import BROWSER, PYTHON
 from harmony_kit.tools.choice import ToolChoice
 
@@ -467,7 +467,7 @@ def test_a_text_is_a_message_of_the_user():
         hk.system(reasoning_effort="high", current_date="2025-06-28"),
         hk.user("Hi"),
     )
-    assert request.sampling == Sampling(max_tokens=100, temperature=0.5, top_p=1)
+    assert request.sampling == SamplingParams(max_tokens=100, temperature=0.5, top_p=1)
     assert (request.model, request.stream, request.parallel_tool_calls) == ("m", True, False)
     assert [note.path for note in request.notes] == ["user"]
     assert isinstance(request, HarmonyRequest)
@@ -997,7 +997,7 @@ def test_what_the_api_cannot_say_is_refused_by_name(messages, path):
 
 def test_sampling_that_the_api_cannot_say_is_refused():
     with pytest.raises(RequestError, match=r"sampling.seed"):
-        write_request([hk.user("x")], model="m", sampling=Sampling(seed=1))
+        write_request([hk.user("x")], model="m", sampling=SamplingParams(seed=1))
 
 
 # --- What vLLM's tests say ------------------------------------------------------------------

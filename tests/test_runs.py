@@ -228,7 +228,7 @@ def test_the_tokens_of_all_completions():
 
 def test_the_least_of_two_token_limits_counts():
     model = Model(final("word " * 100))
-    sampling = hk.Sampling(max_tokens=7)
+    sampling = hk.SamplingParams(max_tokens=7)
     reply = hk.run(QUESTION, model, sampling=sampling, max_completion_tokens=50)
     assert (reply.outcome, reply.usage.completion_tokens) == ("length", 7)
 
@@ -525,7 +525,7 @@ def test_a_backend_that_cannot_be_constrained_refuses():
 
 
 def test_a_run_has_one_constraint():
-    sampling = hk.Sampling(constraint=hk.constraint())
+    sampling = hk.SamplingParams(constraint=hk.constraint())
     with pytest.raises(hk.HarmonyError, match="a constraint already"):
         hk.run(QUESTION, Model(), sampling=sampling, constrained=True)
     pytest.importorskip("llguidance")

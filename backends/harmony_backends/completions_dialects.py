@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Final, NamedTuple, Protocol
 
 from harmony_kit.errors import BackendError
 from harmony_kit.generation import Feature, FinishReason
-from harmony_kit.sampling import Sampling
+from harmony_kit.sampling import SamplingParams
 from harmony_kit.vocabulary import END_OF_TEXT
 
 from .completions_constraints import ConstraintsName
@@ -62,7 +62,7 @@ class Dialect(Protocol):
         """
         ...
 
-    def body(self, prompt: list[int], sampling: Sampling) -> dict[str, Any]:
+    def body(self, prompt: list[int], sampling: SamplingParams) -> dict[str, Any]:
         """What to post, but for the model and whether to stream; `None` is not posted.
 
         Args:
@@ -95,7 +95,7 @@ class VllmDialect:
         """See `Dialect`."""
         return base_url + "/completions"
 
-    def body(self, prompt: list[int], sampling: Sampling) -> dict[str, Any]:
+    def body(self, prompt: list[int], sampling: SamplingParams) -> dict[str, Any]:
         """See `Dialect`."""
         asked = sampling.logprobs
         return {
@@ -160,7 +160,7 @@ class LlamaCppDialect:
         """See `Dialect`."""
         return base_url.removesuffix("/v1") + "/completion"
 
-    def body(self, prompt: list[int], sampling: Sampling) -> dict[str, Any]:
+    def body(self, prompt: list[int], sampling: SamplingParams) -> dict[str, Any]:
         """See `Dialect`."""
         limit = sampling.max_tokens
         return {
@@ -220,7 +220,7 @@ class SglangDialect:
         """See `Dialect`."""
         return base_url.removesuffix("/v1") + "/generate"
 
-    def body(self, prompt: list[int], sampling: Sampling) -> dict[str, Any]:
+    def body(self, prompt: list[int], sampling: SamplingParams) -> dict[str, Any]:
         """See `Dialect`."""
         return {
             "input_ids": prompt,
@@ -272,7 +272,7 @@ class SglangDialect:
 _FINISH_REASONS: Final[dict[str, FinishReason]] = {"stop": "stop", "length": "length"}
 
 
-def _common(sampling: Sampling) -> dict[str, Any]:
+def _common(sampling: SamplingParams) -> dict[str, Any]:
     """What all servers call the same."""
     return {
         "temperature": sampling.temperature,

@@ -24,7 +24,7 @@ from typing import Any, Final
 from harmony_kit.errors import BackendError
 from harmony_kit.generation import Delta
 from harmony_kit.grammar import Constraint, Matcher
-from harmony_kit.sampling import Sampling
+from harmony_kit.sampling import SamplingParams
 from harmony_kit.vocabulary import CALL, END_OF_TEXT, RETURN, SIZE, decode
 
 from .completions_constraints import PROCESSOR_ADVICE, ServerGrammar, processor_fields, tokens_of
@@ -32,7 +32,7 @@ from .completions_tokens import LeftOutIdsError
 from .cutting import Cutter
 from .stop_texts import StopTexts
 
-Ask = Callable[[list[int], Sampling, bool, Mapping[str, Any]], AsyncGenerator[Delta, None]]
+Ask = Callable[[list[int], SamplingParams, bool, Mapping[str, Any]], AsyncGenerator[Delta, None]]
 """Asks for a completion: the prompt, how, whether to stream, and more fields of the request."""
 
 _ENDS: Final = (RETURN, CALL, END_OF_TEXT)
@@ -60,7 +60,7 @@ class GrammarFollower:
         self,
         ask: Ask,
         prompt: list[int],
-        sampling: Sampling,
+        sampling: SamplingParams,
         constraint: Constraint,
         grammar: ServerGrammar,
         *,
@@ -223,7 +223,7 @@ class GrammarFollower:
 async def follow_processor(
     ask: Ask,
     prompt: list[int],
-    sampling: Sampling,
+    sampling: SamplingParams,
     constraint: Constraint,
     *,
     vocabulary_size: int,

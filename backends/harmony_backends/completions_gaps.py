@@ -13,16 +13,16 @@ from contextlib import aclosing
 from dataclasses import replace
 
 from harmony_kit.generation import Delta
-from harmony_kit.sampling import Sampling
+from harmony_kit.sampling import SamplingParams
 
 from .completions_tokens import LeftOutIdsError
 
-Complete = Callable[[list[int], Sampling, bool], AsyncGenerator[Delta, None]]
+Complete = Callable[[list[int], SamplingParams, bool], AsyncGenerator[Delta, None]]
 """Completes a prompt; the last argument says whether to stream."""
 
 
 async def without_gaps(
-    complete: Complete, prompt: list[int], sampling: Sampling, *, stream: bool
+    complete: Complete, prompt: list[int], sampling: SamplingParams, *, stream: bool
 ) -> AsyncGenerator[Delta, None]:
     """A completion of which no id is missing.
 
@@ -72,7 +72,7 @@ async def without_gaps(
             at_once = 0
 
 
-def _rest(sampling: Sampling, said: int) -> Sampling:
+def _rest(sampling: SamplingParams, said: int) -> SamplingParams:
     """The same sampling, for what follows a number of tokens."""
     limit, seed = sampling.max_tokens, sampling.seed
     return replace(

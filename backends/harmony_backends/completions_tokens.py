@@ -12,7 +12,7 @@ from typing import Final
 
 from harmony_kit.errors import BackendError
 from harmony_kit.generation import Delta, FinishReason
-from harmony_kit.sampling import Sampling
+from harmony_kit.sampling import SamplingParams
 from harmony_kit.vocabulary import (
     SPECIAL_TOKENS,
     decode_bytes,
@@ -53,10 +53,10 @@ class TokenReader:
             raises where that is not wanted.
     """
 
-    def __init__(self, sampling: Sampling, on_text: Callable[[], None]) -> None:
+    def __init__(self, sampling: SamplingParams, on_text: Callable[[], None]) -> None:
         self._cutter = Cutter(sampling)
         # Text may have more tokens than the model used for it; the server kept the limit.
-        self._text_cutter = Cutter(Sampling(stop_tokens=sampling.stop_tokens))
+        self._text_cutter = Cutter(SamplingParams(stop_tokens=sampling.stop_tokens))
         self._on_text = on_text
         self._logprobs = sampling.logprobs
         self._received = 0

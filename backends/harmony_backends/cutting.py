@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from harmony_kit.generation import Delta
-from harmony_kit.sampling import Sampling
+from harmony_kit.sampling import SamplingParams
 
 
 class Cutter:
@@ -15,7 +15,7 @@ class Cutter:
         sampling: What the stop tokens and the limit are.
     """
 
-    def __init__(self, sampling: Sampling) -> None:
+    def __init__(self, sampling: SamplingParams) -> None:
         self._stop_tokens = frozenset(sampling.stop_tokens)
         self._left = sampling.max_tokens
 

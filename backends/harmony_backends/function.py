@@ -18,7 +18,7 @@ from contextlib import aclosing
 
 from harmony_kit.errors import BackendError
 from harmony_kit.generation import Delta, Feature, check_prompt, check_support
-from harmony_kit.sampling import Sampling
+from harmony_kit.sampling import SamplingParams
 from harmony_kit.vocabulary import SIZE, encode_with_special
 
 from .cutting import Cutter
@@ -26,7 +26,7 @@ from .cutting import Cutter
 Answer = Iterable[int] | AsyncIterable[int] | str
 """Token ids, at once or as they come, or text in which special tokens are spelt out."""
 
-AnswerFunction = Callable[[list[int], Sampling], Answer | Awaitable[Answer]]
+AnswerFunction = Callable[[list[int], SamplingParams], Answer | Awaitable[Answer]]
 """What answers a prompt."""
 
 
@@ -72,7 +72,9 @@ class FunctionBackend:
         self._max_context = max_context
         self._closed = False
 
-    async def generate(self, prompt: Sequence[int], sampling: Sampling) -> AsyncIterator[Delta]:
+    async def generate(
+        self, prompt: Sequence[int], sampling: SamplingParams
+    ) -> AsyncIterator[Delta]:
         """Give the function's answer; see `harmony_kit.Backend`.
 
         Raises:
@@ -91,7 +93,7 @@ class FunctionBackend:
                     f"the prompt has {len(prompt)} tokens; with one of the answer that is more "
                     f"than the {self._max_context} of the window"
                 )
-            cutters.append(Cutter(Sampling(max_tokens=room, stop_tokens=())))
+            cutters.append(Cutter(SamplingParams(max_tokens=room, stop_tokens=())))
         self.unfinished += 1
         try:
             async with aclosing(self._chunks(list(prompt), sampling)) as chunks:
@@ -108,7 +110,7 @@ class FunctionBackend:
             self.unfinished -= 1
 
     async def _chunks(
-        self, prompt: list[int], sampling: Sampling
+        self, prompt: list[int], sampling: SamplingParams
     ) -> AsyncGenerator[list[int], None]:
         chunk: list[int] = []
         async with aclosing(self._tokens(prompt, sampling)) as tokens:
@@ -123,7 +125,9 @@ class FunctionBackend:
         if chunk:
             yield chunk
 
-    async def _tokens(self, prompt: list[int], sampling: Sampling) -> AsyncGenerator[int, None]:
+    async def _tokens(
+        self, prompt: list[int], sampling: SamplingParams
+    ) -> AsyncGenerator[int, None]:
         answer: Answer | None = None
         try:
             made = self._function(prompt, sampling)

@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from harmony_kit.errors import BackendError
 from harmony_kit.generation import Delta, Feature, check_prompt, check_support, completion_of
-from harmony_kit.sampling import Sampling
+from harmony_kit.sampling import SamplingParams
 from harmony_kit.vocabulary import END_OF_TEXT
 
 from .completions_retry import StatusError
@@ -120,7 +120,7 @@ class LlamaCppBackend:
         return sum(map(int, _REQUESTS.findall(self._server.ask("/metrics"))))
 
     async def generate(
-        self, prompt: Sequence[int], sampling: Sampling
+        self, prompt: Sequence[int], sampling: SamplingParams
     ) -> AsyncGenerator[Delta, None]:
         """Generate a completion; see `harmony_kit.Backend`.
 
@@ -161,7 +161,7 @@ class LlamaCppBackend:
         await asyncio.to_thread(self._server.stop)
         await self._requests.aclose()
 
-    def _limit(self, prompt: Sequence[int], sampling: Sampling) -> int:
+    def _limit(self, prompt: Sequence[int], sampling: SamplingParams) -> int:
         """How many tokens may be generated, for a prompt that may be generated for."""
         if self._closed:
             raise BackendError("the llama_cpp backend is closed")
@@ -180,7 +180,7 @@ class LlamaCppBackend:
         return min(room, sampling.max_tokens)
 
     async def _completion(
-        self, prompt: list[int], sampling: Sampling, limit: int
+        self, prompt: list[int], sampling: SamplingParams, limit: int
     ) -> AsyncGenerator[Delta, None]:
         """What the engine generates, up to one of the stop tokens or the limit.
 

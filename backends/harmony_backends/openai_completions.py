@@ -22,7 +22,7 @@ from httpx_sse import EventSource, SSEError
 from harmony_kit.errors import BackendError
 from harmony_kit.generation import Delta, Feature, check_prompt, check_support
 from harmony_kit.grammar import Constraint
-from harmony_kit.sampling import Sampling
+from harmony_kit.sampling import SamplingParams
 
 from .completions_constraints import SERVER_GRAMMARS, ConstraintsName
 from .completions_dialects import Dialect, LlamaCppDialect, SglangDialect, VllmDialect
@@ -136,7 +136,9 @@ class OpenAICompletionsBackend:
         self._clients = WeakKeyDictionary()
         self._closed = False
 
-    async def generate(self, prompt: Sequence[int], sampling: Sampling) -> AsyncIterator[Delta]:
+    async def generate(
+        self, prompt: Sequence[int], sampling: SamplingParams
+    ) -> AsyncIterator[Delta]:
         """Have the server complete a prompt; see `harmony_kit.Backend`.
 
         Raises:
@@ -155,7 +157,7 @@ class OpenAICompletionsBackend:
                 yield delta
 
     async def _constrained(
-        self, prompt: list[int], sampling: Sampling, constraint: Constraint
+        self, prompt: list[int], sampling: SamplingParams, constraint: Constraint
     ) -> AsyncGenerator[Delta, None]:
         """What the server answers under a constraint, checked token by token."""
         async with self._named_errors():
@@ -176,7 +178,7 @@ class OpenAICompletionsBackend:
     async def _complete(
         self,
         prompt: list[int],
-        sampling: Sampling,
+        sampling: SamplingParams,
         stream: bool,
         more: Mapping[str, Any] = MappingProxyType({}),
     ) -> AsyncGenerator[Delta, None]:
@@ -220,7 +222,7 @@ class OpenAICompletionsBackend:
     # --- The request ------------------------------------------------------------------------
 
     async def _post(
-        self, prompt: list[int], sampling: Sampling, stream: bool, more: Mapping[str, Any]
+        self, prompt: list[int], sampling: SamplingParams, stream: bool, more: Mapping[str, Any]
     ) -> httpx.Response:
         client = self._client()
         dialect = await self._know_server(client)
@@ -240,7 +242,9 @@ class OpenAICompletionsBackend:
         request = client.build_request("POST", dialect.url(self._base_url), json=given)
         return await self._retries.send(client, request, self.name)
 
-    def _limited(self, prompt: list[int], sampling: Sampling, *, is_needed: bool) -> Sampling:
+    def _limited(
+        self, prompt: list[int], sampling: SamplingParams, *, is_needed: bool
+    ) -> SamplingParams:
         """With the token limit that the context leaves, where the server tells what that is."""
         context = self._context
         if context is None and is_needed:

@@ -15,7 +15,7 @@ from typing import Any, Final, get_args
 
 from harmony_kit.errors import BackendError
 from harmony_kit.generation import Backend, Delta, FinishReason
-from harmony_kit.sampling import Sampling
+from harmony_kit.sampling import SamplingParams
 
 _FINISH_REASONS: Final = get_args(FinishReason)
 
@@ -125,7 +125,9 @@ class RecordingBackend:
         self._path = Path(path)
         self._write("")
 
-    async def generate(self, prompt: Sequence[int], sampling: Sampling) -> AsyncIterator[Delta]:
+    async def generate(
+        self, prompt: Sequence[int], sampling: SamplingParams
+    ) -> AsyncIterator[Delta]:
         """Generate with the wrapped backend; see `harmony_kit.Backend`."""
         completion: list[int] = []
         finish_reason: FinishReason = "abort"

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from harmony_kit.errors import BackendError
 from harmony_kit.generation import Delta, Feature, check_prompt, check_support
-from harmony_kit.sampling import Sampling
+from harmony_kit.sampling import SamplingParams
 from harmony_kit.vocabulary import SIZE, decode
 
 from .cutting import Cutter
@@ -60,7 +60,9 @@ class ReplayBackend:
         for exchange in recording:
             self._exchanges.setdefault(exchange.prompt, []).append(exchange)
 
-    async def generate(self, prompt: Sequence[int], sampling: Sampling) -> AsyncIterator[Delta]:
+    async def generate(
+        self, prompt: Sequence[int], sampling: SamplingParams
+    ) -> AsyncIterator[Delta]:
         """Play the completion of a prompt; see `harmony_kit.Backend`.
 
         Of the sampling, the stop tokens and `max_tokens` cut the completion; it must keep to
@@ -111,7 +113,7 @@ class ReplayBackend:
         self._closed = True
 
 
-def _check_constraint(exchange: Exchange, sampling: Sampling) -> None:
+def _check_constraint(exchange: Exchange, sampling: SamplingParams) -> None:
     """What was recorded cannot be changed, but it can be refused."""
     if sampling.constraint is None:
         return

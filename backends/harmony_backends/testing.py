@@ -34,7 +34,7 @@ from harmony_kit.build import user
 from harmony_kit.errors import BackendError
 from harmony_kit.generation import Backend, Delta, FinishReason
 from harmony_kit.render import render
-from harmony_kit.sampling import Sampling
+from harmony_kit.sampling import SamplingParams
 from harmony_kit.vocabulary import SIZE
 
 _T = TypeVar("_T")
@@ -232,7 +232,7 @@ class BackendContract:
         async def go(backend: Backend) -> None:
             tokens, _ = await self._complete(backend, self.prompt(), self._greedy(16))
             place = max(tokens.index(token) for token in set(tokens[1:]))
-            sampling = Sampling(max_tokens=16, temperature=0, stop_tokens=(tokens[place],))
+            sampling = SamplingParams(max_tokens=16, temperature=0, stop_tokens=(tokens[place],))
             stopped = await self._complete(backend, self.prompt(), sampling)
             end = place + self.delivers_stop_token
             assert stopped == (tokens[:end], "stop")
@@ -266,7 +266,7 @@ class BackendContract:
             pytest.skip("the backend has no seed")
 
         async def go(backend: Backend) -> None:
-            sampling = Sampling(max_tokens=12, temperature=1.0, seed=7, stop_tokens=())
+            sampling = SamplingParams(max_tokens=12, temperature=1.0, seed=7, stop_tokens=())
             first = await self._complete(backend, self.prompt(), sampling)
             assert await self._complete(backend, self.prompt(), sampling) == first
 
@@ -410,16 +410,16 @@ class BackendContract:
             pytest.skip("the backend's greedy decoding is not deterministic")
 
     @staticmethod
-    def _greedy(max_tokens: int) -> Sampling:
-        return Sampling(max_tokens=max_tokens, temperature=0, stop_tokens=())
+    def _greedy(max_tokens: int) -> SamplingParams:
+        return SamplingParams(max_tokens=max_tokens, temperature=0, stop_tokens=())
 
     async def _deltas(
-        self, backend: Backend, prompt: Sequence[int], sampling: Sampling
+        self, backend: Backend, prompt: Sequence[int], sampling: SamplingParams
     ) -> list[Delta]:
         return [delta async for delta in backend.generate(prompt, sampling)]
 
     async def _complete(
-        self, backend: Backend, prompt: Sequence[int], sampling: Sampling
+        self, backend: Backend, prompt: Sequence[int], sampling: SamplingParams
     ) -> tuple[list[int], FinishReason | None]:
         deltas = await self._deltas(backend, prompt, sampling)
         tokens = [token for delta in deltas for token in delta.tokens]
@@ -436,7 +436,7 @@ class BackendContract:
             assert time.monotonic() < deadline, f"{unfinished} requests are unfinished"
             await asyncio.sleep(0.01)
 
-    async def _cancel_at(self, backend: Backend, count: int, sampling: Sampling) -> None:
+    async def _cancel_at(self, backend: Backend, count: int, sampling: SamplingParams) -> None:
         """Cancel a consumer when it has been given a number of tokens."""
         reached = asyncio.Event()
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from harmony_kit.errors import BackendError
 from harmony_kit.generation import Delta, Feature, check_prompt, check_support
-from harmony_kit.sampling import Sampling
+from harmony_kit.sampling import SamplingParams
 
 from .stop_texts import StopTexts
 from .transformers_batches import Batches
@@ -77,7 +77,7 @@ class TransformersBackend:
         return len(self._active)
 
     async def generate(
-        self, prompt: Sequence[int], sampling: Sampling
+        self, prompt: Sequence[int], sampling: SamplingParams
     ) -> AsyncGenerator[Delta, None]:
         """Generate a completion; see `harmony_kit.Backend`.
 
@@ -126,7 +126,7 @@ class TransformersBackend:
         await asyncio.to_thread(self._batches.close)
         self._model = None
 
-    def _limit(self, prompt: Sequence[int], sampling: Sampling) -> int:
+    def _limit(self, prompt: Sequence[int], sampling: SamplingParams) -> int:
         """How many tokens may be generated, for a prompt that may be generated for."""
         if self._closed:
             raise BackendError("the transformers backend is closed")

@@ -9,7 +9,7 @@ from typing import Any
 
 from harmony_kit.errors import BackendError
 from harmony_kit.generation import Delta, FinishReason
-from harmony_kit.sampling import Sampling
+from harmony_kit.sampling import SamplingParams
 from harmony_kit.vocabulary import END_OF_TEXT
 
 from .event_loops import Inbox
@@ -45,7 +45,7 @@ class Row:
     def __init__(
         self,
         prompt: Sequence[int],
-        sampling: Sampling,
+        sampling: SamplingParams,
         limit: int,
         vocabulary_size: int,
         defaults: Any,
@@ -140,7 +140,7 @@ class Row:
         return int(chosen)
 
 
-def _warpers(sampling: Sampling, defaults: Any) -> list[Warper] | None:
+def _warpers(sampling: SamplingParams, defaults: Any) -> list[Warper] | None:
     """What changes the scores before a token is drawn; `None` if the likeliest is taken."""
     from transformers import (
         MinPLogitsWarper,

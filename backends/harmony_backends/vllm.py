@@ -17,7 +17,7 @@ from typing import Any, Final, get_args
 from harmony_kit.errors import BackendError, HarmonyError
 from harmony_kit.generation import Delta, Feature, FinishReason, check_prompt, check_support
 from harmony_kit.grammar import Constraint
-from harmony_kit.sampling import Sampling
+from harmony_kit.sampling import SamplingParams
 from harmony_kit.vocabulary import END_OF_TEXT
 
 from .event_loops import EngineLoop
@@ -110,7 +110,9 @@ class VLLMBackend:
             return 0
         return int(self._engine.output_processor.get_num_unfinished_requests())
 
-    def generate(self, prompt: Sequence[int], sampling: Sampling) -> AsyncGenerator[Delta, None]:
+    def generate(
+        self, prompt: Sequence[int], sampling: SamplingParams
+    ) -> AsyncGenerator[Delta, None]:
         """Generate a completion; see `harmony_kit.Backend`.
 
         Stop texts are looked for here, in the tokens' text; the token that completes one is
@@ -149,7 +151,7 @@ class VLLMBackend:
     # --- In the engine's event loop ---------------------------------------------------------
 
     async def _outputs(
-        self, prompt: Sequence[int], sampling: Sampling
+        self, prompt: Sequence[int], sampling: SamplingParams
     ) -> AsyncGenerator[Delta, None]:
         """What the engine generates; iterated in its event loop.
 
@@ -196,7 +198,7 @@ class VLLMBackend:
 
     # --- Requests and errors ----------------------------------------------------------------
 
-    def _check(self, prompt: Sequence[int], sampling: Sampling) -> None:
+    def _check(self, prompt: Sequence[int], sampling: SamplingParams) -> None:
         """Refuse what vLLM would refuse less clearly, or die of."""
         if self._closed:
             raise BackendError("the vllm backend is closed")
@@ -208,8 +210,8 @@ class VLLMBackend:
                 "no room for a completion"
             )
 
-    def _parameters(self, prompt: Sequence[int], sampling: Sampling) -> Any:
-        from vllm import SamplingParams
+    def _parameters(self, prompt: Sequence[int], sampling: SamplingParams) -> Any:
+        from vllm import SamplingParams as EngineParams
         from vllm.sampling_params import RequestOutputKind
 
         asked: dict[str, Any] = {
@@ -231,7 +233,7 @@ class VLLMBackend:
         if extra:
             asked["extra_args"] = extra
         given = {name: value for name, value in asked.items() if value is not None}
-        return SamplingParams(
+        return EngineParams(
             **{"max_tokens": None, **self._defaults, **given},
             # The stop tokens are those that were asked for, whatever the model's files say.
             ignore_eos=True,

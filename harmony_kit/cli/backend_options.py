@@ -8,7 +8,7 @@ from typing import Any
 
 from ..errors import BackendError, HarmonyError
 from ..generation import Backend, backend_names, load_backend
-from ..sampling import Sampling
+from ..sampling import SamplingParams
 
 
 def add_backend(parser: ArgumentParser) -> None:
@@ -83,13 +83,13 @@ def add_sampling(parser: ArgumentParser) -> None:
     parser.add_argument("--seed", type=int)
 
 
-def sampling_of(options: Namespace) -> Sampling:
+def sampling_of(options: Namespace) -> SamplingParams:
     """How tokens are chosen.
 
     Args:
         options: The arguments that `add_sampling` adds.
     """
-    return Sampling(
+    return SamplingParams(
         max_tokens=options.max_tokens,
         temperature=options.temperature,
         top_p=options.top_p,

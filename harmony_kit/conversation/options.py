@@ -8,7 +8,7 @@ from typing import TypedDict
 from ..header import HeaderOrder
 from ..messages import SchemaStyle
 from ..render import DropAnalysis
-from ..sampling import Sampling
+from ..sampling import SamplingParams
 from ..tools import ToolsLike
 from ..tools.choice import ToolChoice
 from .context import ContextPolicy
@@ -46,7 +46,7 @@ class RunOptions(TypedDict, total=False):
     """
 
     tools: Iterable[ToolsLike]
-    sampling: Sampling
+    sampling: SamplingParams
     constrained: bool
     tool_choice: ToolChoice | str
     max_turns: int

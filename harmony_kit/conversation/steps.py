@@ -11,7 +11,7 @@ from ..errors import HarmonyError
 from ..generation import Backend
 from ..messages import Message, Role, ToolNamespace
 from ..parsed import TurnEnd
-from ..sampling import Sampling
+from ..sampling import SamplingParams
 from ..tools import Toolbox, ToolCall, declared_namespaces, tool_calls
 from ..tools.choice import ANY_TOOL, ToolChoice
 from .answers import answers_of, not_run
@@ -156,8 +156,8 @@ class Run:
         most = options.get("max_prompt_tokens")
         return prompt_within(self._state.messages, most, policy, **self._rendering)
 
-    def _sampling(self) -> Sampling:
-        sampling = self._options.get("sampling", Sampling())
+    def _sampling(self) -> SamplingParams:
+        sampling = self._options.get("sampling", SamplingParams())
         limits = [n for n in (sampling.max_tokens, self._tokens_left()) if n is not None]
         constraint = self._constraints.current() or sampling.constraint
         return replace(sampling, max_tokens=min(limits, default=None), constraint=constraint)

@@ -9,7 +9,7 @@ from ..generation import Backend, Delta, FinishReason, completion_of
 from ..messages import ToolNamespace
 from ..parse import Parser
 from ..parsed import Event
-from ..sampling import Sampling
+from ..sampling import SamplingParams
 from ..tools import tool_calls
 from .events import TurnEnded
 from .state import Usage
@@ -52,7 +52,7 @@ class Turn:
 
 
 def completion_by(
-    backend: Backend, prompt: Sequence[int], sampling: Sampling, deadline: float | None
+    backend: Backend, prompt: Sequence[int], sampling: SamplingParams, deadline: float | None
 ) -> AsyncGenerator[Delta, None]:
     """What a backend generates until a deadline; closing this aborts the generation.
 

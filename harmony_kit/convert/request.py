@@ -21,7 +21,7 @@ from ..messages import (
     trusted_message,
 )
 from ..render import DropAnalysis, render
-from ..sampling import Sampling
+from ..sampling import SamplingParams
 from ..tools.choice import ANY_TOOL, ToolChoice
 from .demands import Demand
 from .names import ToolNames
@@ -41,11 +41,11 @@ class AdaptedRequest(NamedTuple):
         notes: All that is not carried over, what is not enforced included.
     """
 
-    sampling: Sampling
+    sampling: SamplingParams
     notes: tuple[Note, ...]
 
 
-_AS_THE_ENGINE_LIKES: Final = Sampling()
+_AS_THE_ENGINE_LIKES: Final = SamplingParams()
 _OWN_NAMES: Final = ToolNames()
 
 
@@ -81,7 +81,7 @@ class HarmonyRequest:
     response_format: ResponseFormat | None = None
     reasoning: Literal["free", "none"] = "free"
     demands: Mapping[str, Demand] = field(default_factory=dict)
-    sampling: Sampling = _AS_THE_ENGINE_LIKES
+    sampling: SamplingParams = _AS_THE_ENGINE_LIKES
     model: str | None = None
     stream: bool = False
     include_usage: bool = False

@@ -33,7 +33,7 @@ from harmony_backends.vllm import DeadEngineError  # noqa: E402
 CONTEXT = 1024
 VOCABULARY = 201088
 HELLO = hk.encode_with_special("<|start|>user<|message|>Hello<|end|><|start|>assistant")
-GREEDY = hk.Sampling(temperature=0, max_tokens=24, stop_tokens=())
+GREEDY = hk.SamplingParams(temperature=0, max_tokens=24, stop_tokens=())
 
 # One thread, as the machine may be small. Float32 throughout, to compare ids: llama.cpp's flash
 # attention computes in less, whatever its cache has.
@@ -83,7 +83,7 @@ def backend(gguf: Path) -> Iterator[LlamaCppBackend]:
 
 
 async def complete(
-    backend: hk.Backend, prompt: Sequence[int], sampling: hk.Sampling
+    backend: hk.Backend, prompt: Sequence[int], sampling: hk.SamplingParams
 ) -> tuple[list[int], str | None]:
     deltas = [delta async for delta in backend.generate(prompt, sampling)]
     assert {delta.finish_reason for delta in deltas[:-1]} <= {None}
@@ -93,7 +93,7 @@ async def complete(
 def completion(
     backend: hk.Backend, prompt: Sequence[int], **options: Any
 ) -> tuple[list[int], str | None]:
-    return asyncio.run(complete(backend, prompt, hk.Sampling(**options)))
+    return asyncio.run(complete(backend, prompt, hk.SamplingParams(**options)))
 
 
 @pytest.fixture
@@ -104,7 +104,7 @@ def favour(gguf: Path, backend: LlamaCppBackend, monkeypatch: pytest.MonkeyPatch
     body = dialect.body
 
     def set_bias(*tokens: int, by: float = 1000.0) -> None:
-        def biased(prompt: list[int], sampling: hk.Sampling) -> dict[str, Any]:
+        def biased(prompt: list[int], sampling: hk.SamplingParams) -> dict[str, Any]:
             return {**body(prompt, sampling), "logit_bias": [[token, by] for token in tokens]}
 
         monkeypatch.setattr(dialect, "body", biased, raising=False)
@@ -156,7 +156,7 @@ def test_no_id_is_left_out_within_a_character(
         asked = OpenAICompletionsBackend(
             server.url, api_key=server.key, dialect="llama_cpp", stream=False
         )
-        sampling = hk.Sampling(temperature=0, max_tokens=limit, stop_tokens=())
+        sampling = hk.SamplingParams(temperature=0, max_tokens=limit, stop_tokens=())
         said, _ = await complete(asked, HELLO, sampling)
         await asked.aclose()
         return said
@@ -292,7 +292,7 @@ def test_constrained_completions_are_well_formed(backend: LlamaCppBackend) -> No
 
     async def go() -> list[list[int]]:
         answers = await answer_all(backend)
-        impossible = hk.Sampling(max_tokens=3, constraint=hk.constraint())
+        impossible = hk.SamplingParams(max_tokens=3, constraint=hk.constraint())
         with pytest.raises(hk.GrammarError, match="max_tokens is 3"):
             await complete(backend, HELLO, impossible)
         return answers
@@ -346,7 +346,7 @@ def test_what_the_grammar_cannot_say_is_refused(backend: LlamaCppBackend) -> Non
 
 
 def test_run_twice(backend: LlamaCppBackend) -> None:
-    sampling = hk.Sampling(max_tokens=6, temperature=0, stop_tokens=())
+    sampling = hk.SamplingParams(max_tokens=6, temperature=0, stop_tokens=())
     for _ in range(2):
         reply = hk.run([hk.user("Hi")], backend, sampling=sampling)
         assert reply.usage.completion_tokens == 6
@@ -354,7 +354,7 @@ def test_run_twice(backend: LlamaCppBackend) -> None:
 
 def test_cancelled_a_hundred_times(backend: LlamaCppBackend) -> None:
     async def go() -> None:
-        sampling = hk.Sampling(max_tokens=200, temperature=0, stop_tokens=())
+        sampling = hk.SamplingParams(max_tokens=200, temperature=0, stop_tokens=())
         for number in range(100):
             task = asyncio.create_task(complete(backend, [*HELLO, number], sampling))
             await asyncio.sleep(number % 10 * 0.005)
@@ -368,7 +368,7 @@ def test_cancelled_a_hundred_times(backend: LlamaCppBackend) -> None:
 
 def test_a_request_that_waits_for_its_turn_can_be_given_up(backend: LlamaCppBackend) -> None:
     async def go() -> None:
-        sampling = hk.Sampling(max_tokens=400, temperature=0, stop_tokens=())
+        sampling = hk.SamplingParams(max_tokens=400, temperature=0, stop_tokens=())
         tasks = [
             asyncio.create_task(complete(backend, [*HELLO, number], sampling))
             for number in range(12)
@@ -398,7 +398,7 @@ def assert_idle(backend: LlamaCppBackend) -> None:
 def test_closing_aborts_what_is_being_generated(gguf: Path) -> None:
     async def go() -> None:
         backend = start(gguf)
-        sampling = hk.Sampling(temperature=0, stop_tokens=())
+        sampling = hk.SamplingParams(temperature=0, stop_tokens=())
         unfinished = asyncio.create_task(complete(backend, HELLO, sampling))
         while backend.unfinished_requests == 0:
             await asyncio.sleep(0.01)
@@ -414,7 +414,7 @@ def test_a_dead_engine_is_a_named_error(gguf: Path) -> None:
     backend = start(gguf)
 
     async def go() -> None:
-        sampling = hk.Sampling(temperature=0, stop_tokens=())
+        sampling = hk.SamplingParams(temperature=0, stop_tokens=())
         received = []
 
         async def consume() -> None:
@@ -440,7 +440,7 @@ import sys
 import harmony_kit as hk
 
 backend = hk.load_backend("llama_cpp", model=sys.argv[1], context=256, parallel=1)
-sampling = hk.Sampling(max_tokens=5, temperature=0, stop_tokens=())
+sampling = hk.SamplingParams(max_tokens=5, temperature=0, stop_tokens=())
 for _ in range(2):
     reply = hk.run([hk.user("Hi")], backend, sampling=sampling)
     print("completion tokens:", reply.usage.completion_tokens)

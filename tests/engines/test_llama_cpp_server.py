@@ -109,7 +109,7 @@ class TestLlamaCppServer(BackendContract):
 
 
 async def complete(
-    backend: hk.Backend, prompt: Sequence[int], sampling: hk.Sampling
+    backend: hk.Backend, prompt: Sequence[int], sampling: hk.SamplingParams
 ) -> tuple[list[int], str | None]:
     deltas = [delta async for delta in backend.generate(prompt, sampling)]
     return [token for delta in deltas for token in delta.tokens], deltas[-1].finish_reason
@@ -118,7 +118,7 @@ async def complete(
 def test_streamed_or_not_the_ids_are_the_same(server: Server) -> None:
     """Those within characters of several tokens too."""
     prompts = [[*HELLO, number] for number in range(8)]
-    sampling = hk.Sampling(max_tokens=64, temperature=0, stop_tokens=())
+    sampling = hk.SamplingParams(max_tokens=64, temperature=0, stop_tokens=())
 
     async def go(stream: bool) -> list[tuple[list[int], str | None]]:
         backend = server.backend(stream=stream)
@@ -153,7 +153,7 @@ def test_a_wrong_key_is_an_error_that_says_so(server: Server) -> None:
     async def go() -> None:
         backend = OpenAICompletionsBackend(server.url + "/v1", api_key="wrong")
         with pytest.raises(hk.BackendError, match="401"):
-            await complete(backend, HELLO, hk.Sampling())
+            await complete(backend, HELLO, hk.SamplingParams())
         await backend.aclose()
 
     asyncio.run(go())
@@ -166,7 +166,7 @@ def test_a_server_that_is_killed_within_a_stream_is_an_error(gguf: Path) -> None
 
     async def go() -> None:
         backend = server.backend(max_retries=1, backoff=0.01)
-        sampling = hk.Sampling(temperature=0, stop_tokens=(RETURN,))
+        sampling = hk.SamplingParams(temperature=0, stop_tokens=(RETURN,))
 
         async def consume() -> None:
             async with aclosing(completion_of(backend, HELLO, sampling)) as deltas:

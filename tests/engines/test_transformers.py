@@ -59,14 +59,14 @@ def complete(
     backend: hk.Backend, prompt: Sequence[int], **options: Any
 ) -> tuple[list[int], str | None]:
     async def go() -> tuple[list[int], str | None]:
-        deltas = [delta async for delta in backend.generate(prompt, hk.Sampling(**options))]
+        deltas = [delta async for delta in backend.generate(prompt, hk.SamplingParams(**options))]
         return [token for delta in deltas for token in delta.tokens], deltas[-1].finish_reason
 
     return asyncio.run(go())
 
 
 def test_run_twice(backend: TransformersBackend) -> None:
-    sampling = hk.Sampling(max_tokens=6, temperature=0)
+    sampling = hk.SamplingParams(max_tokens=6, temperature=0)
     for _ in range(2):
         reply = hk.run([hk.user("Hi")], backend, sampling=sampling)
         assert reply.usage.completion_tokens == 6
@@ -123,9 +123,9 @@ def test_logprobs_are_the_models_before_anything_changes_them(
         {"temperature": 2.0, "top_p": 0.5, "seed": 3, "presence_penalty": 1.0},
     ]
     for options in ways:
-        sampling = hk.Sampling(max_tokens=5, stop_tokens=(), logprobs=4, **options)
+        sampling = hk.SamplingParams(max_tokens=5, stop_tokens=(), logprobs=4, **options)
 
-        async def go(sampling: hk.Sampling = sampling) -> list[hk.Delta]:
+        async def go(sampling: hk.SamplingParams = sampling) -> list[hk.Delta]:
             return [delta async for delta in backend.generate(HELLO, sampling)]
 
         deltas = asyncio.run(go())
@@ -168,7 +168,7 @@ def test_each_request_of_a_batch_has_its_own_way(backend: TransformersBackend) -
     assert alone[-1] == (greedy[: greedy.index(stop) + 1], "stop")
 
     async def one(prompt: list[int], way: dict[str, Any]) -> tuple[list[int], str | None]:
-        deltas = [delta async for delta in backend.generate(prompt, hk.Sampling(**way))]
+        deltas = [delta async for delta in backend.generate(prompt, hk.SamplingParams(**way))]
         return [token for delta in deltas for token in delta.tokens], deltas[-1].finish_reason
 
     async def go() -> list[tuple[list[int], str | None]]:
@@ -179,7 +179,7 @@ def test_each_request_of_a_batch_has_its_own_way(backend: TransformersBackend) -
 
 def test_who_comes_later_joins(checkpoint: Path) -> None:
     """And need not wait for the end of what runs, which goes on as it would have."""
-    sampling = hk.Sampling(max_tokens=200, temperature=0, stop_tokens=())
+    sampling = hk.SamplingParams(max_tokens=200, temperature=0, stop_tokens=())
 
     async def go() -> None:
         backend = TransformersBackend(str(checkpoint), device="cpu", dtype="float32")
@@ -187,7 +187,7 @@ def test_who_comes_later_joins(checkpoint: Path) -> None:
         long = backend.generate(HELLO, sampling)
         together = [(await anext(long)).tokens[0]]
         for number in range(3):  # each comes after the one before has left
-            short = hk.Sampling(max_tokens=4, temperature=0, stop_tokens=())
+            short = hk.SamplingParams(max_tokens=4, temperature=0, stop_tokens=())
             count = [delta async for delta in backend.generate([*HELLO, number], short)]
             assert len(count) == 4
         (row,) = backend._active
@@ -210,7 +210,7 @@ def test_no_batch_has_more_than_its_size(checkpoint: Path, monkeypatch: pytest.M
             return forward(*args, **kwargs)
 
         monkeypatch.setattr(model, "forward", counting)
-        sampling = hk.Sampling(max_tokens=20, temperature=0, stop_tokens=())
+        sampling = hk.SamplingParams(max_tokens=20, temperature=0, stop_tokens=())
 
         async def one(number: int) -> int:
             return len([d async for d in backend.generate([*HELLO, number], sampling)])
@@ -233,7 +233,7 @@ def test_an_error_is_that_of_the_request_which_causes_it(
             raise RuntimeError("no 777")
         return forward(*args, **kwargs)
 
-    sampling = hk.Sampling(max_tokens=6, temperature=0, stop_tokens=())
+    sampling = hk.SamplingParams(max_tokens=6, temperature=0, stop_tokens=())
 
     async def one(number: int) -> int:
         return len([d async for d in backend.generate([*HELLO, number], sampling)])
@@ -286,7 +286,7 @@ def test_closing_aborts_what_runs_and_what_waits(checkpoint: Path) -> None:
         backend = TransformersBackend(str(checkpoint), device="cpu")
 
         async def consume() -> str | None:
-            sampling = hk.Sampling(temperature=0, stop_tokens=())
+            sampling = hk.SamplingParams(temperature=0, stop_tokens=())
             return [delta async for delta in backend.generate(HELLO, sampling)][-1].finish_reason
 
         requests = [asyncio.create_task(consume()) for _ in range(3)]

@@ -60,7 +60,7 @@ def start(checkpoint: Path, **arguments: Any) -> VLLMBackend:
 
 
 async def complete(
-    backend: hk.Backend, prompt: Sequence[int], sampling: hk.Sampling
+    backend: hk.Backend, prompt: Sequence[int], sampling: hk.SamplingParams
 ) -> tuple[list[int], str | None]:
     deltas = [delta async for delta in backend.generate(prompt, sampling)]
     return [token for delta in deltas for token in delta.tokens], deltas[-1].finish_reason
@@ -87,7 +87,7 @@ class TestVLLM(BackendContract):
     def test_a_slow_consumer_gets_several_tokens_at_once(self, harness: Harness) -> None:
         async def go(backend: hk.Backend) -> None:
             deltas = []
-            async with aclosing(completion_of(backend, HELLO, hk.Sampling())) as generated:
+            async with aclosing(completion_of(backend, HELLO, hk.SamplingParams())) as generated:
                 async for delta in generated:
                     deltas.append(delta)
                     await asyncio.sleep(0.3)
@@ -104,7 +104,7 @@ class TestVLLM(BackendContract):
 
         async def go(backend: hk.Backend) -> list[list[int]]:
             answers = await answer_all(backend)
-            impossible = hk.Sampling(max_tokens=3, constraint=hk.constraint())
+            impossible = hk.SamplingParams(max_tokens=3, constraint=hk.constraint())
             with pytest.raises(hk.GrammarError, match="max_tokens is 3"):
                 await complete(backend, HELLO, impossible)
             assert self.unfinished_requests(backend) == 0
@@ -114,7 +114,7 @@ class TestVLLM(BackendContract):
 
     def test_closing_aborts_what_is_being_generated(self, harness: Harness) -> None:
         async def go(backend: hk.Backend) -> None:
-            sampling = hk.Sampling(temperature=0, stop_tokens=())
+            sampling = hk.SamplingParams(temperature=0, stop_tokens=())
             unfinished = asyncio.create_task(complete(backend, [*HELLO, 5], sampling))
             while self.unfinished_requests(backend) == 0:
                 await asyncio.sleep(0.01)
@@ -151,7 +151,7 @@ def backend(checkpoint_with_tokenizer: Path) -> Iterator[VLLMBackend]:
     asyncio.run(backend.aclose())
 
 
-GREEDY = hk.Sampling(temperature=0, max_tokens=24, stop_tokens=())
+GREEDY = hk.SamplingParams(temperature=0, max_tokens=24, stop_tokens=())
 
 
 class TestTheWholeLoop:
@@ -211,14 +211,14 @@ def assert_idle(backend: VLLMBackend) -> None:
 
 
 def test_the_model_says_the_script_and_stops_at_its_end(backend: VLLMBackend) -> None:
-    assert asyncio.run(complete(backend, HELLO, hk.Sampling())) == (ANSWER, "stop")
+    assert asyncio.run(complete(backend, HELLO, hk.SamplingParams())) == (ANSWER, "stop")
 
 
 @pytest.mark.parametrize("stop", [RETURN, CALL, END_OF_TEXT])
 def test_every_stop_token_is_delivered_last(backend: VLLMBackend, stop: int) -> None:
     prompt = [*HELLO, stop]
     SCRIPTS[tuple(prompt)] = (*ANSWER[:6], stop, *ANSWER)
-    completion = asyncio.run(complete(backend, prompt, hk.Sampling(temperature=0.5)))
+    completion = asyncio.run(complete(backend, prompt, hk.SamplingParams(temperature=0.5)))
     assert completion == ([*ANSWER[:6], stop], "stop")
 
 
@@ -226,17 +226,17 @@ def test_only_the_stop_tokens_that_were_asked_for_stop(backend: VLLMBackend) -> 
     """Though `<|return|>` is the end of sequence in the model's files."""
     prompt = [*HELLO, 1]
     SCRIPTS[tuple(prompt)] = (11, RETURN, 12, CALL, 13)
-    sampling = hk.Sampling(stop_tokens=(CALL,))
+    sampling = hk.SamplingParams(stop_tokens=(CALL,))
     assert asyncio.run(complete(backend, prompt, sampling)) == ([11, RETURN, 12, CALL], "stop")
 
 
 def test_a_limit_of_none_is_the_context(backend: VLLMBackend) -> None:
     prompt = (HELLO * CONTEXT)[: CONTEXT - 10]
-    sampling = hk.Sampling(temperature=0, stop_tokens=())
+    sampling = hk.SamplingParams(temperature=0, stop_tokens=())
     tokens, reason = asyncio.run(complete(backend, prompt, sampling))
     assert (len(tokens), reason) == (10, "length")
     tokens, reason = asyncio.run(
-        complete(backend, prompt, hk.Sampling(max_tokens=500, temperature=0, stop_tokens=()))
+        complete(backend, prompt, hk.SamplingParams(max_tokens=500, temperature=0, stop_tokens=()))
     )
     assert (len(tokens), reason) == (10, "length")
 
@@ -249,13 +249,13 @@ def test_a_prompt_that_leaves_no_room_is_refused(backend: VLLMBackend) -> None:
 
 def test_what_vllm_refuses_is_an_error_of_that_request_alone(backend: VLLMBackend) -> None:
     with pytest.raises(hk.BackendError, match="temperature"):
-        asyncio.run(complete(backend, HELLO, hk.Sampling(temperature=-1)))
-    assert asyncio.run(complete(backend, HELLO, hk.Sampling())) == (ANSWER, "stop")
+        asyncio.run(complete(backend, HELLO, hk.SamplingParams(temperature=-1)))
+    assert asyncio.run(complete(backend, HELLO, hk.SamplingParams())) == (ANSWER, "stop")
 
 
 def test_a_stop_text_ends_the_completion(backend: VLLMBackend) -> None:
     async def go() -> tuple[list[int], str | None]:
-        return await complete(backend, HELLO, hk.Sampling(stop=("never", "Grüß G")))
+        return await complete(backend, HELLO, hk.SamplingParams(stop=("never", "Grüß G")))
 
     tokens, reason = asyncio.run(go())
     assert reason == "stop"
@@ -269,7 +269,7 @@ def test_penalties_and_top_p_reach_the_engine(backend: VLLMBackend) -> None:
     prompt = [*HELLO, 2]
 
     async def go(**options: Any) -> list[int]:
-        sampling = hk.Sampling(max_tokens=40, stop_tokens=(), **options)
+        sampling = hk.SamplingParams(max_tokens=40, stop_tokens=(), **options)
         return (await complete(backend, prompt, sampling))[0]
 
     greedy = asyncio.run(go(temperature=0))
@@ -282,7 +282,7 @@ def test_penalties_and_top_p_reach_the_engine(backend: VLLMBackend) -> None:
 
 def test_cancelled_a_hundred_times_from_other_event_loops(backend: VLLMBackend) -> None:
     async def go() -> None:
-        sampling = hk.Sampling(max_tokens=200, temperature=0, stop_tokens=())
+        sampling = hk.SamplingParams(max_tokens=200, temperature=0, stop_tokens=())
         for number in range(100):
             task = asyncio.create_task(complete(backend, [*HELLO, number], sampling))
             await asyncio.sleep(number % 10 * 0.005)
@@ -291,7 +291,7 @@ def test_cancelled_a_hundred_times_from_other_event_loops(backend: VLLMBackend) 
 
     asyncio.run(go())
     assert_idle(backend)
-    assert asyncio.run(complete(backend, HELLO, hk.Sampling())) == (ANSWER, "stop")
+    assert asyncio.run(complete(backend, HELLO, hk.SamplingParams())) == (ANSWER, "stop")
 
 
 def test_an_earlier_turn_is_a_prefix_of_the_next_prompt() -> None:
@@ -330,7 +330,7 @@ def test_logprobs_are_those_of_transformers(backend: VLLMBackend, checkpoint: Pa
     async def go(generator: hk.Backend) -> list[dict[int, float]]:
         found = []
         for options in ways:
-            sampling = hk.Sampling(max_tokens=8, stop_tokens=(), logprobs=3, **options)
+            sampling = hk.SamplingParams(max_tokens=8, stop_tokens=(), logprobs=3, **options)
             async for delta in generator.generate(prompt, sampling):
                 found += [dict(logprobs) for logprobs in delta.logprobs or ()]
         return found
@@ -347,7 +347,7 @@ def test_a_dead_engine_is_a_named_error(checkpoint: Path) -> None:
     (worker,) = engine_processes(backend)
 
     async def go() -> None:
-        sampling = hk.Sampling(max_tokens=900, temperature=0, stop_tokens=())
+        sampling = hk.SamplingParams(max_tokens=900, temperature=0, stop_tokens=())
         running = asyncio.create_task(complete(backend, HELLO, sampling))
         await asyncio.sleep(1)
         os.kill(worker, signal.SIGKILL)
@@ -374,7 +374,7 @@ if __name__ == "__main__":
     backend = hk.load_backend(
         "vllm", model=sys.argv[1], dtype="float32", enforce_eager=True, max_model_len=256
     )
-    sampling = hk.Sampling(max_tokens=5, temperature=0)
+    sampling = hk.SamplingParams(max_tokens=5, temperature=0)
     for _ in range(2):
         reply = hk.run([hk.user("Hi")], backend, sampling=sampling)
         print("completion tokens:", reply.usage.completion_tokens)
@@ -450,7 +450,7 @@ def test_without_vllm_the_error_names_the_extra(monkeypatch: pytest.MonkeyPatch)
 def test_a_constraint_is_never_left_out_in_silence(backend: VLLMBackend) -> None:
     """A backend that was not made for constraints refuses them."""
     with pytest.raises(hk.BackendError, match="constraint"):
-        asyncio.run(complete(backend, HELLO, hk.Sampling(constraint=hk.constraint())))
+        asyncio.run(complete(backend, HELLO, hk.SamplingParams(constraint=hk.constraint())))
 
 
 class TestVLLMInAThreadWithATokenizer(BackendContract):

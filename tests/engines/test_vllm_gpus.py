@@ -84,7 +84,7 @@ def greedy(checkpoint: Path, **arguments: Any) -> list[list[int]]:
 
     async def go() -> list[list[int]]:
         backend = start(checkpoint, **arguments)
-        sampling = hk.Sampling(temperature=0, max_tokens=24, stop_tokens=())
+        sampling = hk.SamplingParams(temperature=0, max_tokens=24, stop_tokens=())
 
         async def complete(prompt: Sequence[int]) -> list[int]:
             deltas = [delta async for delta in backend.generate(prompt, sampling)]

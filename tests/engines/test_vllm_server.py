@@ -39,7 +39,7 @@ CONTEXT = 1024
 START_SECONDS = 300
 DATE = "2025-08-06"
 HELLO = hk.encode_with_special("<|start|>user<|message|>Hello<|end|><|start|>assistant")
-ENDLESS = hk.Sampling(temperature=0, stop_tokens=())
+ENDLESS = hk.SamplingParams(temperature=0, stop_tokens=())
 
 CHAT = "--tool-call-parser openai --enable-auto-tool-choice --reasoning-parser openai_gptoss"
 # Without it, structured outputs begin after the reasoning (trap of gpt-oss reasoning parsers).
@@ -155,7 +155,7 @@ class TestVLLMServer(BackendContract):
 async def complete(
     backend: hk.Backend, prompt: Sequence[int], **options: Any
 ) -> tuple[list[int], str | None]:
-    deltas = [delta async for delta in backend.generate(prompt, hk.Sampling(**options))]
+    deltas = [delta async for delta in backend.generate(prompt, hk.SamplingParams(**options))]
     return [token for delta in deltas for token in delta.tokens], deltas[-1].finish_reason
 
 
@@ -209,7 +209,7 @@ def test_greedy_tokens_and_their_logprobs_are_those_of_transformers(
     from harmony_backends.transformers import TransformersBackend
 
     prompts = [[*HELLO, 100 + number] for number in range(3)] + [(HELLO * 60)[:300]]
-    sampling = hk.Sampling(max_tokens=12, temperature=0, stop_tokens=(), logprobs=3)
+    sampling = hk.SamplingParams(max_tokens=12, temperature=0, stop_tokens=(), logprobs=3)
 
     async def go(backend: hk.Backend) -> list[list[hk.Delta]]:
         every = [
@@ -246,7 +246,9 @@ class Scripted:
     def __init__(self, server: Server, scripts: dict[tuple[int, ...], Sequence[int]]) -> None:
         self._backends = {prompt: server.backend(said) for prompt, said in scripts.items()}
 
-    def generate(self, prompt: Sequence[int], sampling: hk.Sampling) -> AsyncIterator[hk.Delta]:
+    def generate(
+        self, prompt: Sequence[int], sampling: hk.SamplingParams
+    ) -> AsyncIterator[hk.Delta]:
         return self._backends[tuple(prompt)].generate(prompt, sampling)
 
     async def aclose(self) -> None:

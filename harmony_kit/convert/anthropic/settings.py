@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from ...errors import RequestError
 from ...messages import FUNCTIONS, ReasoningEffort, ResponseFormat, Tool, ToolNamespace
-from ...sampling import Sampling
+from ...sampling import SamplingParams
 from ...tools import BROWSER, PYTHON
 from ...tools.choice import ToolChoice
 from ..demands import Demand
@@ -236,10 +236,10 @@ def demand_of_thinking(body: Node) -> Demand | None:
     return Demand("thinking.type") if is_disabled else None
 
 
-# --- Sampling -------------------------------------------------------------------------------
+# --- SamplingParams -------------------------------------------------------------------------------
 
 
-def sampling(body: Node, notes: Notes) -> Sampling:
+def sampling(body: Node, notes: Notes) -> SamplingParams:
     """How to generate.
 
     Args:
@@ -260,7 +260,7 @@ def sampling(body: Node, notes: Notes) -> Sampling:
         if not isinstance(item, str):
             raise RequestError("expected text", path=path)
         stop.append(item)
-    return Sampling(
+    return SamplingParams(
         max_tokens=max_tokens,
         temperature=body.number("temperature"),
         top_p=body.number("top_p"),

@@ -20,7 +20,7 @@ from ...messages import (
     Tool,
     ToolNamespace,
 )
-from ...sampling import Sampling
+from ...sampling import SamplingParams
 from ...tools import BROWSER, PYTHON
 from .blocks import NO_NAMES, call_id, client_tool, input_of, opening_block
 from .history import SEPARATOR
@@ -29,7 +29,7 @@ _SERVER_TOOLS: Final = {
     BROWSER: {"type": "web_search_20250305", "name": "web_search"},
     PYTHON: {"type": "code_execution_20250522", "name": "code_execution"},
 }
-_DEFAULT_STOP: Final = Sampling().stop_tokens
+_DEFAULT_STOP: Final = SamplingParams().stop_tokens
 
 
 def write_request(
@@ -37,7 +37,7 @@ def write_request(
     *,
     model: str,
     max_tokens: int,
-    sampling: Sampling | None = None,
+    sampling: SamplingParams | None = None,
 ) -> dict[str, Any]:
     """Write a conversation as a request of the API.
 
@@ -67,7 +67,7 @@ def write_request(
     return body
 
 
-def _sampling(sampling: Sampling) -> dict[str, Any]:
+def _sampling(sampling: SamplingParams) -> dict[str, Any]:
     for name in ("seed", "frequency_penalty", "presence_penalty"):
         if getattr(sampling, name):
             raise RequestError("the API has no such field", path=f"sampling.{name}")

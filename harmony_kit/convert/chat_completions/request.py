@@ -16,7 +16,7 @@ from ...messages import (
     Tool,
     ToolNamespace,
 )
-from ...sampling import Sampling
+from ...sampling import SamplingParams
 from ...tools.choice import ToolChoice
 from ..demands import Demand, demand_of_function, demands
 from ..names import ToolNames, tool_names
@@ -254,7 +254,7 @@ def _demand_of_format(node: Node) -> Demand | None:
     return Demand(schema.at("schema"), is_strict=bool(schema.boolean("strict")))
 
 
-def _sampling(node: Node) -> Sampling:
+def _sampling(node: Node) -> SamplingParams:
     stop = node.get("stop")
     if isinstance(stop, str):
         stops: tuple[str, ...] = (stop,)
@@ -263,7 +263,7 @@ def _sampling(node: Node) -> Sampling:
         if not all(isinstance(text, str) for text in stops):
             raise node.error("stop", "expected texts")
     limit = node.integer("max_completion_tokens")
-    return Sampling(
+    return SamplingParams(
         max_tokens=node.integer("max_tokens") if limit is None else limit,
         temperature=node.number("temperature"),
         top_p=node.number("top_p"),

@@ -16,7 +16,7 @@ from ...messages import (
     SystemContent,
     Tool,
 )
-from ...sampling import Sampling
+from ...sampling import SamplingParams
 from ..names import ToolNames
 from ..reply import Kind, kind_of
 
@@ -35,7 +35,7 @@ def write_request(
     messages: Iterable[Message],
     *,
     model: str,
-    sampling: Sampling | None = None,
+    sampling: SamplingParams | None = None,
     names: ToolNames = _OWN_NAMES,
 ) -> dict[str, Any]:
     """A conversation as a request of Chat Completions.

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from ...errors import InvalidMessageError
 from ...messages import FUNCTIONS, DeveloperContent, Message, ResponseFormat, Role, ToolNamespace
-from ...sampling import Sampling
+from ...sampling import SamplingParams
 from ..demands import Demand, demands
 from ..notes import Notes, Unsupported
 from ..reading import Node, plain
@@ -183,11 +183,11 @@ def _instructions(message: Message) -> str:
     return (content.instructions or "") if isinstance(content, DeveloperContent) else message.text
 
 
-def _sampling(node: Node) -> Sampling:
+def _sampling(node: Node) -> SamplingParams:
     max_tokens = node.integer("max_output_tokens")
     if max_tokens is not None and max_tokens < 1:
         raise node.error("max_output_tokens", f"{max_tokens} is not positive")
-    return Sampling(
+    return SamplingParams(
         max_tokens=max_tokens,
         temperature=_between(node, "temperature", 2),
         top_p=_between(node, "top_p", 1),

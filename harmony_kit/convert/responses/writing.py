@@ -17,7 +17,7 @@ from ...messages import (
     SystemContent,
     ToolNamespace,
 )
-from ...sampling import Sampling
+from ...sampling import SamplingParams
 from ...tools import BROWSER, PYTHON
 from ..reply import Kind
 from .output import Item, Items
@@ -32,7 +32,7 @@ _SAMPLING: Final = {
 
 
 def write_request(
-    messages: Iterable[Message], *, model: str, sampling: Sampling | None = None
+    messages: Iterable[Message], *, model: str, sampling: SamplingParams | None = None
 ) -> dict[str, Any]:
     """A conversation as a request.
 
@@ -54,10 +54,10 @@ def write_request(
     request: dict[str, Any] = {"model": model, **writer.fields, "input": writer.items}
     if writer.tools:
         request["tools"] = writer.tools
-    return request | _sampling(sampling or Sampling())
+    return request | _sampling(sampling or SamplingParams())
 
 
-def _sampling(sampling: Sampling) -> dict[str, Any]:
+def _sampling(sampling: SamplingParams) -> dict[str, Any]:
     for name in ("seed", "stop", "frequency_penalty", "presence_penalty"):
         if getattr(sampling, name) not in (None, ()):
             raise RequestError("the API has no such field", path=f"sampling.{name}")
