@@ -45,7 +45,10 @@ def rendering(reference, encoding, samples, compare):
     hk.render(kept)
     text = samples.long_text(100_000)
     their_message = reference.Message.from_role_and_content(reference.Role.USER, text)
-    assert hk.render(kept) == encoding.render_conversation_for_completion(theirs, assistant)
+    as_reference = hk.RenderOptions.REFERENCE
+    assert hk.render(kept, options=as_reference) == encoding.render_conversation_for_completion(
+        theirs, assistant
+    )
     yield compare(
         "render 50 messages and 20 tools, nothing kept",
         hk.render,

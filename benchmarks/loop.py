@@ -53,7 +53,7 @@ def exchanges(tool):
         completion = hk.encode_with_special(text)
         yield Exchange(tuple(hk.render(conversation)), tuple(completion), "stop")
         result = hk.parse(completion)
-        conversation += result.turn
+        conversation += result.history()
         conversation += [hk.tool_result(c, look(str(place))) for c in hk.tool_calls(result)]
 
 
@@ -67,7 +67,7 @@ async def by_hand(tool, backend):
             parser.feed(delta.tokens)
         parser.close()
         result = parser.result()
-        conversation += result.turn
+        conversation += result.history()
         for call in hk.tool_calls(result, toolbox):
             conversation.append(hk.tool_result(call, look(call.value["place"])))
     return conversation

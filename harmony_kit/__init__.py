@@ -14,15 +14,17 @@ from .errors import (
     GrammarError,
     HarmonyError,
     InvalidMessageError,
+    OptionError,
     ParseError,
     ToolArgumentsError,
     ToolError,
     UnknownTokenError,
 )
-from .header import Header, HeaderOrder
+from .header import HeaderOrder
 from .messages import (
     Channel,
     DeveloperContent,
+    Header,
     Message,
     ReasoningEffort,
     ResponseFormat,
@@ -34,13 +36,13 @@ from .messages import (
 )
 from .parse import Parser, parse
 from .parsed import (
+    Completion,
     ContentDelta,
     Event,
     MessageEnded,
     MessageSpan,
     MessageStarted,
-    ParsedMessages,
-    ParseResult,
+    ParsedMessage,
     ProblemFound,
     Terminator,
     TurnEnd,
@@ -48,6 +50,7 @@ from .parsed import (
 from .problems import Problem, Span
 from .render import (
     DropAnalysis,
+    RenderOptions,
     TokenPart,
     TrainingRendering,
     render,
@@ -58,6 +61,12 @@ from .render import (
 from .vocabulary import decode, encode, encode_with_special, use_encoder
 
 if TYPE_CHECKING:
+    from . import batch as batch
+    from . import compat as compat
+    from . import conversation as conversation
+    from . import convert as convert
+    from . import grammar as grammar
+    from . import tools as tools
     from .build import assistant, developer, system, tool_call, user
     from .conversation import (
         ContextPolicy,
@@ -124,6 +133,8 @@ if TYPE_CHECKING:
     from .tools.mcp import McpTools
     from .tools.python import PythonTool
 
+__version__: str
+
 __all__ = [
     "BROWSER",
     "PYTHON",
@@ -136,6 +147,7 @@ __all__ = [
     "CallStarted",
     "CallStatus",
     "Channel",
+    "Completion",
     "Constraint",
     "ContentDelta",
     "ContextPolicy",
@@ -157,15 +169,16 @@ __all__ = [
     "MessageEnded",
     "MessageSpan",
     "MessageStarted",
+    "OptionError",
     "Outcome",
     "ParseError",
-    "ParseResult",
-    "ParsedMessages",
+    "ParsedMessage",
     "Parser",
     "Problem",
     "ProblemFound",
     "PythonTool",
     "ReasoningEffort",
+    "RenderOptions",
     "Reply",
     "ResponseFormat",
     "Role",
@@ -254,16 +267,23 @@ _LATER = {
     "tools.python": "PythonTool",
 }
 _HOME = {name: module for module, names in _LATER.items() for name in names.split()}
+_PACKAGES = frozenset({"batch", "compat", "conversation", "convert", "grammar", "tools"})
 
 
 def __getattr__(name: str) -> Any:
-    module = _HOME.get(name)
-    if module is None:
+    if name in _HOME:
+        value = getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+    elif name in _PACKAGES:
+        value = import_module(f"{__name__}.{name}")
+    elif name == "__version__":
+        from importlib.metadata import version
+
+        value = version("harmony-kit")
+    else:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(f"{__name__}.{module}"), name)
     globals()[name] = value
     return value
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_HOME})
+    return sorted({*globals(), *_HOME, *_PACKAGES, "__version__"})

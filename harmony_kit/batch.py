@@ -17,13 +17,15 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, Final, NamedTuple
 
+from ._options import checked_options
 from .convert import chat_completions, responses
 from .convert.notes import Note, Unsupported
 from .convert.request import HarmonyRequest
 from .errors import BackendError, GrammarError, HarmonyError
 from .generation import Backend, FinishReason, completion_of
 from .parse import Parser
-from .parsed import ParseResult
+from .parsed import Completion
+from .render import RenderOptions
 from .sampling import SamplingParams
 
 CHAT_COMPLETIONS: Final = "/v1/chat/completions"
@@ -60,6 +62,7 @@ class BatchResult(NamedTuple):
     tokens: int = 0
 
 
+@checked_options
 def read_batch(lines: Iterable[str]) -> list[BatchLine]:
     """The requests of a batch.
 
@@ -98,6 +101,7 @@ class BatchFile:
         HarmonyError: A line of it is no result.
     """
 
+    @checked_options
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         self.done = set(self._keep_whole_lines())
@@ -142,6 +146,7 @@ class BatchFile:
         self._file.close()
 
 
+@checked_options
 async def run_batch(
     lines: Iterable[BatchLine],
     backend: Backend,
@@ -152,6 +157,7 @@ async def run_batch(
     model: str = "gpt-oss",
     current_date: str | None = None,
     unsupported: Unsupported = "error",
+    rendering: RenderOptions | None = None,
 ) -> None:
     """Run the requests of a batch, as many at once as is allowed.
 
@@ -164,12 +170,13 @@ async def run_batch(
         model: The model's name in responses to requests that name none.
         current_date: Today, as the model shall see it.
         unsupported: What becomes of what Harmony cannot carry: `"error"` fails the request.
+        rendering: How the prompts are rendered.
     """
     waiting = iter(lines)
 
     async def work() -> None:
         for line in waiting:  # shared: each worker takes the next
-            finish(await _result(line, backend, now, model, current_date, unsupported))
+            finish(await _result(line, backend, now, model, current_date, unsupported, rendering))
 
     try:
         async with asyncio.TaskGroup() as workers:
@@ -186,6 +193,7 @@ async def _result(
     model: str,
     current_date: str | None,
     unsupported: Unsupported,
+    rendering: RenderOptions | None,
 ) -> BatchResult:
     try:
         module = {CHAT_COMPLETIONS: chat_completions, RESPONSES: responses}[line.url]
@@ -194,7 +202,7 @@ async def _result(
         return _failure(line, "invalid_url", f"url: there are {known}", 404)
     try:
         request = module.read_request(line.body, current_date=current_date, unsupported=unsupported)
-        prompt = request.prompt()
+        prompt = request.prompt(options=rendering)
         sampling, notes = request.adapted_to(backend.supports)
     except HarmonyError as error:
         return _failure(line, "invalid_request_error", str(error), 400)
@@ -210,7 +218,7 @@ async def _result(
 
 async def _generate(
     prompt: list[int], sampling: SamplingParams, backend: Backend
-) -> tuple[ParseResult, FinishReason | None, int]:
+) -> tuple[Completion, FinishReason | None, int]:
     parser = Parser()
     finish_reason: FinishReason | None = None
     async with aclosing(completion_of(backend, prompt, sampling)) as deltas:
@@ -224,7 +232,7 @@ async def _generate(
 def _response(
     line: BatchLine,
     request: HarmonyRequest,
-    result: ParseResult,
+    result: Completion,
     finish_reason: FinishReason | None,
     prompt_tokens: int,
     completion_tokens: int,

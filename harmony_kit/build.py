@@ -10,10 +10,12 @@ conversation = [
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import cast
 
+from ._options import checked_options
+from .errors import ToolError
 from .messages import (
     CHANNELS,
-    FUNCTIONS,
     KNOWLEDGE_CUTOFF,
     MODEL_IDENTITY,
     Channel,
@@ -23,13 +25,13 @@ from .messages import (
     ResponseFormat,
     Role,
     SystemContent,
-    Tool,
     ToolNamespace,
 )
-from .tools import ToolsLike, ToolSource, namespace_of
+from .tools import ToolsLike, ToolSource, is_builtin, namespace_of, namespaces_of
 from .tools.source import is_source
 
 
+@checked_options
 def system(
     *,
     reasoning_effort: ReasoningEffort | str | None = ReasoningEffort.MEDIUM,
@@ -54,24 +56,25 @@ def system(
         InvalidMessageError: An argument has the wrong type or an unknown value.
         ToolError: A source in `tools` is not open.
     """
+    # The content checks and converts what it is given.
     content = SystemContent(
-        reasoning_effort=reasoning_effort,  # type: ignore[arg-type]
+        reasoning_effort=cast("ReasoningEffort | None", reasoning_effort),
         current_date=current_date,
         knowledge_cutoff=knowledge_cutoff,
         model_identity=model_identity,
-        valid_channels=valid_channels,  # type: ignore[arg-type]
-        tools=_namespaces(tools),  # type: ignore[arg-type]
+        valid_channels=cast("tuple[str, ...]", valid_channels),
+        tools=cast("tuple[ToolNamespace, ...]", _with_sources_declared(tools)),
     )
     return Message(Role.SYSTEM, content)
 
 
-def _namespaces(tools: object) -> object:
-    """What declares sources; all else is checked, and refused, where it is used."""
+def _with_sources_declared(tools: object) -> object:
     if not isinstance(tools, Iterable):
         return tools
     return tuple(namespace_of(tool) if is_source(tool) else tool for tool in tools)
 
 
+@checked_options
 def developer(
     instructions: str | None = None,
     *,
@@ -88,26 +91,26 @@ def developer(
 
     Raises:
         InvalidMessageError: An argument has the wrong type.
-        ToolError: Something in `tools` cannot be made a tool.
+        ToolError: Something in `tools` cannot be made a tool, or is one of those that the model
+            was trained to find in the system message (python, browser): give them to `system`.
     """
-    namespaces: list[ToolNamespace] = []
-    functions: list[Tool] = []
-    for tool in tools:
-        namespace = namespace_of(tool)
-        if namespace.name == FUNCTIONS and not isinstance(tool, ToolNamespace):
-            functions += namespace.tools
-        else:
-            namespaces.append(namespace)
-    if functions:
-        namespaces.append(ToolNamespace(FUNCTIONS, tuple(functions)))
+    values = list(tools)
+    for tool in values:
+        if is_builtin(tool):
+            name = namespace_of(tool).name
+            raise ToolError(
+                f"{name} belongs into the system message, where the model knows it from: "
+                "system(tools=[...])"
+            )
     content = DeveloperContent(
         instructions=instructions,
-        tools=tuple(namespaces),
-        response_formats=response_formats,  # type: ignore[arg-type]
+        tools=tuple(namespaces_of(values)),
+        response_formats=cast("tuple[ResponseFormat, ...]", response_formats),
     )
     return Message(Role.DEVELOPER, content)
 
 
+@checked_options
 def user(content: str, *, name: str | None = None) -> Message:
     """A user message.
 
@@ -121,6 +124,7 @@ def user(content: str, *, name: str | None = None) -> Message:
     return Message(Role.USER, content, name=name)
 
 
+@checked_options
 def assistant(content: str, *, channel: str | None = Channel.FINAL) -> Message:
     """A message that the model wrote, or is to believe that it wrote.
 
@@ -134,6 +138,7 @@ def assistant(content: str, *, channel: str | None = Channel.FINAL) -> Message:
     return Message(Role.ASSISTANT, content, channel=channel)
 
 
+@checked_options
 def tool_call(
     recipient: str,
     arguments: str,

@@ -40,6 +40,27 @@ def _invalid_message(reason: str, field: str, index: int | None) -> InvalidMessa
     return InvalidMessageError(reason, field=field, index=index)
 
 
+class OptionError(HarmonyError, ValueError):
+    """An option has a value that it cannot have.
+
+    Attributes:
+        option: The name of the option, such as `"temperature"`.
+        reason: What is wrong, without the name.
+    """
+
+    def __init__(self, reason: str, *, option: str) -> None:
+        self.option = option
+        self.reason = reason
+        super().__init__(f"{option}: {reason}")
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (_option_error, (self.option, self.reason))
+
+
+def _option_error(option: str, reason: str) -> OptionError:
+    return OptionError(reason, option=option)
+
+
 class UnknownTokenError(HarmonyError, ValueError):
     """A token id is not one of o200k_harmony's.
 

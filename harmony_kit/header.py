@@ -27,7 +27,7 @@ from itertools import accumulate, pairwise
 from typing import Final, Literal, NamedTuple
 
 from .errors import InvalidMessageError
-from .messages import Channel, Message, Role
+from .messages import Channel, Header, Role
 from .problems import Problem, Span, problem
 from .vocabulary import (
     CHANNEL,
@@ -45,35 +45,6 @@ HeaderOrder = Literal["recipient-first", "channel-first"]
 """Where the recipient stands in a rendered header: before the channel, or after it."""
 
 
-class Header(NamedTuple):
-    """Everything that a message's header says.
-
-    Attributes:
-        role: Who wrote the message.
-        name: The author's name; for a tool its full name.
-        channel: What the message is for.
-        recipient: Whom it addresses.
-        content_type: What its content is, one word such as `"json"`.
-        constrained: Whether `<|constrain|>` stands before the content type.
-    """
-
-    role: Role
-    name: str | None = None
-    channel: str | None = None
-    recipient: str | None = None
-    content_type: str | None = None
-    constrained: bool = False
-
-    @property
-    def is_call(self) -> bool:
-        """Whether the message calls a tool: only the recipient decides."""
-        return self.role is Role.ASSISTANT and self.recipient not in NO_TOOLS
-
-
-NO_TOOLS: Final = frozenset({None, "all", "user", "assistant"})
-"""Whom a message may address without calling a tool; `all` is nobody in particular."""
-
-
 def call_channel_problem(header: Header) -> str | None:
     """The code of the problem that a call has on its channel, or `None`.
 
@@ -86,22 +57,6 @@ def call_channel_problem(header: Header) -> str | None:
         return "tool_call_on_final"
     is_function = (header.recipient or "").startswith("functions.")
     return "tool_call_on_analysis" if header.channel == Channel.ANALYSIS and is_function else None
-
-
-def header_of(message: Message) -> Header:
-    """What the header of a message says.
-
-    Args:
-        message: The message.
-    """
-    return Header(
-        message.role,
-        message.name,
-        message.channel,
-        message.recipient,
-        message.content_type,
-        message.constrained,
-    )
 
 
 # --- Writing --------------------------------------------------------------------------------

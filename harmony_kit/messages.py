@@ -7,12 +7,15 @@ an unknown role is reported where it was written.
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import FrozenInstanceError, dataclass, field
 from enum import StrEnum
-from typing import Any, Final, Literal, TypeVar
+from typing import Any, Final, Literal, NamedTuple, TypeVar
 
+from ._options import checked_fields, checked_options
 from .errors import InvalidMessageError
+from .vocabulary import CALL
 
 
 class Role(StrEnum):
@@ -74,7 +77,7 @@ def _check_bool(value: object, name: str) -> None:
         raise InvalidMessageError(f"expected True or False, got {_kind(value)}", field=name)
 
 
-def _member(kind: type[_Enum], value: str, name: str) -> _Enum:
+def _member(kind: type[_Enum], value: Any, name: str) -> _Enum:
     try:
         return kind(value)
     except ValueError:
@@ -152,6 +155,7 @@ class Tool:
     """The JSON Schema as compact JSON text, in the order in which it was given."""
     function: Callable[..., Any] | None = field(compare=False)
 
+    @checked_options
     def __init__(
         self,
         name: str,
@@ -184,6 +188,7 @@ class Tool:
         return f"Tool({self.name!r}, {self.description!r}, {self.parameters!r})"
 
 
+@checked_fields
 @dataclass(frozen=True)
 class ToolNamespace:
     """Tools under a common name, such as `functions` or `browser`.
@@ -225,6 +230,7 @@ class ResponseFormat:
     """The JSON Schema as compact JSON text, in the order in which it was given."""
     description: str | None
 
+    @checked_options
     def __init__(
         self, name: str, schema: Mapping[str, Any] | bool, description: str | None = None
     ) -> None:
@@ -249,6 +255,7 @@ class ResponseFormat:
 # --- Contents -------------------------------------------------------------------------------
 
 
+@checked_fields
 @dataclass(frozen=True, kw_only=True)
 class SystemContent:
     """What a system message says: identity, dates, effort, built-in tools, channels.
@@ -287,6 +294,7 @@ class SystemContent:
         put(self, "tools", _namespaces(self.tools))
 
 
+@checked_fields
 @dataclass(frozen=True, kw_only=True)
 class DeveloperContent:
     """What a developer message says: instructions, function tools, response formats.
@@ -317,12 +325,70 @@ Content = Part | tuple[Part, ...]
 """What a message says: one part, or several that follow one another without a separator."""
 
 
+# --- Headers --------------------------------------------------------------------------------
+
+
+class Header(NamedTuple):
+    """Everything that a message's header says.
+
+    Attributes:
+        role: Who wrote the message.
+        name: The author's name; for a tool its full name.
+        channel: What the message is for.
+        recipient: Whom it addresses.
+        content_type: What its content is, one word such as `"json"`.
+        constrained: Whether `<|constrain|>` stands before the content type.
+    """
+
+    role: Role
+    name: str | None = None
+    channel: str | None = None
+    recipient: str | None = None
+    content_type: str | None = None
+    constrained: bool = False
+
+    @property
+    def is_call(self) -> bool:
+        """Whether the message calls a tool: only the recipient decides."""
+        return self.role is Role.ASSISTANT and self.recipient not in NO_TOOLS
+
+
+NO_TOOLS: Final = frozenset({None, "all", "user", "assistant"})
+"""Whom a message may address without calling a tool; `all` is nobody in particular."""
+
+
+def _checked_header(
+    role: object,
+    name: object,
+    channel: object,
+    recipient: object,
+    content_type: object,
+    constrained: object,
+) -> Header:
+    role = role if type(role) is Role else _member(Role, role, "role")
+    _check_optional_text(name, "name")
+    _check_optional_text(channel, "channel")
+    _check_optional_text(recipient, "recipient")
+    _check_optional_text(content_type, "content_type")
+    _check_bool(constrained, "constrained")
+    if role is Role.TOOL and name is None:
+        raise InvalidMessageError("a tool message needs the tool's name", field="name")
+    if constrained and content_type is None:
+        raise InvalidMessageError(
+            "a constrained content needs a content type", field="content_type"
+        )
+    return Header(role, name, channel, recipient, content_type, constrained)  # type: ignore[arg-type]
+
+
 # --- Messages -------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
 class Message:
-    """One message of a conversation.
+    """One message of a conversation: a frozen value, equal to any other with the same fields.
+
+    A message that was parsed without a problem remembers its tokens, and rendering repeats them.
+    They are no part of its value: they do not count in comparisons, and a copy with another
+    field has none.
 
     Args:
         role: Who wrote it; a `Role` or its name.
@@ -337,33 +403,73 @@ class Message:
     Raises:
         InvalidMessageError: A field has the wrong type, the role is unknown, a tool message
             has no name, or a content stands under a role that cannot have it.
+
+    Example:
+        >>> Message("assistant", "Hello!", channel="final")
+        Message('assistant', 'Hello!', channel='final')
     """
 
-    role: Role
-    content: Content
-    name: str | None = field(default=None, kw_only=True)
-    channel: str | None = field(default=None, kw_only=True)
-    recipient: str | None = field(default=None, kw_only=True)
-    content_type: str | None = field(default=None, kw_only=True)
-    constrained: bool = field(default=False, kw_only=True)
-    _rendering: Any = field(default=None, init=False, repr=False, compare=False)
+    __slots__ = ("_rendering", "_tokens", "content", "header")
 
-    def __post_init__(self) -> None:
-        role = self.role if type(self.role) is Role else _member(Role, self.role, "role")
-        object.__setattr__(self, "role", role)
-        if type(self.content) is not str:
-            object.__setattr__(self, "content", _checked_content(self.content, role))
-        _check_optional_text(self.name, "name")
-        _check_optional_text(self.channel, "channel")
-        _check_optional_text(self.recipient, "recipient")
-        _check_optional_text(self.content_type, "content_type")
-        _check_bool(self.constrained, "constrained")
-        if role is Role.TOOL and self.name is None:
-            raise InvalidMessageError("a tool message needs the tool's name", field="name")
-        if self.constrained and self.content_type is None:
-            raise InvalidMessageError(
-                "a constrained content needs a content type", field="content_type"
-            )
+    header: Header
+    """All fields but the content."""
+    content: Content
+    """What it says."""
+    _tokens: bytes | None  # packed by `pack_tokens`
+    _rendering: Any
+
+    @checked_options
+    def __init__(
+        self,
+        role: Role | str,
+        content: Part | Sequence[Part],
+        *,
+        name: str | None = None,
+        channel: str | None = None,
+        recipient: str | None = None,
+        content_type: str | None = None,
+        constrained: bool = False,
+    ) -> None:
+        header = _checked_header(role, name, channel, recipient, content_type, constrained)
+        put_header(self, header)
+        put_content(self, content if type(content) is str else _checked_content(content, header))
+        put_tokens(self, None)
+        put_rendering(self, None)
+
+    @property
+    def role(self) -> Role:
+        """Who wrote it."""
+        return self.header.role
+
+    @property
+    def name(self) -> str | None:
+        """The author's name within the role; a tool's full name."""
+        return self.header.name
+
+    @property
+    def channel(self) -> str | None:
+        """What the message is for."""
+        return self.header.channel
+
+    @property
+    def recipient(self) -> str | None:
+        """Whom it is addressed to."""
+        return self.header.recipient
+
+    @property
+    def content_type(self) -> str | None:
+        """What the content is, as one word."""
+        return self.header.content_type
+
+    @property
+    def constrained(self) -> bool:
+        """Whether `<|constrain|>` stands before the content type."""
+        return self.header.constrained
+
+    @property
+    def is_call(self) -> bool:
+        """Whether it calls a tool: a message of the assistant that addresses one."""
+        return self.header.is_call
 
     @property
     def text(self) -> str:
@@ -380,46 +486,156 @@ class Message:
                 raise InvalidMessageError(f"{_kind(part)} is not text", field="content")
         return "".join(map(str, parts))
 
+    @property
+    def is_closed_call(self) -> bool:
+        """Whether it is a call of which it is known that `<|call|>` closed it, from its tokens."""
+        if self._tokens is None or not self.is_call:
+            return False
+        return unpack_tokens(self._tokens)[0].endswith(_CALL)
+
+    @property
+    def tokens(self) -> MessageTokens | None:
+        """The ids from which it was parsed; `None` where they are not known."""
+        if self._tokens is None:
+            return None
+        packed, prompted, added = unpack_tokens(self._tokens)
+        ids = tuple(memoryview(packed).cast("I"))
+        if added is None:
+            return MessageTokens(ids, 0, 0)
+        return MessageTokens(ids, prompted, len(ids) - added)
+
+    def replace(self, **changes: Any) -> Message:
+        """A copy with other fields; it remembers no tokens.
+
+        Args:
+            **changes: Arguments of `Message`.
+
+        Raises:
+            InvalidMessageError: The result is no message.
+            TypeError: There is no such argument.
+        """
+        return Message(**{**self.header._asdict(), "content": self.content, **changes})
+
+    __replace__ = replace
+
+    def __eq__(self, other: object) -> bool:
+        if type(other) is not Message:
+            return NotImplemented
+        return self.content == other.content and self.header == other.header
+
+    def __hash__(self) -> int:
+        return hash((self.header, self.content))
+
+    def __repr__(self) -> str:
+        named = (
+            f", {name}={str(value)!r}" if isinstance(value, str) else f", {name}={value!r}"
+            for name, value in zip(Header._fields[1:], self.header[1:], strict=True)
+            if value is not None and value is not False
+        )
+        return f"Message({str(self.role)!r}, {self.content!r}{''.join(named)})"
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise FrozenInstanceError(f"cannot assign to field {name!r}")
+
+    def __delattr__(self, name: str) -> None:
+        raise FrozenInstanceError(f"cannot delete field {name!r}")
+
     def __reduce__(self) -> tuple[Any, ...]:
-        fields = (self.role, self.content, self.name, self.channel)
-        return (trusted_message, (*fields, self.recipient, self.content_type, self.constrained))
+        return (_restored, (self.header, self.content, self.tokens))
+
+
+class MessageTokens(NamedTuple):
+    """The token ids of a message as it was parsed, which a rendering repeats.
+
+    They begin with `<|start|>`. The first message of a completion has its `<|start|>assistant` from
+    the end of the prompt. A terminator that was missing is added; `<|end|>` stands in the place
+    of `<|return|>`, as in every history.
+
+    Attributes:
+        ids: The ids of the whole message, from `<|start|>` to its terminator.
+        sampled_start: The first of them that a model generated.
+        sampled_end: One past the last that a model generated; equal to `sampled_start` where it is
+            not known that a model did.
+    """
+
+    ids: tuple[int, ...]
+    sampled_start: int
+    sampled_end: int
 
 
 _new = object.__new__
-_put_role, _put_content, _put_name, _put_channel, _put_recipient, _put_content_type = (
-    vars(Message)[name].__set__
-    for name in ("role", "content", "name", "channel", "recipient", "content_type")
+put_header, put_content, put_tokens, put_rendering = (
+    vars(Message)[name].__set__ for name in ("header", "content", "_tokens", "_rendering")
 )
-_put_constrained = vars(Message)["constrained"].__set__
-_put_rendering = vars(Message)["_rendering"].__set__
 
 
-def trusted_message(
-    role: Role,
-    content: Content,
-    name: str | None,
-    channel: str | None,
-    recipient: str | None,
-    content_type: str | None,
-    constrained: bool,
-) -> Message:
+def pack_tokens(ids: bytes, prompted: int, added: int) -> bytes:
+    """The tokens of a message that a model generated, in as little memory as they need.
+
+    Tokens that nobody is known to have generated are `ids` alone.
+
+    Args:
+        ids: The ids as an array of unsigned integers of 4 bytes each.
+        prompted: How many at the beginning the prompt gave.
+        added: How many at the end were added, 0 or 1.
+    """
+    return ids + bytes((2 * prompted + added,))
+
+
+def unpack_tokens(tokens: bytes) -> tuple[bytes, int, int | None]:
+    """What `pack_tokens` was given; `added` is `None` if nobody is known to have generated them.
+
+    Args:
+        tokens: The packed tokens.
+    """
+    if len(tokens) % 4 == 0:
+        return tokens, 0, None
+    return tokens[:-1], tokens[-1] // 2, tokens[-1] % 2
+
+
+_CALL: Final = array("I", [CALL]).tobytes()
+
+
+def trusted_message(header: Header, content: Content, tokens: bytes | None = None) -> Message:
     """A message of values that are known to be right: no checks, a quarter of the time.
 
     For the parser, which makes thousands a second of what it read itself.
+
+    Args:
+        header: The header.
+        content: The content.
+        tokens: Its tokens, as `pack_tokens` gives them.
     """
     message = _new(Message)
-    _put_role(message, role)
-    _put_content(message, content)
-    _put_name(message, name)
-    _put_channel(message, channel)
-    _put_recipient(message, recipient)
-    _put_content_type(message, content_type)
-    _put_constrained(message, constrained)
-    _put_rendering(message, None)
+    put_header(message, header)
+    put_content(message, content)
+    put_tokens(message, tokens)
+    put_rendering(message, None)
     return message
 
 
-def _checked_content(content: object, role: Role) -> Content:
+def _restored(header: Header, content: Content, tokens: MessageTokens | None) -> Message:
+    return with_tokens(trusted_message(header, content), tokens)
+
+
+def with_tokens(message: Message, tokens: MessageTokens | None) -> Message:
+    """The same message, remembering its tokens.
+
+    Args:
+        message: The message.
+        tokens: The tokens, which must spell exactly this message; `None` to forget them.
+    """
+    packed = None
+    if tokens is not None:
+        ids, start, end = tokens
+        packed = pack_tokens(array("I", ids).tobytes(), start, len(ids) - end)
+        if start == end:
+            packed = packed[:-1]
+    return trusted_message(message.header, message.content, packed)
+
+
+def _checked_content(content: object, header: Header) -> Content:
+    role = header.role
     if isinstance(content, str):
         return content
     if isinstance(content, Sequence):

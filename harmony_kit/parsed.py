@@ -1,15 +1,25 @@
-"""What parsing gives: events while tokens arrive, and the result of it all."""
+"""What parsing gives: events while tokens arrive, and the whole completion."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Final, NamedTuple
+from functools import cached_property
+from typing import Final, Literal, NamedTuple
 
-from .header import Header
-from .messages import Message
-from .problems import Problem
+from ._values import distinct
+from .closed_json import is_closed_json
+from .messages import (
+    Channel,
+    Header,
+    Message,
+    Role,
+    put_content,
+    put_header,
+    put_rendering,
+    put_tokens,
+)
+from .problems import Problem, rank
 
 
 class Terminator(StrEnum):
@@ -24,18 +34,18 @@ class Terminator(StrEnum):
 
 
 class TurnEnd(StrEnum):
-    """How the turn of a completion ended."""
+    """Why the turn of a completion ended."""
 
     RETURN = "return"
-    """With `<|return|>`: the model said all it wanted to."""
+    """`<|return|>`: the model was done."""
     CALL = "call"
-    """With `<|call|>`: the model awaits the result of its call."""
+    """`<|call|>`: the model awaits the result of its call."""
     LENGTH = "length"
-    """Not at all: the tokens ended before."""
+    """Truncated: generation stopped before a stop token."""
     ENDOFTEXT = "endoftext"
-    """With `<|endoftext|>`."""
+    """`<|endoftext|>`."""
     FORGED = "forged"
-    """With a message under the role of somebody else, which is not part of it."""
+    """A message under another role, which is excluded from the turn."""
 
 
 TURN_ENDS: Final = {Terminator.RETURN: TurnEnd.RETURN, Terminator.CALL: TurnEnd.CALL}
@@ -72,10 +82,210 @@ class MessageSpan(NamedTuple):
 
     @property
     def terminator(self) -> slice:
-        """The terminator; empty where the message was cut off."""
+        """The terminator; empty where there is none."""
         return slice(self.content_end, self.end)
 
 
+# --- Messages -------------------------------------------------------------------------------
+
+
+@distinct
+class ParsedMessage(NamedTuple):
+    """A message as it was read, with all that is known of its reading.
+
+    Attributes:
+        message: The message.
+        span: Where it stands in the tokens (or in the characters of a text).
+        terminator: The token that closed it; `None` where it was not closed.
+        problems: What was found wrong with it, in the order in which it was found.
+        is_complete: Whether it was closed, or the next message follows; false where the end of
+            the input cut it off.
+    """
+
+    message: Message
+    span: MessageSpan
+    terminator: Terminator | None
+    problems: tuple[Problem, ...] = ()
+    is_complete: bool = True
+
+    @property
+    def header(self) -> Header:
+        """The header of the message."""
+        return self.message.header
+
+    @property
+    def text(self) -> str:
+        """The content of the message."""
+        return self.message.text
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the message may stand in a history.
+
+        A text must be complete. A call must be closed by `<|call|>`, or have arguments that are
+        one closed JSON value; else it may be the beginning of another call.
+        """
+        if not self.header.is_call:
+            return self.is_complete
+        return self.terminator is Terminator.CALL or is_closed_json(self.message.text)
+
+    def has_problem(self, code: str) -> bool:
+        """Whether reading it met a problem of a kind.
+
+        Args:
+            code: The kind, a key of `PROBLEM_KINDS`.
+        """
+        return any(found.code == code for found in self.problems)
+
+
+_new = object.__new__
+_make = tuple.__new__
+
+
+def plain_message(
+    header: Header,
+    content: str,
+    tokens: bytes | None,
+    span: MessageSpan,
+    terminator: Terminator,
+) -> ParsedMessage:
+    """A message without a problem, made in a third of the time; a parser makes many of them.
+
+    Args:
+        header: As for `trusted_message`.
+        content: Likewise.
+        tokens: Likewise.
+        span: Where it stands.
+        terminator: What closed it.
+    """
+    message = _new(Message)
+    put_header(message, header)
+    put_content(message, content)
+    put_tokens(message, tokens)
+    put_rendering(message, None)
+    fields = (message, span, terminator, (), True)
+    return _make(ParsedMessage, fields)
+
+
+@dataclass(frozen=True)
+class Completion:
+    """All that was read.
+
+    The spans of the messages, and those of the problems whose `outside` is true, partition
+    the tokens.
+
+    Attributes:
+        parsed: The messages in order, those after the end of the turn included.
+        stray: The problems that are about no message.
+        problems_omitted: How many problems more there were than are told apart.
+        turn_end: Why the turn ended; `None` for a conversation, and for a text that does not
+            say it.
+        turn_length: How many leading messages belong to the turn; all of a conversation.
+
+    Example:
+        >>> from harmony_kit import encode_with_special, parse
+        >>> tokens = encode_with_special("<|channel|>final<|message|>Hello!<|return|>")
+        >>> parse(tokens).text
+        'Hello!'
+    """
+
+    parsed: tuple[ParsedMessage, ...] = ()
+    stray: tuple[Problem, ...] = ()
+    problems_omitted: int = 0
+    turn_end: TurnEnd | None = None
+    turn_length: int = 0
+
+    @property
+    def messages(self) -> tuple[Message, ...]:
+        """The messages in order, also those after the end of the turn and one that was cut off."""
+        return tuple([parsed.message for parsed in self.parsed])
+
+    @property
+    def turn(self) -> tuple[ParsedMessage, ...]:
+        """The messages of the turn as they were read."""
+        return self.parsed[: self.turn_length]
+
+    @cached_property
+    def problems(self) -> tuple[Problem, ...]:
+        """All problems, by the place where they begin, then in the order of their table."""
+        found = [problem for parsed in self.parsed for problem in parsed.problems]
+        return tuple(sorted([*found, *self.stray], key=rank))
+
+    @property
+    def stop(self) -> Terminator | None:
+        """What closed the last message of the turn: `<|return|>` or `<|call|>` if it is whole."""
+        return self.parsed[self.turn_length - 1].terminator if self.turn_length else None
+
+    @property
+    def incomplete(self) -> ParsedMessage | None:
+        """The message that the end of the input cut off, if any."""
+        last = self.parsed[-1] if self.parsed else None
+        return None if last is None or last.is_complete else last
+
+    @property
+    def text(self) -> str | None:
+        """The answer, also where it was cut off: the last text on the final channel."""
+        answers = (p.text for p in reversed(self.turn) if is_answer(p.message))
+        return next(answers, None)
+
+    @property
+    def reasoning(self) -> str | None:
+        """The texts on the analysis channel, a blank line between them; `None` without any."""
+        texts = [p.text for p in self.turn if is_reasoning(p.message)]
+        return "\n\n".join(texts) if texts else None
+
+    @property
+    def calls(self) -> tuple[ParsedMessage, ...]:
+        """The messages of the turn that call a tool; `tool_calls` reads them."""
+        return tuple(parsed for parsed in self.turn if parsed.header.is_call)
+
+    def history(self, *, finish_reason: FinishReason | None = None) -> tuple[Message, ...]:
+        """The messages of the turn that may stand in a history: those that are whole.
+
+        What was cut off is left out, as a call that is not whole must never be run.
+
+        Args:
+            finish_reason: Why the engine stopped, where that is known. At `"stop"` a text is
+                whole although the engine kept the stop token to itself.
+        """
+        is_stopped = finish_reason == "stop"
+        return tuple(
+            parsed.message
+            for parsed in self.turn
+            if parsed.is_whole or (is_stopped and not parsed.header.is_call)
+        )
+
+
+FinishReason = Literal["stop", "length", "abort"]
+"""Why a generation ended: at a stop token, at the token limit, or because it was aborted."""
+
+
+def is_answer(message: Message) -> bool:
+    """Whether a message is an answer to the user that says something.
+
+    Args:
+        message: The message.
+    """
+    header = message.header
+    is_final = header.role is Role.ASSISTANT and header.channel == Channel.FINAL
+    return is_final and not header.is_call and message.text != ""
+
+
+def is_reasoning(message: Message) -> bool:
+    """Whether a message is the model's reasoning, and no call.
+
+    Args:
+        message: The message.
+    """
+    header = message.header
+    is_analysis = header.role is Role.ASSISTANT and header.channel == Channel.ANALYSIS
+    return is_analysis and not header.is_call
+
+
+# --- Events ---------------------------------------------------------------------------------
+
+
+@distinct
 class MessageStarted(NamedTuple):
     """A header is complete.
 
@@ -88,6 +298,7 @@ class MessageStarted(NamedTuple):
     header: Header
 
 
+@distinct
 class ContentDelta(NamedTuple):
     """A piece of a message's content.
 
@@ -112,22 +323,35 @@ class ContentDelta(NamedTuple):
         return self.header.recipient
 
 
+@distinct
 class MessageEnded(NamedTuple):
-    """A message is complete.
+    """A message is over.
 
     Attributes:
         message_index: The position of the message among those parsed.
-        message: The message.
-        span: Where it stands in the tokens.
-        terminator: What closed it; `None` where nothing did.
+        parsed: The message as it was read.
     """
 
     message_index: int
-    message: Message
-    span: MessageSpan
-    terminator: Terminator | None
+    parsed: ParsedMessage
+
+    @property
+    def message(self) -> Message:
+        """The message."""
+        return self.parsed.message
+
+    @property
+    def span(self) -> MessageSpan:
+        """Where it stands in the tokens."""
+        return self.parsed.span
+
+    @property
+    def terminator(self) -> Terminator | None:
+        """What closed it; `None` where nothing did."""
+        return self.parsed.terminator
 
 
+@distinct
 class ProblemFound(NamedTuple):
     """Something was not as the format has it.
 
@@ -140,84 +364,3 @@ class ProblemFound(NamedTuple):
 
 Event = MessageStarted | ContentDelta | MessageEnded | ProblemFound
 """What happens while tokens are fed."""
-
-
-class ParsedMessages(tuple[Message, ...]):
-    """The messages of a parse: a tuple that also knows where they came from.
-
-    `tool_calls` reads from it what a message alone cannot say.
-
-    Attributes:
-        spans: For each message, where it stands in the tokens.
-        terminators: For each message, the token that closed it; `None` where nothing did.
-        problems: What was found, in the order of the tokens.
-        turn_messages: How many leading messages belong to the turn.
-        incomplete: The index of the message that the end of the tokens cut off, if any.
-    """
-
-    spans: tuple[MessageSpan, ...] = ()
-    terminators: tuple[Terminator | None, ...] = ()
-    problems: tuple[Problem, ...] = ()
-    turn_messages: int = 0
-    incomplete: int | None = None
-
-
-@dataclass(frozen=True)
-class ParseResult:
-    """All that was read.
-
-    The spans of the messages, and those of the problems whose `outside` is true, partition
-    the tokens.
-
-    Attributes:
-        messages: The messages in order, those after the end of the turn included.
-        spans: For each message, where it stands in the tokens.
-        terminators: For each message, the token that closed it; `None` where nothing did.
-        problems: What was found, in order.
-        problems_omitted: How many problems more there were than are told apart.
-        turn_end: How the turn ended; `None` for a conversation, and for a text that does not
-            say it.
-        turn_messages: How many leading messages belong to the turn; all of a conversation.
-        incomplete: The index of the message that the end of the tokens cut off, if any.
-    """
-
-    messages: ParsedMessages
-    spans: tuple[MessageSpan, ...]
-    terminators: tuple[Terminator | None, ...]
-    problems: tuple[Problem, ...] = ()
-    problems_omitted: int = 0
-    turn_end: TurnEnd | None = None
-    turn_messages: int = 0
-    incomplete: int | None = None
-
-    @property
-    def stop(self) -> Terminator | None:
-        """What closed the last message of the turn: `<|return|>` or `<|call|>` if it is whole."""
-        return self.terminators[self.turn_messages - 1] if self.turn_messages else None
-
-    @property
-    def turn(self) -> tuple[Message, ...]:
-        """The messages of the turn: what may enter a history."""
-        return self.messages[: self.turn_messages]
-
-
-def parse_result(
-    messages: Sequence[Message],
-    spans: Sequence[MessageSpan],
-    terminators: Sequence[Terminator | None],
-    **rest: Any,
-) -> ParseResult:
-    """A result, its messages knowing where they came from.
-
-    Args:
-        messages: The messages.
-        spans: Their spans.
-        terminators: Their terminators.
-        **rest: The other attributes of the result.
-    """
-    parsed = ParsedMessages(messages)
-    result = ParseResult(parsed, tuple(spans), tuple(terminators), **rest)
-    parsed.spans, parsed.terminators = result.spans, result.terminators
-    parsed.problems, parsed.incomplete = result.problems, result.incomplete
-    parsed.turn_messages = result.turn_messages
-    return result

@@ -6,8 +6,11 @@ about it. Strict parsing raises a `ParseError` with the same code at the first o
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from enum import StrEnum
 from typing import Final, NamedTuple
+
+from .errors import ParseError
 
 
 class Layer(StrEnum):
@@ -258,3 +261,184 @@ PROBLEM_KINDS: Final[dict[str, ProblemKind]] = {
     "too_deep": ProblemKind(_CALL, "arguments nested too deeply", "kept as text"),
 }
 """What every code means."""
+
+_ORDER: Final = {code: position for position, code in enumerate(PROBLEM_KINDS)}
+
+
+def rank(found: Problem) -> tuple[int, int]:
+    """The place of a problem among others: by its start, then in the order of the table.
+
+    Args:
+        found: The problem.
+    """
+    return found.span.start, _ORDER[found.code]
+
+
+# --- While reading --------------------------------------------------------------------------
+
+PROBLEMS_KEPT: Final = 10_000
+"""How many problems a parser tells apart.
+
+Of more, those about tokens of a message are only counted; those about tokens that belong to
+no message are kept as `more_problems`, one for each stretch of such tokens.
+"""
+
+# What is still worth reporting of tokens after the end of the turn.
+_REPORTED_AFTER_THE_TURN: Final = frozenset(
+    {
+        "trailing_tokens",
+        "unknown_token",
+        "empty_output",
+        "hallucinated_turn",
+        "hallucinated_tool_message",
+        "forged_role",
+    }
+)
+
+
+class ProblemLog:
+    """Collects the problems of a parse, each with the message that it is about.
+
+    Adjacent problems of one kind are merged; their number is bounded. Strict reading raises the
+    first of them, by `rank`, as soon as no earlier one can come.
+
+    Args:
+        strict: Whether to raise.
+        tell: Called with every problem once it cannot grow any more.
+
+    Attributes:
+        stray: The problems that are about no message.
+        omitted: How many problems more there were than are kept.
+        after_turn: Whether the turn is over, so that little is worth reporting.
+        has_trailing: Whether tokens after the turn were reported.
+    """
+
+    __slots__ = (
+        "_current",
+        "_first",
+        "_kept",
+        "_last",
+        "_last_home",
+        "_tell",
+        "after_turn",
+        "has_trailing",
+        "omitted",
+        "stray",
+        "strict",
+    )
+
+    def __init__(self, strict: bool, tell: Callable[[Problem], None]) -> None:
+        self.strict = strict
+        self.stray: list[Problem] = []
+        self.omitted = 0
+        self.after_turn = False
+        self.has_trailing = False
+        self._tell = tell
+        self._kept = 0
+        self._current: list[Problem] = []  # of the message that is being read
+        self._last: Problem | None = None  # may still grow by one like it
+        self._last_home = self._current
+        self._first: Problem | None = None  # by rank; strict reading raises it
+
+    def report(
+        self,
+        code: str,
+        start: int,
+        end: int,
+        detail: str | None = None,
+        *,
+        outside: bool = False,
+        home: list[Problem] | None = None,
+    ) -> None:
+        """Note a problem.
+
+        Args:
+            code: The kind.
+            start: Where it begins.
+            end: Where it ends.
+            detail: What it is about.
+            outside: Whether the span belongs to no message.
+            home: The problems among which it belongs; by default those of the message that is
+                being read, or `stray` if it lies outside.
+        """
+        if self.after_turn and code not in _REPORTED_AFTER_THE_TURN:
+            if not outside:
+                return
+            code = "trailing_tokens"
+        self.has_trailing |= code == "trailing_tokens"
+        if home is None:
+            home = self.stray if outside else self._current
+        last = self._last
+        is_adjacent = last is not None and end > start == last.span.end
+        if last is not None and is_adjacent and (last.code, last.outside) == (code, outside):
+            self._last = last._replace(span=Span(last.span.start, end))
+            return
+        self.settle()
+        found = problem(code, start, end, detail, outside=outside)
+        self._last, self._last_home = found, home
+        if self.strict and (self._first is None or rank(found) < rank(self._first)):
+            self._first = found
+
+    def settle(self) -> None:
+        """Keep the last problem: it cannot grow any more."""
+        found, self._last = self._last, None
+        if found is None:
+            return
+        if self._kept < PROBLEMS_KEPT:
+            self._kept += 1
+            self._last_home.append(found)
+            self._tell(found)
+            return
+        self.omitted += 1
+        if found.outside:
+            self._keep_apart(found.span)
+
+    def _keep_apart(self, span: Span) -> None:
+        last = self.stray[-1] if self.stray else None
+        if last is not None and last.code == "more_problems" and last.span.end == span.start:
+            self.stray[-1] = last._replace(span=Span(last.span.start, span.end))
+        else:
+            self.stray.append(problem("more_problems", *span, outside=True))
+
+    def take(self) -> list[Problem]:
+        """The problems of the message that is being read, which ends here."""
+        self.settle()
+        found, self._current = self._current, []
+        return found
+
+    def abandon(self) -> None:
+        """What was being read is no message: its problems are about none."""
+        if self._last_home is self._current:
+            self.settle()
+        if self._current:
+            self.stray += self._current
+            self._current.clear()
+
+    def problems(self) -> tuple[Problem, ...]:
+        """The problems so far that are about no message, or about one that is not complete."""
+        last = () if self._last is None or self._kept >= PROBLEMS_KEPT else (self._last,)
+        return (*self.stray, *self._current, *last)
+
+    def check(self, before: int | None = None) -> None:
+        """Raise the first problem, if reading is strict.
+
+        Args:
+            before: The place before which no further problem can come; `None` if none can come.
+
+        Raises:
+            ParseError: There is one before that place.
+        """
+        first = self._first
+        if first is not None and (before is None or first.span.start < before):
+            raise parse_error(first)
+
+
+def parse_error(found: Problem) -> ParseError:
+    """What strict reading raises at a problem.
+
+    Args:
+        found: The problem.
+    """
+    kind = PROBLEM_KINDS[found.code]
+    reason = kind.meaning if found.detail is None else f"{kind.meaning}: {found.detail!r}"
+    return ParseError(found.code, reason, position=found.span.start)

@@ -10,14 +10,15 @@ earlier one by a message costs that message.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from enum import StrEnum
 from functools import cache
-from typing import Literal, NamedTuple, get_args
+from typing import Any, ClassVar, Final, Literal, NamedTuple, TypedDict, Unpack, get_args
 
-from .errors import HarmonyError, InvalidMessageError
-from .header import HeaderOrder, header_of, header_tokens
+from ._options import checked_fields, refuse_options
+from .errors import InvalidMessageError, OptionError
+from .header import HeaderOrder, header_tokens
 from .messages import (
     FUNCTIONS,
     Channel,
@@ -36,11 +37,92 @@ from .vocabulary import CALL, END, RETURN, START, decode, encode
 DropAnalysis = Literal["reference", "finished-turns", "never"]
 """Which analysis messages of earlier turns are left out of a rendering.
 
-`"reference"`: as openai-harmony: where the last assistant message is a final answer, the
-analysis before the *first* final answer. `"finished-turns"`: the analysis before the *last*
-final answer, which is what the format's documentation describes ("drop any previous CoT
-content"). `"never"`: keep all.
+`"finished-turns"`: the analysis before the *last* final answer, which is what the format's
+documentation describes ("drop any previous CoT content"). `"reference"`: as openai-harmony: where
+the last assistant message is a final answer, the analysis before the *first* final answer.
+`"never"`: keep all.
 """
+
+
+def _check_choice(name: str, value: object, choices: Sequence[str]) -> None:
+    if value not in choices:
+        known = ", ".join(repr(str(choice)) for choice in choices)
+        raise OptionError(f"{value!r} is none of {known}", option=name)
+
+
+@checked_fields
+@dataclass(frozen=True, kw_only=True)
+class RenderOptions:
+    """How conversations are rendered; the same defaults hold wherever a prompt is made.
+
+    Args:
+        drop_analysis: Which reasoning of earlier turns is left out; see `DropAnalysis`.
+        header_order: Where the recipient stands in a header; see `HeaderOrder`.
+        schema_style: How tool parameters are written: `"reference"` is byte for byte what
+            the model was trained on, `"extended"` covers all of JSON Schema.
+
+    Raises:
+        OptionError: An option has an unknown value.
+
+    Example:
+        >>> RenderOptions(drop_analysis="never").header_order
+        'recipient-first'
+    """
+
+    drop_analysis: DropAnalysis = "finished-turns"
+    header_order: HeaderOrder = "recipient-first"
+    schema_style: SchemaStyle = "reference"
+
+    REFERENCE: ClassVar[RenderOptions]
+    """The options with which `render` gives the tokens of openai-harmony."""
+
+    def __post_init__(self) -> None:
+        for name, choices in _CHOICES.items():
+            _check_choice(name, getattr(self, name), choices)
+
+    @classmethod
+    def of(
+        cls, options: RenderOptions | None, changes: Mapping[str, Any], where: str
+    ) -> RenderOptions:
+        """Options with some of them changed, as keyword arguments of a function say it.
+
+        Args:
+            options: The options; the defaults if there are none.
+            changes: Values by the name of the option.
+            where: The function, for errors.
+
+        Raises:
+            TypeError: There is no option of that name.
+            OptionError: An option has an unknown value.
+        """
+        options = _DEFAULTS if options is None else options
+        if not changes:
+            return options
+        if not changes.keys() <= RENDER_OPTIONS:
+            others = {"options", *_OTHER_OPTIONS.get(where, ())}
+            refuse_options(where, changes, RENDER_OPTIONS | others)
+        return replace(options, **changes)
+
+
+class RenderKeywords(TypedDict, total=False):
+    """The fields of `RenderOptions` as keyword arguments."""
+
+    drop_analysis: DropAnalysis
+    header_order: HeaderOrder
+    schema_style: SchemaStyle
+
+
+_CHOICES: Final = {
+    "drop_analysis": get_args(DropAnalysis),
+    "header_order": get_args(HeaderOrder),
+    "schema_style": get_args(SchemaStyle),
+}
+# What functions take beside the options, for the suggestions of errors.
+_OTHER_OPTIONS: Final = {"render": ("next_role",), "render_message": ("has_function_tools",)}
+RENDER_OPTIONS: Final = frozenset(field.name for field in fields(RenderOptions))
+"""The names of the options."""
+RenderOptions.REFERENCE = RenderOptions(drop_analysis="reference")
+_DEFAULTS: Final = RenderOptions()
 
 
 class _Style(NamedTuple):
@@ -54,15 +136,7 @@ class _Style(NamedTuple):
 @cache
 def _style(header_order: HeaderOrder, schema_style: SchemaStyle, functions: bool) -> _Style:
     # Cached so that equal styles are one object, and kept renderings are compared by identity.
-    _check_choice("header_order", header_order, get_args(HeaderOrder))
-    _check_choice("schema_style", schema_style, get_args(SchemaStyle))
     return _Style(header_order, schema_style, functions)
-
-
-def _check_choice(name: str, value: object, choices: Sequence[str]) -> None:
-    if value not in choices:
-        known = ", ".join(repr(str(choice)) for choice in choices)
-        raise HarmonyError(f"{name}: {value!r} is none of {known}")
 
 
 class _Rendering(NamedTuple):
@@ -80,9 +154,8 @@ def render(
     conversation: Iterable[Message],
     *,
     next_role: Role | str | None = Role.ASSISTANT,
-    drop_analysis: DropAnalysis = "reference",
-    header_order: HeaderOrder = "recipient-first",
-    schema_style: SchemaStyle = "reference",
+    options: RenderOptions | None = None,
+    **changes: Unpack[RenderKeywords],
 ) -> list[int]:
     """Render a conversation to prompt tokens.
 
@@ -90,22 +163,22 @@ def render(
         conversation: The messages, oldest first.
         next_role: Whose message the model is to write: the prompt then ends in `<|start|>`
             and this role. `None` renders the conversation alone.
-        drop_analysis: Which reasoning of earlier turns is left out; see `DropAnalysis`.
-        header_order: Where the recipient stands in a header; see `HeaderOrder`.
-        schema_style: How tool parameters are written: `"reference"` is byte for byte what
-            the model was trained on, `"extended"` covers all of JSON Schema.
+        options: How to render.
+        **changes: Options that differ from those: the fields of `RenderOptions`.
 
     Returns:
         Token ids.
 
     Raises:
         InvalidMessageError: A message cannot be rendered; the error says which, and where.
-        HarmonyError: An option has an unknown value.
+        OptionError: An option has an unknown value.
+        TypeError: An option has an unknown name.
     """
+    chosen = RenderOptions.of(options, changes, "render")
     messages = _checked(conversation)
-    style = _style(header_order, schema_style, _has_function_tools(messages))
+    style = _style(chosen.header_order, chosen.schema_style, _has_function_tools(messages))
     tokens: list[int] = []
-    for index, message in _kept(messages, drop_analysis):
+    for index, message in _kept(messages, chosen.drop_analysis):
         rendering: _Rendering | None = message._rendering
         if rendering is None or rendering.style is not style:
             rendering = _render(message, style, index)
@@ -120,8 +193,8 @@ def render_message(
     message: Message,
     *,
     has_function_tools: bool = False,
-    header_order: HeaderOrder = "recipient-first",
-    schema_style: SchemaStyle = "reference",
+    options: RenderOptions | None = None,
+    **changes: Unpack[RenderKeywords],
 ) -> list[int]:
     """Render one message, from `<|start|>` to its terminator.
 
@@ -129,30 +202,29 @@ def render_message(
         message: The message.
         has_function_tools: Whether the conversation around it declares function tools, which
             a system message mentions.
-        header_order: Where the recipient stands in a header; see `HeaderOrder`.
-        schema_style: How tool parameters are written, as for `render`.
+        options: How to render.
+        **changes: Options that differ from those: the fields of `RenderOptions`.
 
     Raises:
         InvalidMessageError: The message cannot be rendered.
     """
-    style = _style(header_order, schema_style, has_function_tools)
+    chosen = RenderOptions.of(options, changes, "render_message")
+    style = _style(chosen.header_order, chosen.schema_style, has_function_tools)
     return list(_render(_checked([message])[0], style, None).tokens)
 
 
 def token_counts(
     conversation: Iterable[Message],
     *,
-    drop_analysis: DropAnalysis = "reference",
-    header_order: HeaderOrder = "recipient-first",
-    schema_style: SchemaStyle = "reference",
+    options: RenderOptions | None = None,
+    **changes: Unpack[RenderKeywords],
 ) -> list[int]:
     """How many tokens each message has in the prompt of a conversation.
 
     Args:
         conversation: The messages, oldest first.
-        drop_analysis: As for `render`.
-        header_order: As for `render`.
-        schema_style: As for `render`.
+        options: How to render.
+        **changes: Options that differ from those: the fields of `RenderOptions`.
 
     Returns:
         One number for each message, 0 for what is left out. Their sum is the length of `render`
@@ -160,12 +232,14 @@ def token_counts(
 
     Raises:
         InvalidMessageError: A message cannot be rendered; the error says which, and where.
-        HarmonyError: An option has an unknown value.
+        OptionError: An option has an unknown value.
+        TypeError: An option has an unknown name.
     """
+    chosen = RenderOptions.of(options, changes, "token_counts")
     messages = _checked(conversation)
-    style = _style(header_order, schema_style, _has_function_tools(messages))
+    style = _style(chosen.header_order, chosen.schema_style, _has_function_tools(messages))
     counts = [0] * len(messages)
-    for index, message in _kept(messages, drop_analysis):
+    for index, message in _kept(messages, chosen.drop_analysis):
         counts[index] = len(_render(message, style, index).tokens)
     return counts
 
@@ -222,9 +296,8 @@ class TrainingRendering:
 def render_training(
     conversation: Iterable[Message],
     *,
-    drop_analysis: DropAnalysis = "reference",
-    header_order: HeaderOrder = "recipient-first",
-    schema_style: SchemaStyle = "reference",
+    options: RenderOptions | None = None,
+    **changes: Unpack[RenderKeywords],
 ) -> TrainingRendering:
     """Render a conversation as a training example.
 
@@ -233,20 +306,21 @@ def render_training(
 
     Args:
         conversation: The messages, oldest first.
-        drop_analysis: Which reasoning of earlier turns is left out; see `DropAnalysis`.
-        header_order: Where the recipient stands in a header; see `HeaderOrder`.
-        schema_style: How tool parameters are written, as for `render`.
+        options: How to render.
+        **changes: Options that differ from those: the fields of `RenderOptions`.
 
     Raises:
         InvalidMessageError: A message cannot be rendered; the error says which, and where.
-        HarmonyError: An option has an unknown value.
+        OptionError: An option has an unknown value.
+        TypeError: An option has an unknown name.
     """
+    chosen = RenderOptions.of(options, changes, "render_training")
     messages = _checked(conversation)
-    style = _style(header_order, schema_style, _has_function_tools(messages))
+    style = _style(chosen.header_order, chosen.schema_style, _has_function_tools(messages))
     tokens: list[int] = []
     indices: list[int] = []
     parts: list[TokenPart] = []
-    for index, message in _kept(messages, drop_analysis):
+    for index, message in _kept(messages, chosen.drop_analysis):
         rendering = _render(message, style, index)
         length = len(rendering.tokens)
         tokens += rendering.tokens
@@ -304,7 +378,6 @@ def _is_final(message: Message) -> bool:
 
 def _kept(messages: Sequence[Message], policy: DropAnalysis) -> Iterable[tuple[int, Message]]:
     """The messages that are rendered, each with its index."""
-    _check_choice("drop_analysis", policy, get_args(DropAnalysis))
     before = 0
     if policy == "reference":
         last = next((m for m in reversed(messages) if m.role is Role.ASSISTANT), None)
@@ -333,7 +406,7 @@ def _render(message: Message, style: _Style, index: int | None) -> _Rendering:
     kept: _Rendering | None = message._rendering
     if kept is not None and kept.style is style:
         return kept
-    header = header_of(message)
+    header = message.header
     try:
         head = header_tokens(header, style.header_order)
         tokens = [*head]

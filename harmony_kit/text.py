@@ -14,36 +14,39 @@ from __future__ import annotations
 import re
 from bisect import bisect_right
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
 from typing import Any, Final
 
+from ._options import checked_options
 from .errors import HarmonyError, ParseError
-from .header import Header, call_channel_problem
-from .messages import Channel, Message, Role, trusted_message
+from .header import call_channel_problem
+from .messages import Channel, Header, Role, trusted_message
 from .parse import Parser
 from .parsed import (
     TURN_ENDS,
+    Completion,
     ContentDelta,
     Event,
     MessageEnded,
     MessageSpan,
     MessageStarted,
-    ParseResult,
+    ParsedMessage,
     ProblemFound,
     Terminator,
-    parse_result,
 )
-from .problems import PROBLEM_KINDS, Problem, Span, problem
+from .problems import Problem, ProblemLog, Span
 from .vocabulary import SPECIAL_TOKENS, ordinary_token_table
 
 
+@checked_options
 def parse_text(
     text: str,
     *,
     role: Role | str | None = Role.ASSISTANT,
     strict: bool = False,
     stripped: bool | None = None,
-) -> ParseResult:
+) -> Completion:
     """Parse a whole text.
 
     Args:
@@ -94,6 +97,7 @@ class TextParser:
             `stripped`.
     """
 
+    @checked_options
     def __init__(
         self,
         *,
@@ -131,7 +135,7 @@ class TextParser:
         """
         return self._reader.close()
 
-    def result(self) -> ParseResult:
+    def result(self) -> Completion:
         """The messages that are complete, and what else is known so far."""
         return self._reader.result()
 
@@ -190,6 +194,10 @@ class _Characters:
         return self._characters[index] + _count_characters(self._parts[index][: within + 1]) - 1
 
 
+def _in_characters(error: ParseError, position: int) -> ParseError:
+    return ParseError(error.code, error.reason, position=position, unit="character")
+
+
 def _count_characters(data: bytes) -> int:
     """How many characters begin in a piece of UTF-8."""
     return len(data) if data.isascii() else sum((byte & 0xC0) != 0x80 for byte in data)
@@ -199,7 +207,7 @@ class _SpeltReader:
     """Feeds a parser with the special tokens of a text, and its other bytes one by one."""
 
     def __init__(self, role: Role | str | None, strict: bool) -> None:
-        self._parser = Parser(role=role, strict=strict)
+        self._parser = Parser.of_text(role, strict)
         self._characters = _Characters()
         self._held = ""
 
@@ -215,17 +223,12 @@ class _SpeltReader:
         self._characters.add_text(held.encode())
         return self._counted(lambda: self._parser.close_broken(len(held)))
 
-    def result(self) -> ParseResult:
+    def result(self) -> Completion:
         result = self._parser.result()
-        return parse_result(
-            result.messages,
-            [self._message_span(span) for span in result.spans],
-            result.terminators,
-            problems=tuple(map(self._problem, result.problems)),
-            problems_omitted=result.problems_omitted,
-            turn_end=result.turn_end,
-            turn_messages=result.turn_messages,
-            incomplete=result.incomplete,
+        return replace(
+            result,
+            parsed=tuple(map(self._parsed, result.parsed)),
+            stray=tuple(map(self._problem, result.stray)),
         )
 
     def _feed(self, text: str) -> list[Event]:
@@ -252,20 +255,19 @@ class _SpeltReader:
         try:
             return [self._event(event) for event in read()]
         except ParseError as error:
-            position = self._characters.at(error.position)
-            raise ParseError(
-                error.code, error.reason, position=position, unit="character"
-            ) from None
+            raise _in_characters(error, self._characters.at(error.position)) from None
 
     def _event(self, event: Event) -> Event:
         if isinstance(event, MessageEnded):
-            return event._replace(span=self._message_span(event.span))
+            return MessageEnded(event.message_index, self._parsed(event.parsed))
         if isinstance(event, ProblemFound):
             return ProblemFound(self._problem(event.problem))
         return event
 
-    def _message_span(self, span: MessageSpan) -> MessageSpan:
-        return MessageSpan(*map(self._characters.at, span))
+    def _parsed(self, parsed: ParsedMessage) -> ParsedMessage:
+        span = MessageSpan(*map(self._characters.at, parsed.span))
+        problems = tuple(map(self._problem, parsed.problems))
+        return parsed._replace(span=span, problems=problems)
 
     def _problem(self, found: Problem) -> Problem:
         return found._replace(span=Span(*map(self._characters.at, found.span)))
@@ -312,7 +314,7 @@ def _pattern(text: str) -> Any:
     return regex.compile(text, regex.VERBOSE)
 
 
-def _plain_text(text: str, *, strict: bool) -> ParseResult:
+def _plain_text(text: str, *, strict: bool) -> Completion:
     """A text without any sign of the format: the final answer."""
     reader = _StrippedReader(strict)
     reader.leave_plain()
@@ -325,7 +327,7 @@ class _StrippedReader:
     """Reads the words that special tokens left behind."""
 
     def __init__(self, strict: bool) -> None:
-        self._strict = strict
+        self._log = ProblemLog(strict, self._tell)
         self._held = ""  # the end of the text, in which a header may begin
         self._position = 0  # where that begins
         self._is_start = True  # whether the first header may still come
@@ -336,10 +338,7 @@ class _StrippedReader:
         self._content_start = 0
         self._pieces: list[str] = []
         self._has_spelt = False  # whether some special tokens were left
-        self._messages: list[Message] = []
-        self._spans: list[MessageSpan] = []
-        self._terminators: list[Terminator | None] = []
-        self._problems: list[Problem] = []
+        self._parsed: list[ParsedMessage] = []
         self._events: list[Event] = []
 
     def leave_plain(self) -> None:
@@ -358,17 +357,28 @@ class _StrippedReader:
             self._is_closed = True
             self._read(is_last=True)
             self._end()
+            self._log.abandon()
+            self._log.settle()
+            self._check()
         return self._take_events()
 
-    def result(self) -> ParseResult:
-        last = self._terminators[-1] if self._terminators else None
-        return parse_result(
-            self._messages,
-            self._spans,
-            self._terminators,
-            problems=tuple(self._problems),
-            turn_end=TURN_ENDS.get(last) if last else None,
-            turn_messages=len(self._messages),
+    def _check(self) -> None:
+        try:
+            self._log.check()
+        except ParseError as error:
+            raise _in_characters(error, error.position) from None
+
+    def _tell(self, found: Problem) -> None:
+        self._events.append(ProblemFound(found))
+
+    def result(self) -> Completion:
+        last = self._parsed[-1].terminator if self._parsed else None
+        return Completion(
+            tuple(self._parsed),
+            self._log.problems(),
+            self._log.omitted,
+            TURN_ENDS.get(last) if last else None,
+            len(self._parsed),
         )
 
     def _take_events(self) -> list[Event]:
@@ -410,8 +420,6 @@ class _StrippedReader:
 
     def _begin(self, match: Any, start: int = 0) -> None:
         """A header begins, at a place of what is held."""
-        if self._strict:
-            self._report("stripped_special_tokens", 0, 0)
         self._has_spelt |= "<|" in match.group()
         channel = match["channel"] or Channel.COMMENTARY.value
         recipient = match["after"] or match["before"]
@@ -419,10 +427,11 @@ class _StrippedReader:
         self._start = self._position + start
         self._advance(match.end())
         self._content_start = self._position
-        self._events.append(MessageStarted(len(self._messages), self._header))
+        self._log.settle()
+        self._events.append(MessageStarted(len(self._parsed), self._header))
         code = call_channel_problem(self._header) if self._header.is_call else None
         if code is not None:
-            self._report(code, self._start, self._content_start)
+            self._log.report(code, self._start, self._content_start)
 
     def _advance(self, length: int) -> str:
         taken, self._held = self._held[:length], self._held[length:]
@@ -436,62 +445,50 @@ class _StrippedReader:
             return
         self._pieces.append(text)
         if self._header is not None:
-            self._events.append(ContentDelta(len(self._messages), self._header, text))
+            self._events.append(ContentDelta(len(self._parsed), self._header, text))
 
     # --- Ending messages ---
 
     def _end(self) -> None:
         """The text is over."""
-        if self._header is None and not self._messages:
+        if self._header is None and not self._parsed:
             self._end_plain()
             return
         self._end_message(self._held)
         code = "partially_stripped_special_tokens" if self._has_spelt else "stripped_special_tokens"
-        self._report(code, 0, self._position + len(self._held))
+        self._log.report(code, 0, self._position + len(self._held))
 
     def _end_plain(self) -> None:
         if "".join(self._pieces).strip():
-            self._report("no_harmony_markup", 0, self._position)
+            self._log.report("no_harmony_markup", 0, self._position)
             self._end_message(self._held, Channel.FINAL)
             return
-        self._report("empty_output", 0, 0)
+        self._log.report("empty_output", 0, 0)
         end = self._position + len(self._held)
         if self._position:
-            self._report("text_between_messages", 0, self._position, outside=True)
+            self._log.report("text_between_messages", 0, self._position, outside=True)
         if self._held:
-            self._report("stray_terminator", self._position, end, outside=True)
+            self._log.report("stray_terminator", self._position, end, outside=True)
 
     def _end_message(self, terminator: str, channel: Channel = Channel.ANALYSIS) -> None:
         """Close the current message; without a header it is on the channel given."""
         content = "".join(self._pieces)
         self._pieces = []
         header, self._header = self._header, None
-        index = len(self._messages)
+        index = len(self._parsed)
         if header is None:
             if not content and not terminator:
                 return  # a text that begins with its second header
             header = Header(Role.ASSISTANT, channel=channel.value)
             if channel is not Channel.FINAL:
-                self._report("missing_channel", 0, 0)
+                self._log.report("missing_channel", 0, 0)
             self._events.append(MessageStarted(index, header))
             if content:
                 self._events.append(ContentDelta(index, header, content))
         end = self._position
         closed_by = Terminator(terminator) if terminator else None
         span = MessageSpan(self._start, self._content_start, end, end + len(terminator))
-        role, name, channel_name, recipient, content_type, constrained = header
-        message = trusted_message(
-            role, content, name, channel_name, recipient, content_type, constrained
-        )
-        self._messages.append(message)
-        self._spans.append(span)
-        self._terminators.append(closed_by)
-        self._events.append(MessageEnded(index, message, span, closed_by))
-
-    def _report(self, code: str, start: int, end: int, *, outside: bool = False) -> None:
-        if self._strict:
-            reason = PROBLEM_KINDS[code].meaning
-            raise ParseError(code, reason, position=start, unit="character")
-        found = problem(code, start, end, outside=outside)
-        self._problems.append(found)
-        self._events.append(ProblemFound(found))
+        message = trusted_message(header, content)
+        parsed = ParsedMessage(message, span, closed_by, tuple(self._log.take()))
+        self._parsed.append(parsed)
+        self._events.append(MessageEnded(index, parsed))

@@ -1,5 +1,7 @@
 """Random conversations, as the JSON that openai-harmony and this package both read."""
 
+import re
+
 from hypothesis import strategies as st
 
 SPELLINGS = [
@@ -152,3 +154,8 @@ def canonical_messages(draw, roles=ROLES):
         "content_type": content_type,
         "constrained": content_type is not None and draw(st.booleans()),
     }
+
+
+def stable_repr(value: object) -> str:
+    """A test's name that is the same in every process: no address stands in it."""
+    return re.sub(r" at 0x[0-9a-f]+", "", repr(value))

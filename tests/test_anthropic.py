@@ -17,6 +17,7 @@ from test_parse import soups
 import harmony_kit as hk
 from harmony_kit.convert.anthropic import (
     INVALID_JSON,
+    TRUNCATED_JSON,
     StreamWriter,
     fold_stream,
     read_request,
@@ -24,7 +25,12 @@ from harmony_kit.convert.anthropic import (
     write_request,
     write_response,
 )
-from harmony_kit.convert.anthropic.arguments import ArgumentsWriter, call_input, call_text
+from harmony_kit.convert.anthropic.arguments import (
+    ArgumentsWriter,
+    call_input,
+    call_text,
+    code_text,
+)
 from harmony_kit.convert.anthropic.settings import RESPONSE_FORMAT
 from harmony_kit.errors import HarmonyError, RequestError
 from harmony_kit.messages import Message, Role
@@ -180,7 +186,19 @@ def test_law_3_a_stream_folds_to_the_response(
     for event in events:
         check_event(event)
     assert fold_stream(events) == whole
-    assert accumulated(events) == whole
+    assert without_cut_calls(accumulated(events), whole) == without_cut_calls(whole, whole)
+
+
+def without_cut_calls(message: dict[str, Any], whole: dict[str, Any]) -> dict[str, Any]:
+    """A message without the inputs of calls that are not whole in another form of it.
+
+    The real client makes what it can of a stream that leaves them open.
+    """
+    content = [
+        {**block, "input": None} if other.get("input", {}).keys() == {TRUNCATED_JSON} else block
+        for block, other in zip(message["content"], whole["content"], strict=True)
+    ]
+    return {**message, "content": content}
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -192,7 +210,8 @@ def test_collected_outputs_stream_to_real_clients(name: str) -> None:
         tokens = hk.encode_with_special(given["text"])
     whole = write_response(hk.parse(tokens), **HEADER, prompt_tokens=7)
     check_message(whole)
-    assert accumulated(streamed(tokens, [1] * len(tokens))) == whole
+    seen = accumulated(streamed(tokens, [1] * len(tokens)))
+    assert without_cut_calls(seen, whole) == without_cut_calls(whole, whole)
     check_message(write_response(hk.parse(tokens), **HEADER, repair=True))
 
 
@@ -308,6 +327,12 @@ def rewritten(messages: tuple[Message, ...]) -> list[dict[str, Any]]:
 def test_law_7_responses_come_back(tokens: list[int]) -> None:
     response = write_response(hk.parse(tokens), **HEADER)
     messages = read_response(response)
+    for block in response["content"]:
+        # What a client sends to a server is a history, and runs nowhere.
+        if TRUNCATED_JSON in block.get("input", {}):
+            code = code_text(block["input"]) if block["name"] == "code_execution" else None
+            written = call_text(block["input"])
+            block["input"] = call_input(written) if code is None else {"code": code}
     assert without_ids(rewritten(messages)) == without_ids(response["content"])
     assert len(messages) == len(response["content"])
 
@@ -317,13 +342,14 @@ def test_law_7_responses_come_back(tokens: list[int]) -> None:
 def test_law_7_responses_say_what_the_model_said(tokens: list[int]) -> None:
     """The other way round: of every text and call of the turn, Harmony has the same again."""
     turn = [
-        message
-        for message in hk.parse(tokens).turn
-        if message.recipient or (message.text and message.channel != "other")
+        parsed
+        for parsed in hk.parse(tokens).turn
+        if parsed.message.recipient or (parsed.text and parsed.message.channel != "other")
     ]
     messages = read_response(write_response(hk.parse(tokens), **HEADER))
     assert len(messages) == len(turn)
-    for before, after in zip(turn, messages, strict=True):
+    for parsed, after in zip(turn, messages, strict=True):
+        before = parsed.message
         assert (after.channel == "analysis") == (
             before.channel == "analysis" or before.recipient in RECIPIENTS_OF_ANALYSIS
         )
@@ -333,7 +359,10 @@ def test_law_7_responses_say_what_the_model_said(tokens: list[int]) -> None:
             assert after.recipient == "python"
             assert after.text == before.text
         else:
-            assert call_input(after.text) == call_input(before.text)
+            if parsed.is_whole:
+                assert call_input(after.text) == call_input(before.text)
+            else:  # of a call that was cut off, what can be the beginning of an object
+                assert after.text == "{" or before.text.startswith(after.text)
             assert after.recipient in (before.recipient, f"functions.{before.recipient}")
 
 
@@ -893,7 +922,7 @@ def test_why_it_stopped(
 
 def test_built_in_tools() -> None:
     found = response(
-        "<|channel|>analysis to=python code<|message|>print('é')<|end|><|start|>assistant"
+        "<|channel|>analysis to=python code<|message|>print('é')<|call|><|start|>assistant"
         '<|channel|>analysis to=browser.search code<|message|>{"query": "x"}<|end|>'
         '<|start|>assistant<|channel|>analysis to=browser.open code<|message|>{"id": 1}<|call|>'
     )
@@ -911,7 +940,7 @@ def test_repairs() -> None:
     repaired = response(text, request=weather_request(), repair=True)["content"][0]
     assert (repaired["name"], repaired["input"]) == ("get-weather", {"city": "SF"})
     cut_off = response(CALL + '{"city": "S', repair=True)["content"][0]["input"]
-    assert cut_off == {"city": "S", INVALID_JSON: '{"city": "S'}
+    assert cut_off == {TRUNCATED_JSON: '{"city": "S'}
 
 
 def test_hidden_and_empty_messages_are_not_shown() -> None:

@@ -251,8 +251,8 @@ def test_the_turn_limit():
 def test_a_malformed_completion_is_read_all_the_same():
     backend = Scripted("<|channel|>final<|message|>a<|end|>b")
     *_, ended, _ = hk.stream(QUESTION, backend)
-    assert [found.code for found in ended.result.problems][:1] == ["missing_start"]
-    assert [message.text for message in ended.result.turn] == ["a", "b"]
+    assert "missing_start" in [found.code for found in ended.result.problems]
+    assert [parsed.text for parsed in ended.result.turn] == ["a", "b"]
 
 
 def test_events_come_in_order():

@@ -27,6 +27,7 @@ import typing_extensions
 from hypothesis import given
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
+from strategies import stable_repr
 
 from harmony_kit.errors import ToolError
 from harmony_kit.tools.function import tool_from_function
@@ -228,7 +229,7 @@ INTEGER = {"type": "integer"}
         (decimal.Decimal, STRING),
         (bytes, STRING),
     ],
-    ids=str,
+    ids=stable_repr,
 )
 def test_a_type_gives_its_schema(annotation, schema):
     written = type_schema(annotation)
@@ -269,7 +270,7 @@ def test_a_type_gives_its_schema(annotation, schema):
         ),
         (Number | list[int], {"anyOf": [{"type": "number"}, {"type": "array", "items": INTEGER}]}),
     ],
-    ids=str,
+    ids=stable_repr,
 )
 def test_a_union_gives_a_list_of_types_or_any_of(annotation, schema):
     written = type_schema(annotation)
@@ -291,7 +292,7 @@ def test_unions_within_unions_are_one():
         ((typing_extensions.Doc("A width."),), "A width."),
         ((types.SimpleNamespace(description="A width."),), "A width."),
     ],
-    ids=str,
+    ids=stable_repr,
 )
 def test_annotated_text_is_the_description(metadata, text):
     assert type_schema(Annotated[(int, *metadata)]) == {"type": "integer", "description": text}
@@ -547,7 +548,7 @@ def test_parameters_without_default_are_required():
         (Unit.CELSIUS, "c"),
         ([Level.HIGH], [2]),
     ],
-    ids=str,
+    ids=stable_repr,
 )
 def test_a_default_that_json_can_express_is_written(default, written):
     schema = schema_of(taking(Any, default))
@@ -558,7 +559,7 @@ def test_a_default_that_json_can_express_is_written(default, written):
 @pytest.mark.parametrize(
     "default",
     [object(), float("nan"), float("inf"), b"x", {1: 2}, [object()], {"a": 1j}, {1}, Unit],
-    ids=str,
+    ids=stable_repr,
 )
 def test_any_other_default_only_makes_the_parameter_optional(default):
     schema = schema_of(taking(int, default))
@@ -960,7 +961,7 @@ def test_text_without_meaning_is_refused(module, name):
         (TypedDict("Outer", {"inner": Opaque}), "Outer: key 'inner': "),
         (TypedDict("Lost", {"inner": "no.where"}), "Lost: NameError: name 'no'"),  # noqa: F821
     ],
-    ids=str,
+    ids=stable_repr,
 )
 def test_an_annotation_without_meaning_in_json_is_refused(annotation, words):
     with pytest.raises(ToolError) as caught:
@@ -1167,7 +1168,7 @@ def test_unions_with_null_accept_null(kind):
         (Point | None, {"y": 1}),
         (list[Pair], [{"left": "x"}]),
     ],
-    ids=str,
+    ids=stable_repr,
 )
 def test_a_schema_refuses_what_the_annotation_does(annotation, value):
     assert not accepts(annotation, value)

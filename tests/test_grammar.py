@@ -30,7 +30,8 @@ from harmony_kit.grammar.shape import (
     in_order,
 )
 from harmony_kit.grammar.turn import Turn, turn_shape
-from harmony_kit.header import Header, HeaderOrder, header_tokens
+from harmony_kit.header import HeaderOrder, header_tokens
+from harmony_kit.messages import Header
 from harmony_kit.vocabulary import END, FIRST_SPECIAL, MESSAGE
 
 pytest.importorskip("llguidance")

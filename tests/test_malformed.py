@@ -9,8 +9,7 @@ from test_parse import check_partition, codes
 from timing import assert_linear, best_time
 
 import harmony_kit as hk
-from harmony_kit.parse import PROBLEMS_KEPT
-from harmony_kit.problems import PROBLEM_KINDS
+from harmony_kit.problems import PROBLEM_KINDS, PROBLEMS_KEPT
 from harmony_kit.vocabulary import CHANNEL, END, MESSAGE, RETURN, START
 
 CASES = {
@@ -53,17 +52,19 @@ def test_the_messages_of_a_case(name):
     found = [[getattr(message, key) for key in keys] for message in result.messages]
     expected = case["expected"]
     assert found == [[message.get(key) for key in keys] for message in expected["messages"]]
-    assert list(result.terminators) == [message.get("end") for message in expected["messages"]]
+    assert [parsed.terminator for parsed in result.parsed] == [
+        message.get("end") for message in expected["messages"]
+    ]
     names = [message["name"] for message in expected["messages"] if "name" in message]
     assert [m.name for m in result.messages if m.name is not None] == names
-    assert result.turn_messages == expected["turn_messages"]
+    assert result.turn_length == expected["turn_messages"]
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_the_problems_of_a_case(name):
     case = CASES[name]
     result = read(case)
-    calls = hk.tool_calls(result.messages, declared(case))
+    calls = hk.tool_calls(result, declared(case))
     found = {*codes(result), *(problem.code for call in calls for problem in call.problems)}
     different = DIFFERENT_CODES.get(name, set())
     assert found ^ set(case["expected"]["diagnosis"]) == different
@@ -121,7 +122,7 @@ def parsed(text, **options):
         (
             "<|channel|>analysis<|message|>a<|channel|>final<|message|>b<|return|>",
             [("analysis", None, "a"), ("final", None, "b")],
-            ["missing_terminator", "missing_start"],
+            ["missing_start", "missing_terminator"],
         ),
         (
             "<|channel|>final<|message|><|message|>a<|return|>",
@@ -134,16 +135,16 @@ def parsed(text, **options):
             ["ended_by_endoftext"],
         ),
         # No header at all: the answer if it ends the turn, reasoning if more follows.
-        ("a b<|return|>", [("final", None, "a b")], ["missing_message", "missing_channel"]),
+        ("a b<|return|>", [("final", None, "a b")], ["missing_channel", "missing_message"]),
         (
             "a b<|start|>assistant<|channel|>final<|message|>c<|return|>",
             [("analysis", None, "a b"), ("final", None, "c")],
-            ["missing_message", "missing_channel", "missing_terminator"],
+            ["missing_channel", "missing_message", "missing_terminator"],
         ),
         (
             "<|channel|>final<|message|>a<|end|> b<|end|>",
             [("final", None, "a"), ("final", None, " b")],
-            ["missing_start", "missing_message", "missing_channel"],
+            ["missing_channel", "missing_start", "missing_message"],
         ),
         # No <|message|>: the content begins where the header cannot go on.
         ("<|channel|>final hi there<|return|>", [("final", None, "hi there")], ["missing_message"]),
@@ -222,6 +223,11 @@ def test_rules(text, messages, expected):
     check_partition(result, len(hk.encode_with_special(text)))
 
 
+def cut_off(result):
+    """The index of the message that the end of the input cut off."""
+    return None if result.incomplete is None else result.parsed.index(result.incomplete)
+
+
 @pytest.mark.parametrize(
     ("text", "turn_end", "incomplete"),
     [
@@ -241,7 +247,7 @@ def test_rules(text, messages, expected):
 )
 def test_how_the_turn_ended(text, turn_end, incomplete):
     result = parsed(text)
-    assert (result.turn_end, result.incomplete) == (turn_end, incomplete)
+    assert (result.turn_end, cut_off(result)) == (turn_end, incomplete)
 
 
 def test_a_content_type_before_the_recipient_is_one():
@@ -272,7 +278,7 @@ def test_nothing_is_shown_of_what_comes_after_the_turn():
     assert {type(event) for event in events} == {hk.ProblemFound}
     assert parser.turn_ended
     assert [m.role for m in parser.result().messages] == ["assistant", "user", "assistant"]
-    assert [m.content for m in parser.result().turn] == ["a"]
+    assert [parsed.text for parsed in parser.result().turn] == ["a"]
 
 
 def test_a_prefill_is_fed_first():

@@ -232,9 +232,9 @@ def transcript(name: str) -> dict[str, Any]:
 
 def run_calls(text: str, notebook: Notebook) -> list[str]:
     """The outputs of the calls that a completion makes, as they are resolved and read."""
-    messages = hk.parse_text(text, role="assistant").messages
+    completion = hk.parse_text(text, role="assistant")
     outputs = []
-    for call in hk.tool_calls(messages, [notebook.tool.namespace]):
+    for call in hk.tool_calls(completion, [notebook.tool.namespace]):
         assert call.runnable
         function = notebook.tool.tools[call.full_name or ""].function
         assert function is not None

@@ -28,7 +28,7 @@ from harmony_kit.convert.responses import (
 )
 from harmony_kit.convert.store import MemoryStore
 from harmony_kit.errors import RequestError
-from harmony_kit.parsed import TurnEnd, parse_result
+from harmony_kit.parsed import Completion, MessageSpan, ParsedMessage, Terminator, TurnEnd
 from harmony_kit.sampling import SamplingParams
 from harmony_kit.tools import BROWSER, PYTHON
 from harmony_kit.tools.choice import ToolChoice
@@ -941,7 +941,11 @@ def turns(draw):
 
 
 def whole_turn(messages):
-    return parse_result(messages, (), (), turn_end=TurnEnd.RETURN, turn_messages=len(messages))
+    span = MessageSpan(0, 0, 0, 0)
+    parsed = tuple(
+        ParsedMessage(m, span, Terminator.CALL if m.is_call else Terminator.END) for m in messages
+    )
+    return Completion(parsed, turn_end=TurnEnd.RETURN, turn_length=len(parsed))
 
 
 @settings(max_examples=150)
@@ -972,14 +976,17 @@ def test_responses_of_the_package_can_be_read():
     assert read_response(check_response(response)) == read_response(response)
 
 
+BROWSER_OF_THE_DEVELOPER = hk.Message("developer", hk.DeveloperContent(tools=(BROWSER,)))
+
+
 @pytest.mark.parametrize(
     ("messages", "path"),
     [
         ([hk.user("x", name="bob")], "messages[0].name"),
         ([hk.assistant("x", channel="other")], "messages[0].channel"),
         ([hk.Message("tool", "x", name="functions.f")], "messages[0]"),
-        ([hk.user("x"), hk.developer(tools=[BROWSER])], "messages[1].content"),
-        ([hk.developer(tools=[BROWSER])], "messages[0].content.tools"),
+        ([hk.user("x"), BROWSER_OF_THE_DEVELOPER], "messages[1].content"),
+        ([BROWSER_OF_THE_DEVELOPER], "messages[0].content.tools"),
         (
             [
                 hk.tool_call("browser.search", '{"query": "q"}'),
@@ -1048,14 +1055,11 @@ def test_vllm_harmony_to_items(case):
     message = hk.message_from_dict(case["message"])
     declared = [{"type": "function", "name": name} for name in case["function_names"]]
     request = read_request({"input": "", "tools": declared})
-    result = parse_result(
-        [message],
-        (),
-        (),
-        turn_end=TurnEnd.LENGTH if case.get("incomplete") else TurnEnd.CALL,
-        turn_messages=1,
-        incomplete=0 if case.get("incomplete") else None,
-    )
+    is_cut = bool(case.get("incomplete"))
+    terminator = None if is_cut else Terminator.CALL
+    parsed = ParsedMessage(message, MessageSpan(0, 0, 0, 0), terminator, is_complete=not is_cut)
+    turn_end = TurnEnd.LENGTH if is_cut else TurnEnd.CALL
+    result = Completion((parsed,), turn_end=turn_end, turn_length=1)
     output = write_response(result, **IDS, request=request)["output"]
     found = [simplified(item) for item in output]
     expected = case.get("expect")

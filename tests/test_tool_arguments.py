@@ -23,6 +23,7 @@ import typing_extensions
 from hypothesis import given
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
+from strategies import stable_repr
 
 from harmony_kit.errors import ToolArgumentsError
 from harmony_kit.tools.conversion import ArgumentConverter
@@ -176,7 +177,7 @@ IDENTITY = uuid.UUID(int=5)
         (list[int] | int, 3, 3),
         (Annotated[Unit, "A scale."], "c", Unit.CELSIUS),
     ],
-    ids=repr,
+    ids=stable_repr,
 )
 def test_a_value_becomes_what_is_declared(annotation, json_value, value):
     found = converted(annotation, json_value)
@@ -207,7 +208,7 @@ def test_a_value_becomes_what_is_declared(annotation, json_value, value):
         (float, 10**400, "$.it: a number that is too large"),
         (int, True, "$.it: expected an integer, got true"),
     ],
-    ids=repr,
+    ids=stable_repr,
 )
 def test_what_does_not_fit_is_named_with_its_place(annotation, json_value, reason):
     with pytest.raises(ToolArgumentsError) as caught:

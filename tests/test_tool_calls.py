@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import socket
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -14,20 +15,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harmony_kit.errors import ToolError
-from harmony_kit.header import Header, header_of
 from harmony_kit.messages import Message, Role, Tool, ToolNamespace
 from harmony_kit.parsed import (
+    Completion,
     ContentDelta,
     Event,
     MessageEnded,
     MessageSpan,
     MessageStarted,
-    ParsedMessages,
+    ParsedMessage,
     ProblemFound,
     Terminator,
-    parse_result,
 )
-from harmony_kit.problems import PROBLEM_KINDS, Layer, Problem, problem
+from harmony_kit.problems import PROBLEM_KINDS, Layer, problem
 from harmony_kit.tools import (
     BROWSER,
     PYTHON,
@@ -60,8 +60,23 @@ def call_message(arguments: str, recipient: str | None = "functions.f", **fields
     return Message(Role.ASSISTANT, arguments, recipient=recipient, channel="commentary", **fields)
 
 
+def parsed(
+    message: Message,
+    terminator: Terminator | None = Terminator.CALL,
+    *,
+    index: int = 0,
+    met: Iterable[str] = (),
+    is_complete: bool = True,
+) -> ParsedMessage:
+    """A message as a parser gives it, by default one that `<|call|>` closed."""
+    start = index * 10
+    span = MessageSpan(start, start + 4, start + 8, start + 10)
+    problems = tuple(problem(code, start + 1, start + 3) for code in met)
+    return ParsedMessage(message, span, terminator, problems, is_complete)
+
+
 def one(arguments: str, tools: Any = ("f",), recipient: str = "functions.f") -> ToolCall:
-    (call,) = tool_calls([call_message(arguments, recipient)], tools)
+    (call,) = tool_calls([parsed(call_message(arguments, recipient))], tools)
     return call
 
 
@@ -80,35 +95,25 @@ def schema_of(**properties: Any) -> dict[str, Any]:
 # --- The cases ------------------------------------------------------------------------------
 
 
-def parsed(case: dict[str, Any]) -> ParsedMessages:
-    """The expected messages, with what a parser would have said about them."""
+def read(case: dict[str, Any]) -> list[ParsedMessage]:
+    """The expected messages of the turn, with what a parser would have said about them."""
     expected = case["expected"]
-    messages, spans, terminators, problems = [], [], [], []
-    for index, given_fields in enumerate(expected["messages"]):
+    given = expected["messages"]
+    messages = []
+    for index, given_fields in enumerate(given[: expected["turn_messages"]]):
         fields = dict(given_fields)
         end = fields.pop("end", None)
         message = Message(fields.pop("role"), fields.pop("content"), **fields)
-        start = index * 10
-        messages.append(message)
-        spans.append(MessageSpan(start, start + 4, start + 8, start + 10))
-        terminators.append(Terminator(end) if end and end != "<|endoftext|>" else None)
-        for code in expected["diagnosis"]:
-            concerns = {
-                "missing_recipient": message.recipient is None and message.content_type,
-                "missing_message": message.recipient and not message.content,
-                "conflicting_recipient": message.recipient,
-            }
-            if concerns.get(code):
-                problems.append(problem(code, start + 1, start + 3))
-    cut_off = bool(messages) and "end" not in expected["messages"][-1]
-    return parse_result(
-        messages,
-        spans,
-        terminators,
-        problems=tuple(problems),
-        turn_messages=expected["turn_messages"],
-        incomplete=len(messages) - 1 if cut_off else None,
-    ).messages
+        concerns = {
+            "missing_recipient": message.recipient is None and message.content_type,
+            "missing_message": message.recipient and not message.content,
+            "conflicting_recipient": message.recipient,
+        }
+        met = [code for code in expected["diagnosis"] if concerns.get(code)]
+        terminator = Terminator(end) if end and end != "<|endoftext|>" else None
+        is_cut = index == len(given) - 1 and "end" not in given_fields
+        messages.append(parsed(message, terminator, index=index, met=met, is_complete=not is_cut))
+    return messages
 
 
 def tools_of(case: dict[str, Any]) -> list[Any]:
@@ -120,7 +125,7 @@ def tools_of(case: dict[str, Any]) -> list[Any]:
 @pytest.mark.parametrize("case", cases())
 def test_a_case_gives_the_calls_that_it_should(case: dict[str, Any]) -> None:
     expected = case["expected"]
-    calls = tool_calls(parsed(case), tools_of(case))
+    calls = tool_calls(read(case), tools_of(case))
     assert [(call.name, call.arguments, call.status) for call in calls] == [
         (call["name"], call["arguments"], call["status"]) for call in expected["tool_calls"]
     ]
@@ -155,22 +160,18 @@ def test_only_the_assistant_calls() -> None:
 
 
 def test_calls_after_the_turn_are_ignored_and_after_text_are_not() -> None:
-    texts = ["one", "two", "three"]
-    messages = parse_result(
-        [
-            call_message('{"a": 1}'),
-            Message("assistant", texts[0], channel="final"),
-            call_message('{"a": 2}'),
-            call_message('{"a": 3}'),
-        ],
-        [MessageSpan(n, n + 1, n + 2, n + 3) for n in (0, 3, 6, 9)],
-        [None] * 4,
-        turn_messages=3,
-    )
-    assert [call.value for call in tool_calls(messages, ["f"])] == [{"a": 1}, {"a": 2}]
-    assert tool_calls(messages) == tool_calls(messages.messages)
-    assert [call.message_index for call in tool_calls(messages)] == [0, 2]
-    assert [call.span for call in tool_calls(messages)] == [(0, 1, 2, 3), (6, 7, 8, 9)]
+    said = [
+        call_message('{"a": 1}'),
+        Message("assistant", "one", channel="final"),
+        call_message('{"a": 2}'),
+        call_message('{"a": 3}'),
+    ]
+    messages = [parsed(message, index=index) for index, message in enumerate(said)]
+    result = Completion(tuple(messages), turn_length=3)
+    assert [call.value for call in tool_calls(result, ["f"])] == [{"a": 1}, {"a": 2}]
+    assert tool_calls(result) == tool_calls(result.turn)
+    assert [call.message_index for call in tool_calls(result)] == [0, 2]
+    assert [call.span for call in tool_calls(result)] == [(0, 4, 8, 10), (20, 24, 28, 30)]
 
 
 def test_plain_iterables_have_no_spans() -> None:
@@ -276,7 +277,7 @@ def test_punctuation_that_belongs_to_a_name_stays() -> None:
 
 def test_a_function_may_have_the_name_of_a_built_in_tool() -> None:
     calls = tool_calls(
-        [call_message("{}", "python"), call_message("{}", "functions.python")],
+        [parsed(call_message("{}", "python")), call_message("{}", "functions.python")],
         [function(None, "python"), PYTHON],
     )
     assert [call.full_name for call in calls] == ["python", "functions.python"]
@@ -883,18 +884,19 @@ def wire(
     incomplete: int | None = None,
     met: tuple[str, ...] = (),
     recipient: str | None = "functions.f",
-) -> ParsedMessages:
-    messages = [call_message(content, recipient) for content in contents]
-    spans = [MessageSpan(n * 9, n * 9 + 3, n * 9 + 8, n * 9 + 9) for n in range(len(messages))]
-    problems = tuple(problem(code, 9, 12) for code in met)  # of the second message
-    return parse_result(
-        messages,
-        spans,
-        [None] * len(messages),
-        problems=problems,
-        turn_messages=len(messages),
-        incomplete=incomplete,
-    ).messages
+    terminator: Terminator = Terminator.CALL,
+) -> list[ParsedMessage]:
+    """Calls as a parser gives them; `met` are the problems of the second."""
+    return [
+        parsed(
+            call_message(content, recipient),
+            None if index == incomplete else terminator,
+            index=index,
+            met=met if index == 1 else (),
+            is_complete=index != incomplete,
+        )
+        for index, content in enumerate(contents)
+    ]
 
 
 @pytest.mark.parametrize(
@@ -904,7 +906,7 @@ def wire(
         ('{"a":1}', (), True, "ok"),
         ('{"a":1', (), True, "truncated"),
         ('{"a":1', (), False, "repaired"),
-        ("{'a':1}", (), True, "truncated"),
+        ("{'a':1}", (), True, "repaired"),
         ("x", (), True, "truncated"),
         ("", (), True, "truncated"),
         ("", ("missing_message",), False, "missing_arguments"),
@@ -929,7 +931,7 @@ def test_the_rank_of_the_statuses(
     assert call.status == status
     assert call.runnable == (status in {"ok", "repaired", "empty_arguments"})
     assert (first.status, last.status) == ("ok", "ok")  # a problem concerns its own message alone
-    assert all(met.span in ((12, 17), (9, 12)) for met in call.problems)
+    assert all(met.span in ((14, 18), (10, 14)) for met in call.problems)
 
 
 def test_a_cut_off_call_is_offered_repaired() -> None:
@@ -949,15 +951,6 @@ def test_a_call_without_a_name() -> None:
     assert (call.name, call.full_name, call.status) == (None, None, CallStatus.MISSING_NAME)
     assert (call.message_index, call.arguments) == (1, '{"a":1}')
     assert not call.runnable
-
-
-def test_a_problem_between_two_messages_is_the_first_ones() -> None:
-    messages = wire("", "")
-    messages.problems = (problem("missing_message", 9, 9),)
-    assert [call.status for call in tool_calls(messages, ["f"])] == [
-        "missing_arguments",
-        "empty_arguments",
-    ]
 
 
 def test_a_repeated_call_is_a_duplicate() -> None:
@@ -990,10 +983,10 @@ def test_calls_without_arguments_can_be_duplicates() -> None:
 
 
 def test_many_messages_take_linear_time() -> None:
-    messages = wire(*(f'{{"a":{n}}}' for n in range(5000)))
-    messages.problems = tuple(
-        problem("conflicting_recipient", n * 9, n * 9 + 2) for n in range(5000)
-    )
+    messages = [
+        parsed(call_message(f'{{"a":{n}}}'), index=n, met=["conflicting_recipient"])
+        for n in range(5000)
+    ]
     start = time.process_time()
     assert {call.status for call in tool_calls(messages, ["f"])} == {"ambiguous"}
     assert time.process_time() - start < 3
@@ -1002,19 +995,15 @@ def test_many_messages_take_linear_time() -> None:
 # --- Streams --------------------------------------------------------------------------------
 
 
-def events_of(
-    messages: ParsedMessages, size: int, problems: tuple[Problem, ...] = ()
-) -> list[Event]:
+def events_of(messages: Iterable[ParsedMessage], size: int) -> list[Event]:
     events: list[Event] = []
-    for index, (message, span) in enumerate(zip(messages, messages.spans, strict=True)):
-        header: Header = header_of(message)
-        events += [ProblemFound(met) for met in problems if span.start <= met.span.start < span.end]
-        events.append(MessageStarted(index, header))
+    for index, message in enumerate(messages):
+        events += [ProblemFound(met) for met in message.problems]
+        events.append(MessageStarted(index, message.header))
         text = message.text
         pieces = [text[start : start + size] for start in range(0, len(text), size)]
-        events += [ContentDelta(index, header, piece) for piece in pieces]
-        terminator = None if index == messages.incomplete else Terminator.CALL
-        events.append(MessageEnded(index, message, span, terminator))
+        events += [ContentDelta(index, message.header, piece) for piece in pieces]
+        events.append(MessageEnded(index, message))
     return events
 
 
@@ -1031,11 +1020,7 @@ def test_a_stream_gives_the_same_calls(
     met = ("conflicting_recipient",) if ambiguous and len(contents) > 1 else ()
     messages = wire(*contents, incomplete=last, met=met)
     stream = ToolCallStream(["f"])
-    found = [
-        made
-        for event in events_of(messages, size, messages.problems)
-        for made in stream.feed([event])
-    ]
+    found = [made for event in events_of(messages, size) for made in stream.feed([event])]
     ended = [made.call for made in found if isinstance(made, CallEnded)]
     assert tuple(ended) == tool_calls(messages, ["f"])
     assert [made.index for made in found if isinstance(made, CallStarted)] == [
@@ -1047,21 +1032,20 @@ def test_a_stream_gives_the_same_calls(
         assert (mine[0].namespace, mine[0].name) == ("functions", "f")
         assert "".join(made.text for made in mine if isinstance(made, ArgumentsDelta)) == content
         assert isinstance(mine[-1], CallEnded)
-    assert found == ToolCallStream(["f"]).feed(events_of(messages, size, messages.problems))
+    assert found == ToolCallStream(["f"]).feed(events_of(messages, size))
 
 
 def test_a_stream_skips_what_is_no_call_and_what_is_not_of_the_turn() -> None:
     def ended(index: int, message: Message, terminator: Terminator) -> list[Event]:
-        span = MessageSpan(index, index, index, index + 1)
-        started = MessageStarted(index, header_of(message))
-        delta = ContentDelta(index, header_of(message), message.text)
-        return [started, delta, MessageEnded(index, message, span, terminator)]
+        started = MessageStarted(index, message.header)
+        delta = ContentDelta(index, message.header, message.text)
+        return [started, delta, MessageEnded(index, parsed(message, terminator, index=index))]
 
     thought = Message("assistant", "hm", channel="analysis")
     stream = ToolCallStream(["f"])
     assert stream.feed(ended(0, thought, Terminator.END)) == []
     started, delta, end = stream.feed(ended(1, call_message("{}"), Terminator.END))
-    assert started == CallStarted(0, "f", "functions", header_of(call_message("{}")))
+    assert started == CallStarted(0, "f", "functions", call_message("{}").header)
     assert delta == ArgumentsDelta(0, "{}")
     assert isinstance(end, CallEnded)
     assert end.call.message_index == 1

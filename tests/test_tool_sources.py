@@ -17,7 +17,9 @@ from harmony_kit.tools.source import ToolSource, is_source
 
 
 def run(toolbox, recipient, arguments="{}"):
-    (call,) = hk.tool_calls([hk.tool_call(recipient, arguments)], toolbox)
+    message = hk.tool_call(recipient, arguments)
+    closed = hk.ParsedMessage(message, hk.MessageSpan(0, 0, 0, 0), hk.Terminator.CALL)
+    (call,) = hk.tool_calls([closed], toolbox)
     return asyncio.run(toolbox.run(call))
 
 

@@ -19,6 +19,7 @@ from collections import namedtuple
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from strategies import stable_repr
 
 import harmony_kit as hk
 from harmony_kit.tools.answers import ToolAnswer
@@ -125,7 +126,7 @@ Pair = namedtuple("Pair", "a b")
         (hk.ToolResult(("a", {"b": 1}, b"c")), 'a\n{"b": 1}\nc'),
         (hk.ToolResult(()), ""),
     ],
-    ids=repr,
+    ids=stable_repr,
 )
 def test_any_result_becomes_text(result, text):
     assert result_text(result) == text
@@ -318,7 +319,7 @@ class MuteError(Exception):
         (ExceptionGroup("two", [ValueError("a"), KeyError("b")]), "ValueError: a; KeyError: 'b'"),
         (ValueError("half \ud800"), "ValueError: half \ufffd"),
     ],
-    ids=repr,
+    ids=stable_repr,
 )
 def test_what_a_tool_raises_is_told(error, told):
     def fails():

@@ -11,6 +11,7 @@ from itertools import product
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from strategies import stable_repr
 
 from harmony_kit import vocabulary as v
 from harmony_kit.errors import HarmonyError, InvalidMessageError, UnknownTokenError
@@ -118,7 +119,7 @@ NO_TOKENS = [
 ]
 
 
-@pytest.mark.parametrize("value", NO_TOKENS, ids=repr)
+@pytest.mark.parametrize("value", NO_TOKENS, ids=stable_repr)
 def test_what_is_no_token_is_refused_with_its_position(value):
     with pytest.raises(UnknownTokenError, match=r"^token 2: .* is not a token id") as caught:
         v.decode_bytes([v.START, 24912, value, 24912])

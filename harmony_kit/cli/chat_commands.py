@@ -7,10 +7,9 @@ from collections.abc import Callable
 from typing import Final, NamedTuple
 
 from ..errors import HarmonyError
-from ..header import header_of
 from ..messages import Message, Role
 from ..render import render, render_message
-from .chat_session import DROP_ANALYSIS, ChatSession
+from .chat_session import ChatSession
 
 _COMMAND: Final = re.compile(r"/([A-Za-z?]+)(?:\s+(.*))?\s*", re.DOTALL)
 
@@ -118,7 +117,7 @@ def _tokens(session: ChatSession, argument: str) -> None:  # noqa: ARG001
         length = len(render_message(message, has_function_tools=has_functions))
         kind = _kind(message)
         counts[kind] = counts.get(kind, 0) + length
-    counts["the next prompt"] = len(render(messages, drop_analysis=DROP_ANALYSIS))
+    counts["the next prompt"] = len(render(messages))
     counts["prompts until now"] = session.usage.prompt_tokens
     counts["completions until now"] = session.usage.completion_tokens
     width = max(map(len, counts))
@@ -126,7 +125,7 @@ def _tokens(session: ChatSession, argument: str) -> None:  # noqa: ARG001
 
 
 def _kind(message: Message) -> str:
-    header = header_of(message)
+    header = message.header
     if message.role is not Role.ASSISTANT:
         return {Role.USER: "questions", Role.TOOL: "results"}.get(message.role, message.role)
     if header.is_call:

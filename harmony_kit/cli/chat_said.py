@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..conversation import RunEvent, ToolReturned, TurnEnded, TurnStarted
-from ..header import Header, header_of
-from ..messages import Channel, Message, Role
-from ..parsed import ContentDelta, MessageEnded, MessageStarted
+from ..messages import Channel, Header, Message, Role
+from ..parsed import ContentDelta, MessageEnded, MessageStarted, is_reasoning
 from ..tools import tool_result
 
 
@@ -70,18 +69,17 @@ class _Turn:
     def _end(self, turn: TurnEnded) -> None:
         """The end says which messages belong to the turn, and which was cut off."""
         self._header = None
-        self._whole = list(turn.result.turn)
+        self._whole = list(turn.result.history(finish_reason=turn.finish_reason))
         cut = turn.result.incomplete
-        if turn.finish_reason != "stop" and cut is not None and cut == len(self._whole) - 1:
-            message = self._whole.pop()
-            self._header, self._text = header_of(message), message.text
+        if cut is not None and not any(cut.message is message for message in self._whole):
+            self._header, self._text = cut.header, cut.text
 
     def messages(self, no_result: str) -> list[Message]:
         said = [*self._whole, *self._begun()]
         answers = [
             answer
             for message in said
-            if header_of(message).is_call
+            if message.header.is_call
             for answer in self._answers(message, no_result)
         ]
         return said + answers
@@ -98,15 +96,3 @@ class _Turn:
     def _answers(self, call: Message, no_result: str) -> Sequence[Message]:
         found = [result for message, result in self.results if message is call]
         return found or (tool_result(call, f"Error: {no_result}"),)
-
-
-def is_reasoning(message: Message) -> bool:
-    """Whether a message is the model's reasoning, and no call.
-
-    Args:
-        message: The message.
-    """
-    header = header_of(message)
-    return (
-        header.role is Role.ASSISTANT and header.channel == Channel.ANALYSIS and not header.is_call
-    )

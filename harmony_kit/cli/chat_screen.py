@@ -20,8 +20,7 @@ from ..conversation import (
     ToolStarted,
     TurnStarted,
 )
-from ..header import Header
-from ..messages import Channel
+from ..messages import Channel, Header
 from ..parsed import ContentDelta, MessageEnded, MessageStarted
 from ..tools import ToolCall
 from ..vocabulary import encode

@@ -14,7 +14,6 @@ from ..conversation import RunOptions, TurnEnded, Usage, astream
 from ..errors import HarmonyError
 from ..generation import Backend
 from ..messages import Message
-from ..render import DropAnalysis
 from ..tools import Toolbox, declared_tools
 from ..tools.running import run_within
 from .backend_options import backend_of, sampling_of
@@ -23,9 +22,6 @@ from .chat_said import Said
 from .chat_screen import ChatScreen
 from .chat_transcript import Transcript, check_can_save, save_transcript
 from .tool_options import OpenedTools, opened_tools
-
-DROP_ANALYSIS: Final[DropAnalysis] = "finished-turns"
-"""The reasoning before an answer is of no use after it."""
 
 _STOPPED: Final = "the user stopped the call before it had a result."
 _FAILED: Final = "the call has no result, because something else failed."
@@ -164,15 +160,14 @@ class ChatSession:
             self.autosave()
 
     async def _run(self, said: Said) -> None:
-        how: RunOptions = {
-            "tools": self.toolbox,
-            "sampling": sampling_of(self._options),
-            "max_turns": self._options.max_turns,
-            "max_prompt_tokens": self._options.max_prompt_tokens,
-            "drop_analysis": DROP_ANALYSIS,
-        }
+        how = RunOptions(
+            tools=self.toolbox,
+            sampling=sampling_of(self._options),
+            max_turns=self._options.max_turns,
+            max_prompt_tokens=self._options.max_prompt_tokens,
+        )
         asked = self.transcript.messages
-        async with aclosing(astream(asked, self._backend, **how)) as events:
+        async with aclosing(astream(asked, self._backend, options=how)) as events:
             async for event in events:
                 said.take(event)
                 self.screen.show(event)

@@ -14,7 +14,7 @@ from ..build import developer, system, user
 from ..convert.harmony import message_to_dict, messages_from_json
 from ..errors import HarmonyError, InvalidMessageError
 from ..messages import DeveloperContent, Message, Role, SystemContent
-from .chat_said import is_reasoning
+from ..parsed import is_reasoning
 from .files import read_input
 
 _BROWSER: Final = "browser"
@@ -122,10 +122,10 @@ def _set(
     for index, message in enumerate(messages):
         if isinstance(message.content, kind):
             content: Any = message.content
-            messages[index] = replace(message, content=replace(content, **fields))
+            messages[index] = message.replace(content=replace(content, **fields))
             return
     new: Any = empty.content
-    messages.insert(place, replace(empty, content=replace(new, **fields)))
+    messages.insert(place, empty.replace(content=replace(new, **fields)))
 
 
 # --- Files ----------------------------------------------------------------------------------

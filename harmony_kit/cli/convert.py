@@ -205,10 +205,6 @@ _READERS: Final[dict[str, Callable[[str, Namespace], _Conversation]]] = {
 # --- Writing --------------------------------------------------------------------------------
 
 
-def _prompt(messages: tuple[Message, ...], _options: Namespace) -> list[int]:
-    return render(messages, drop_analysis="finished-turns")
-
-
 def _write_api(messages: tuple[Message, ...], options: Namespace) -> Any:
     limit = {"max_tokens": options.max_tokens} if options.target == "anthropic" else {}
     return api_module(options.target).write_request(messages, model=options.model, **limit)
@@ -217,6 +213,6 @@ def _write_api(messages: tuple[Message, ...], options: Namespace) -> Any:
 _WRITERS: Final[dict[str, Callable[[tuple[Message, ...], Namespace], Any]]] = {
     **dict.fromkeys(APIS, _write_api),
     "harmony": lambda messages, _: json.loads(messages_to_json(messages)),
-    "tokens": _prompt,
-    "text": lambda messages, o: render_text(_prompt(messages, o)),
+    "tokens": lambda messages, _: render(messages),
+    "text": lambda messages, _: render_text(render(messages)),
 }

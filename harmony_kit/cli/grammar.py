@@ -148,14 +148,10 @@ def _constraint_of_request(
 
 
 def _tool_choice(options: Namespace) -> ToolChoice | None:
-    from ..grammar import ToolChoice
+    from ..grammar.constraint import tool_choice_of
 
     given = options.tool_choice
-    if given is None:
-        return None
-    if given in ("auto", "none", "required"):
-        return ToolChoice(given)
-    return ToolChoice("required", (given,))
+    return None if given is None else tool_choice_of(given)
 
 
 def _reasoning(options: Namespace) -> Reasoning | None:

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from ..errors import HarmonyError
 from ..parse import parse
-from ..parsed import ParseResult
+from ..parsed import Completion
 from ..problems import Problem
 from ..text import parse_text
 from ..tools import tool_calls
@@ -100,7 +100,7 @@ def _from_json(line: str, place: str) -> Sequence[int] | str:
 def _problems(completion: _Completion, options: Namespace) -> list[Problem]:
     """What reading the completion and its calls met, in order."""
     role = None if options.role == "none" else options.role
-    result: ParseResult
+    result: Completion
     if isinstance(completion.content, str):
         stripped = True if options.stripped else None
         result = parse_text(completion.content, role=role, stripped=stripped)

@@ -8,7 +8,7 @@ from rich.console import Console
 
 from ..convert.harmony import messages_to_json
 from ..parse import parse
-from ..parsed import ParseResult
+from ..parsed import Completion
 from ..render import TokenPart
 from ..text import parse_text
 from ..vocabulary import encode_with_special
@@ -53,10 +53,11 @@ def main(options: Namespace) -> int:
     return 0
 
 
-def _places(result: ParseResult, length: int) -> tuple[list[int | None], list[TokenPart | None]]:
+def _places(result: Completion, length: int) -> tuple[list[int | None], list[TokenPart | None]]:
     indices: list[int | None] = [None] * length
     parts: list[TokenPart | None] = [None] * length
-    for index, span in enumerate(result.spans):
+    for index, parsed in enumerate(result.parsed):
+        span = parsed.span
         indices[span.start : span.end] = [index] * (span.end - span.start)
         for part, where in (
             (TokenPart.HEADER, span.header),

@@ -11,7 +11,14 @@ from rich.console import Console
 from ..convert.harmony import messages_from_json
 from ..header import HeaderOrder
 from ..messages import SchemaStyle
-from ..render import DropAnalysis, TokenPart, render, render_text, render_training
+from ..render import (
+    DropAnalysis,
+    RenderOptions,
+    TokenPart,
+    render,
+    render_text,
+    render_training,
+)
 from .files import add_input, read_input
 from .show import token_table
 
@@ -28,27 +35,36 @@ def add_arguments(parser: ArgumentParser) -> None:
     )
     parser.add_argument("--text", action="store_true", help="print text instead of token ids")
     parser.add_argument("--explain", action="store_true", help="print every token with its part")
+    defaults = RenderOptions()
     parser.add_argument(
-        "--drop-analysis", choices=get_args(DropAnalysis), default="reference", metavar="WHICH"
+        "--drop-analysis",
+        choices=get_args(DropAnalysis),
+        default=defaults.drop_analysis,
+        help="which reasoning is left out: that of finished turns (the default), what "
+        "openai-harmony leaves out, or none",
     )
-    parser.add_argument("--header-order", choices=get_args(HeaderOrder), default="recipient-first")
-    parser.add_argument("--schema-style", choices=get_args(SchemaStyle), default="reference")
+    parser.add_argument(
+        "--header-order", choices=get_args(HeaderOrder), default=defaults.header_order
+    )
+    parser.add_argument(
+        "--schema-style", choices=get_args(SchemaStyle), default=defaults.schema_style
+    )
 
 
 def main(options: Namespace) -> int:
     """Run the command."""
     messages = messages_from_json(read_input(options.file))
-    style = {
-        "drop_analysis": options.drop_analysis,
-        "header_order": options.header_order,
-        "schema_style": options.schema_style,
-    }
-    training = render_training(messages, **style)
+    style = RenderOptions(
+        drop_analysis=options.drop_analysis,
+        header_order=options.header_order,
+        schema_style=options.schema_style,
+    )
+    training = render_training(messages, options=style)
     if options.mode == "training":
         tokens = training.tokens
     else:
         next_role = "assistant" if options.mode == "completion" else None
-        tokens = render(messages, next_role=next_role, **style)
+        tokens = render(messages, next_role=next_role, options=style)
     if options.explain:
         rest = len(tokens) - len(training.tokens)
         indices = [*training.message_indices, *[None] * rest]

@@ -24,7 +24,9 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--reasoning-effort", default="medium", metavar="low|medium|high")
     parser.add_argument("--current-date", metavar="YYYY-MM-DD", help="the date that the model sees")
     add_sampling(parser)
-    parser.add_argument("--max-turns", type=int, default=10, help="the most completions")
+    parser.add_argument(
+        "--max-turns", type=int, default=RunOptions().max_turns, help="the most completions"
+    )
     parser.add_argument(
         "--json", action="store_true", help="print the whole conversation as JSON at the end"
     )
@@ -50,13 +52,11 @@ async def _run(conversation: list[Message], options: Namespace) -> None:
     printer = RunPrinter(Console(highlight=False))
     async with opened_tools(options) as tools:
         backend = backend_of(options)
-        how: RunOptions = {
-            "tools": tools.toolbox,
-            "sampling": sampling_of(options),
-            "max_turns": options.max_turns,
-        }
+        how = RunOptions(
+            tools=tools.toolbox, sampling=sampling_of(options), max_turns=options.max_turns
+        )
         try:
-            async with aclosing(astream(conversation, backend, **how)) as events:
+            async with aclosing(astream(conversation, backend, options=how)) as events:
                 async for event in events:
                     if not options.json:
                         printer.show(event)

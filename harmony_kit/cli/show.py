@@ -17,8 +17,7 @@ from ..conversation import (
     TurnEnded,
     TurnStarted,
 )
-from ..header import Header, header_of
-from ..messages import Message, Role
+from ..messages import Header, Message, Role
 from ..parsed import ContentDelta, MessageEnded, MessageStarted, ProblemFound
 from ..problems import Problem
 from ..render import TokenPart
@@ -90,7 +89,7 @@ def print_message(console: Console, message: Message) -> None:
         console: Where to.
         message: The message; its content must be text.
     """
-    header = header_of(message)
+    header = message.header
     console.print(header_line(header))
     console.print(Text(visible(message.text), style=content_style(header)), soft_wrap=True)
     console.print()

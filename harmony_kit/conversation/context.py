@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from ..header import header_of
+from .._options import checked_options
 from ..messages import Channel, Message, Role
-from ..render import render, token_counts
+from ..render import RenderOptions, render, token_counts
 
 ContextPolicy = Callable[[Sequence[Message], Sequence[int], int], Collection[int]]
 """Says what to leave out of a prompt.
@@ -20,6 +20,7 @@ more, where that was not enough.
 """
 
 
+@checked_options
 def drop_tool_cycles(
     messages: Sequence[Message], token_counts: Sequence[int], excess: int
 ) -> set[int]:
@@ -58,7 +59,7 @@ def _finished_tool_cycles(messages: Sequence[Message]) -> Iterator[list[int]]:
             has_results = True
         elif message.role is not Role.ASSISTANT:
             cycle = []
-        elif message.channel == Channel.ANALYSIS or header_of(message).is_call:
+        elif message.channel == Channel.ANALYSIS or message.header.is_call:
             cycle.append(index)
 
 
@@ -87,7 +88,10 @@ class Prompt(NamedTuple):
 
 
 def prompt_within(
-    messages: Sequence[Message], max_tokens: int | None, policy: ContextPolicy, **rendering: Any
+    messages: Sequence[Message],
+    max_tokens: int | None,
+    policy: ContextPolicy,
+    options: RenderOptions | None = None,
 ) -> Prompt | None:
     """Render a prompt that is not too long.
 
@@ -95,7 +99,7 @@ def prompt_within(
         messages: The messages.
         max_tokens: The most tokens that it may have; `None` for any number.
         policy: What says which messages to leave out.
-        **rendering: The options of `render`.
+        options: How to render.
 
     Returns:
         The prompt, or `None` if the policy leaves out too little.
@@ -103,11 +107,11 @@ def prompt_within(
     Raises:
         InvalidMessageError: A message cannot be rendered.
     """
-    tokens = render(messages, **rendering)
+    tokens = render(messages, options=options)
     full_length = len(tokens)
     if max_tokens is None or full_length <= max_tokens:
         return Prompt(tokens, full_length)
-    counts = token_counts(messages, **rendering)
+    counts = token_counts(messages, options=options)
     excess = full_length - max_tokens
     left_out: frozenset[int] = frozenset()
     while len(tokens) > max_tokens:
@@ -117,6 +121,6 @@ def prompt_within(
         left_out = more
         kept = [message for index, message in enumerate(messages) if index not in left_out]
         # Leaving out an answer can bring back reasoning that was dropped before it.
-        tokens = render(kept, **rendering)
+        tokens = render(kept, options=options)
         excess += max(len(tokens) - max_tokens, 0)
     return Prompt(tokens, full_length, tuple(messages[index] for index in sorted(left_out)))

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
+from .._values import distinct
 from ..generation import FinishReason
-from ..header import header_of
-from ..messages import Channel, Message, Role
-from ..parsed import Event, ParseResult
+from ..messages import Message
+from ..parsed import Completion, Event, is_answer
 from ..tools import ToolCall
 from .state import RunState, Usage
 
@@ -43,12 +43,14 @@ class Reply:
 
     Attributes:
         outcome: How it ended.
-        messages: The new messages: the model's and the tools'.
+        messages: The new messages: the model's and the tools'. What was cut off is not among
+            them, as a call that is not whole must never be run.
         conversation: The whole conversation, ready to be continued.
         usage: The tokens that were used.
         calls: The calls that were not answered.
         state: From where the run can go on, with larger budgets: its end, or, where a
             completion was cut off, the beginning of that turn.
+        completion: The last completion, as it was read; `None` if there was none.
     """
 
     outcome: Outcome
@@ -57,23 +59,26 @@ class Reply:
     usage: Usage
     calls: tuple[ToolCall, ...]
     state: RunState
+    completion: Completion | None = None
 
     @property
     def text(self) -> str | None:
-        """The answer, or `None` if there is none."""
+        """The answer, also where it was cut off; `None` if there is none."""
+        if self.completion is not None and self.completion.text is not None:
+            return self.completion.text
         return next((m.text for m in reversed(self.messages) if is_answer(m)), None)
 
+    @property
+    def reasoning(self) -> str | None:
+        """The reasoning of the last completion; `None` if there is none."""
+        return None if self.completion is None else self.completion.reasoning
 
-def is_answer(message: Message) -> bool:
-    """Whether a message is an answer to the user that says something.
-
-    Args:
-        message: The message.
-    """
-    is_final = message.role is Role.ASSISTANT and message.channel == Channel.FINAL
-    return is_final and not header_of(message).is_call and message.text != ""
+    def history(self) -> tuple[Message, ...]:
+        """The new messages that may stand in a history: all of `messages`."""
+        return self.messages
 
 
+@distinct
 class TurnStarted(NamedTuple):
     """A prompt goes to the backend.
 
@@ -86,6 +91,7 @@ class TurnStarted(NamedTuple):
     state: RunState
 
 
+@distinct
 class ContextReduced(NamedTuple):
     """Messages were left out of a prompt that would be too long; comes before `TurnStarted`.
 
@@ -100,6 +106,7 @@ class ContextReduced(NamedTuple):
     prompt_tokens: int
 
 
+@distinct
 class TurnEnded(NamedTuple):
     """A completion is over.
 
@@ -111,12 +118,13 @@ class TurnEnded(NamedTuple):
             was up.
     """
 
-    result: ParseResult
+    result: Completion
     calls: tuple[ToolCall, ...]
     usage: Usage
     finish_reason: FinishReason | None
 
 
+@distinct
 class ToolStarted(NamedTuple):
     """A call is being answered.
 
@@ -127,6 +135,7 @@ class ToolStarted(NamedTuple):
     call: ToolCall
 
 
+@distinct
 class ToolReturned(NamedTuple):
     """A call was answered.
 
@@ -144,6 +153,7 @@ class ToolReturned(NamedTuple):
     is_error: bool
 
 
+@distinct
 class RunEnded(NamedTuple):
     """The run is over; always the last event.
 

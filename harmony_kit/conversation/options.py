@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import TypedDict
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Any, Final
 
-from ..header import HeaderOrder
-from ..messages import SchemaStyle
-from ..render import DropAnalysis
+from .._options import checked_fields, refuse_options
+from ..errors import OptionError
+from ..render import RENDER_OPTIONS, RenderKeywords, RenderOptions
 from ..sampling import SamplingParams
-from ..tools import ToolsLike
-from ..tools.choice import ToolChoice
-from .context import ContextPolicy
+from ..tools import Toolbox, ToolsLike
+from ..tools.choice import ANY_TOOL, ToolChoice
+from .context import ContextPolicy, drop_tool_cycles
 
 
-class RunOptions(TypedDict, total=False):
-    """How a run goes; the keyword arguments of `run`, `arun`, `stream` and `astream`.
+@checked_fields
+@dataclass(frozen=True, kw_only=True)
+class RunOptions:
+    """How a run goes: what may be called, how tokens are chosen, and the budgets.
 
-    Attributes:
+    Args:
         tools: What may be called: functions, `Tool`s and namespaces with functions, sources
             such as an MCP server, or a `Toolbox`. Those that the conversation does not declare
             are declared in its first developer message, python and the browser in its first
@@ -29,21 +33,83 @@ class RunOptions(TypedDict, total=False):
         tool_choice: Which tools the model may or must call, as for `constraint`; other than
             `"auto"` it constrains the completions. Once a tool that had to be called was, the
             model is free.
-        max_turns: The most completions; 10 by default.
+        max_turns: The most completions.
         max_retries: The most completions in which a call goes wrong, in its name, in its
-            arguments or in the tool, before the run ends; 3 by default.
+            arguments or in the tool, before the run ends.
         max_tool_calls: The most calls that are run. A call beyond them is told so, once; the
             next ends the run.
         max_completion_tokens: The most tokens that all completions together may have.
         max_seconds: How long the run may take. When the time is up, generating and running
             tools stop.
         max_prompt_tokens: The most tokens that a prompt may have.
-        context_policy: What is left out of a prompt that would have more; `drop_tool_cycles`
-            by default.
-        drop_analysis: Which reasoning of earlier turns the prompts leave out; as for `render`.
-        header_order: Where the recipient stands in a header; as for `render`.
-        schema_style: How tool parameters are written; as for `render`.
+        context_policy: Chooses what is left out of a prompt that would have more.
+        rendering: How the prompts are rendered. Functions that take the options as keyword
+            arguments take the fields of `RenderOptions` too.
+
+    Raises:
+        OptionError: An option has a value that it cannot have.
+
+    Example:
+        >>> RunOptions(max_turns=0)
+        Traceback (most recent call last):
+            ...
+        harmony_kit.errors.OptionError: max_turns: expected an integer of at least 1, got 0
     """
+
+    tools: Iterable[ToolsLike] = ()
+    sampling: SamplingParams = SamplingParams()  # noqa: RUF009 -- frozen
+    constrained: bool = False
+    tool_choice: ToolChoice | str = "auto"
+    max_turns: int = 10
+    max_retries: int = 3
+    max_tool_calls: int | None = None
+    max_completion_tokens: int | None = None
+    max_seconds: float | None = None
+    max_prompt_tokens: int | None = None
+    context_policy: ContextPolicy = drop_tool_cycles
+    rendering: RenderOptions = RenderOptions()  # noqa: RUF009 -- frozen
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "tools", _checked_tools(self.tools))
+        _check_type("sampling", self.sampling, SamplingParams)
+        _check_type("constrained", self.constrained, bool)
+        _check_tool_choice(self.tool_choice)
+        for name, (least, may_be_none) in _BUDGETS.items():
+            _check_integer(name, getattr(self, name), least, may_be_none)
+        _check_seconds(self.max_seconds)
+        if not callable(self.context_policy):
+            raise OptionError(
+                f"expected a function, got {self.context_policy!r}", option="context_policy"
+            )
+        _check_type("rendering", self.rendering, RenderOptions)
+
+    @classmethod
+    def of(cls, options: RunOptions | None, changes: Mapping[str, Any], where: str) -> RunOptions:
+        """Options with some of them changed, as keyword arguments of a function say it.
+
+        Args:
+            options: The options; the defaults if there are none.
+            changes: Values by the name of the option, of `RunOptions` or of `RenderOptions`.
+            where: The function, for errors.
+
+        Raises:
+            TypeError: There is no option of that name.
+            OptionError: An option has a value that it cannot have.
+        """
+        options = _DEFAULTS if options is None else options
+        _check_type("options", options, RunOptions)
+        if not changes.keys() <= _KEYWORDS:
+            refuse_options(where, changes, {*_KEYWORDS, "options"})
+        own = {name: value for name, value in changes.items() if name not in RENDER_OPTIONS}
+        rendering = {name: changes[name] for name in RENDER_OPTIONS if name in changes}
+        options = replace(options, **own) if own else options
+        if not rendering:
+            return options
+        return replace(options, rendering=replace(options.rendering, **rendering))
+
+
+class RunKeywords(RenderKeywords, total=False):
+    """The fields of `RunOptions` and `RenderOptions` as keyword arguments."""
 
     tools: Iterable[ToolsLike]
     sampling: SamplingParams
@@ -56,6 +122,60 @@ class RunOptions(TypedDict, total=False):
     max_seconds: float | None
     max_prompt_tokens: int | None
     context_policy: ContextPolicy
-    drop_analysis: DropAnalysis
-    header_order: HeaderOrder
-    schema_style: SchemaStyle
+    rendering: RenderOptions
+
+
+# The least of each, and whether there need be none.
+_BUDGETS: Final = {
+    "max_turns": (1, False),
+    "max_retries": (0, False),
+    "max_tool_calls": (0, True),
+    "max_completion_tokens": (1, True),
+    "max_prompt_tokens": (1, True),
+}
+_KEYWORDS: Final = RENDER_OPTIONS | {field.name for field in fields(RunOptions)}
+
+
+def _check_type(name: str, value: object, kind: type) -> None:
+    if not isinstance(value, kind):
+        raise OptionError(f"expected {kind.__name__}, got {value!r}", option=name)
+
+
+def _check_integer(name: str, value: object, least: int, may_be_none: bool) -> None:
+    if value is None and may_be_none:
+        return
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        allowed = f"an integer of at least {least}{' or None' if may_be_none else ''}"
+        raise OptionError(f"expected {allowed}, got {value!r}", option=name)
+
+
+def _check_seconds(value: Any) -> None:
+    if value is None:
+        return
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not is_number or not 0 < value < math.inf:
+        raise OptionError(
+            f"expected a finite number above 0 or None, got {value!r}", option="max_seconds"
+        )
+
+
+def _checked_tools(tools: Any) -> Iterable[ToolsLike]:
+    if isinstance(tools, Toolbox):
+        return tools
+    if not isinstance(tools, Iterable) or isinstance(tools, str | bytes | Mapping | type):
+        raise OptionError(
+            f"expected a Toolbox or an iterable of tools such as [look], got {tools!r}",
+            option="tools",
+        )
+    return tuple(tools)
+
+
+def _check_tool_choice(choice: ToolChoice | str) -> None:
+    if choice in ("auto", ANY_TOOL):
+        return
+    from ..grammar.constraint import tool_choice_of  # slow to import, and most runs need none of it
+
+    tool_choice_of(choice)
+
+
+_DEFAULTS: Final = RunOptions()

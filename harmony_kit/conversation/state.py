@@ -6,11 +6,13 @@ import json
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
+from .._options import checked_fields
 from ..convert.harmony import message_from_dict, message_to_dict
 from ..errors import InvalidMessageError
 from ..messages import Message
 
 
+@checked_fields
 @dataclass(frozen=True)
 class Usage:
     """Tokens that were used.
@@ -30,6 +32,7 @@ class Usage:
         )
 
 
+@checked_fields
 @dataclass(frozen=True)
 class RunState:
     """Where a run stands between two turns: whoever has it can go on from there.

@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Iterable, Sequence
 from contextlib import aclosing
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from ..errors import HarmonyError
 from ..generation import Backend
 from ..messages import Message, Role, ToolNamespace
-from ..parsed import TurnEnd
+from ..parsed import Completion, TurnEnd
 from ..sampling import SamplingParams
 from ..tools import Toolbox, ToolCall, declared_namespaces, tool_calls
 from ..tools.choice import ANY_TOOL, ToolChoice
 from .answers import answers_of, not_run
-from .context import Prompt, drop_tool_cycles, prompt_within
+from .context import Prompt, prompt_within
 from .events import (
     ContextReduced,
     Outcome,
@@ -25,7 +25,6 @@ from .events import (
     ToolStarted,
     TurnEnded,
     TurnStarted,
-    is_answer,
 )
 from .options import RunOptions
 from .state import RunState
@@ -55,18 +54,17 @@ class Run:
         self, conversation: Iterable[Message] | RunState, backend: Backend, options: RunOptions
     ) -> None:
         state = _state_of(conversation)
-        tools = options.get("tools", ())
-        toolbox = tools if isinstance(tools, Toolbox) else Toolbox(tools)
+        toolbox = options.tools if isinstance(options.tools, Toolbox) else Toolbox(options.tools)
         messages = toolbox.declared_in(state.messages)
         self._state = replace(state, messages=tuple(messages))
+        self._last: Completion | None = None
         self._before_cut: RunState | None = None  # the state before a turn that was cut off
         self._toolbox = toolbox.including(messages)
         self._declared = declared_namespaces(messages)
         self._backend = backend
         self._options = options
         self._constraints = _Constraints(messages, options)
-        self._clock = _Clock(state.seconds, options.get("max_seconds"))
-        self._rendering = {name: options[name] for name in _RENDERING if name in options}
+        self._clock = _Clock(state.seconds, options.max_seconds)
         self.outcome: Outcome | None = None
         self.open_calls: tuple[ToolCall, ...] = ()
         self._open(_unanswered(messages, self._declared))
@@ -122,13 +120,14 @@ class Run:
         ended = turn.ended(self._declared)
         yield ended
         usage = before.usage + ended.usage
-        self._append(ended.result.turn, usage=usage, turns=before.turns + 1)
+        self._last = ended.result
+        history = ended.result.history(finish_reason=ended.finish_reason)
+        self._append(history, usage=usage, turns=before.turns + 1)
         self.outcome = self._cut_off(ended)
         if self.outcome is not None:
             self._before_cut = replace(before, usage=usage)
         elif not ended.calls:
-            has_answer = any(map(is_answer, ended.result.turn))
-            self.outcome = "final" if has_answer else "no_final"
+            self.outcome = "no_final" if ended.result.text is None else "final"
         else:
             self._open(ended.calls)
             if not self.open_calls:
@@ -137,9 +136,9 @@ class Run:
     def _used_up(self) -> Outcome | None:
         """The budget that allows no further turn."""
         options, state = self._options, self._state
-        if state.faulty_turns > options.get("max_retries", 3):
+        if state.faulty_turns > options.max_retries:
             return "retry_limit"
-        if state.turns >= options.get("max_turns", 10):
+        if state.turns >= options.max_turns:
             return "turn_limit"
         left = self._tokens_left()
         if left is not None and left < 1:
@@ -147,17 +146,20 @@ class Run:
         return "time_limit" if self._clock.is_over else None
 
     def _tokens_left(self) -> int | None:
-        most = self._options.get("max_completion_tokens")
+        most = self._options.max_completion_tokens
         return None if most is None else most - self._state.usage.completion_tokens
 
     def _prompt(self) -> Prompt | None:
         options = self._options
-        policy = options.get("context_policy", drop_tool_cycles)
-        most = options.get("max_prompt_tokens")
-        return prompt_within(self._state.messages, most, policy, **self._rendering)
+        return prompt_within(
+            self._state.messages,
+            options.max_prompt_tokens,
+            options.context_policy,
+            options.rendering,
+        )
 
     def _sampling(self) -> SamplingParams:
-        sampling = self._options.get("sampling", SamplingParams())
+        sampling = self._options.sampling
         limits = [n for n in (sampling.max_tokens, self._tokens_left()) if n is not None]
         constraint = self._constraints.current() or sampling.constraint
         return replace(sampling, max_tokens=min(limits, default=None), constraint=constraint)
@@ -175,7 +177,7 @@ class Run:
     async def answers(self) -> AsyncGenerator[RunEvent, None]:
         """Answers to the calls of a turn, if the budget allows them."""
         state, calls = self._state, self.open_calls
-        most = self._options.get("max_tool_calls")
+        most = self._options.max_tool_calls
         left = len(calls) if most is None else max(most - state.tool_calls, 0)
         run, beyond = calls[:left], calls[left:]
         if beyond and state.is_warned:
@@ -213,10 +215,9 @@ class Run:
         new = state.messages[len(state.messages) - state.new :]
         going_on = state if self._before_cut is None else self._before_cut
         going_on = replace(going_on, seconds=state.seconds)
-        return Reply(outcome, new, state.messages, state.usage, self.open_calls, going_on)
-
-
-_RENDERING: Final = ("drop_analysis", "header_order", "schema_style")
+        return Reply(
+            outcome, new, state.messages, state.usage, self.open_calls, going_on, self._last
+        )
 
 
 def _state_of(conversation: Iterable[Message] | RunState) -> RunState:
@@ -259,11 +260,10 @@ class _Constraints:
 
     def __init__(self, messages: Sequence[Message], options: RunOptions) -> None:
         self._messages = messages
-        self._choice = options.get("tool_choice", "auto")
-        self._always = options.get("constrained", False)
+        self._choice = options.tool_choice
+        self._always = options.constrained
         self._made: dict[ToolChoice | str, Constraint] = {}
-        sampling = options.get("sampling")
-        if self.current() is not None and sampling is not None and sampling.constraint is not None:
+        if self.current() is not None and options.sampling.constraint is not None:
             raise HarmonyError(
                 "the sampling has a constraint already: see constrained, tool_choice"
             )

@@ -15,6 +15,7 @@ import json
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, TypeVar
 
+from .._options import checked_options
 from ..errors import InvalidMessageError
 from ..messages import (
     DeveloperContent,
@@ -33,6 +34,7 @@ _Item = TypeVar("_Item")
 # --- To JSON --------------------------------------------------------------------------------
 
 
+@checked_options
 def messages_to_json(messages: Iterable[Message], *, indent: int | None = None) -> str:
     """Messages as JSON text: an object with the key `messages`.
 
@@ -44,6 +46,7 @@ def messages_to_json(messages: Iterable[Message], *, indent: int | None = None) 
     return json.dumps(data, ensure_ascii=False, indent=indent)
 
 
+@checked_options
 def message_to_dict(message: Message) -> dict[str, Any]:
     """A message as plain JSON data.
 
@@ -134,6 +137,7 @@ def _without_none(data: dict[str, Any], keep: tuple[str, ...] = ()) -> dict[str,
 # --- From JSON ------------------------------------------------------------------------------
 
 
+@checked_options
 def messages_from_json(text: str | bytes) -> list[Message]:
     """Messages from JSON text: a list of messages, or an object with the key `messages`.
 
@@ -166,6 +170,7 @@ def messages_from_json(text: str | bytes) -> list[Message]:
     return messages
 
 
+@checked_options
 def message_from_dict(data: Mapping[str, Any]) -> Message:
     """A message from plain JSON data.
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-from ..header import Header, header_of
-from ..messages import Channel
-from ..parsed import ParseResult
+from ..messages import Channel, Header
+from ..parsed import Completion
 
 
 class Kind(StrEnum):
@@ -42,26 +41,25 @@ def kind_of(header: Header) -> Kind:
     return _KINDS.get(header.channel or "", Kind.HIDDEN)
 
 
-def completion_tokens(result: ParseResult) -> int:
+def completion_tokens(result: Completion) -> int:
     """How many tokens a completion has, as far as they were parsed.
 
     Args:
         result: The completion, parsed from token ids.
     """
-    ends = [span.end for span in result.spans]
+    ends = [parsed.span.end for parsed in result.parsed]
     ends += [found.span.end for found in result.problems]
     return max(ends, default=0)
 
 
-def reasoning_tokens(result: ParseResult) -> int:
+def reasoning_tokens(result: Completion) -> int:
     """How many tokens of a completion were thought, not said.
 
     Args:
         result: The completion, parsed from token ids.
     """
-    spans = zip(result.turn, result.spans, strict=False)
     return sum(
-        span.end - span.start
-        for message, span in spans
-        if kind_of(header_of(message)) is Kind.REASONING
+        parsed.span.end - parsed.span.start
+        for parsed in result.turn
+        if kind_of(parsed.header) is Kind.REASONING
     )

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, Unpack
 
+from .._options import checked_fields, checked_options
 from ..errors import InvalidMessageError
 from ..messages import (
     FUNCTIONS,
     Channel,
     DeveloperContent,
+    Header,
     Message,
     ReasoningEffort,
     ResponseFormat,
@@ -20,7 +22,7 @@ from ..messages import (
     ToolNamespace,
     trusted_message,
 )
-from ..render import DropAnalysis, render
+from ..render import RenderKeywords, RenderOptions, render
 from ..sampling import SamplingParams
 from ..tools.choice import ANY_TOOL, ToolChoice
 from .demands import Demand
@@ -49,6 +51,7 @@ _AS_THE_ENGINE_LIKES: Final = SamplingParams()
 _OWN_NAMES: Final = ToolNames()
 
 
+@checked_fields
 @dataclass(frozen=True)
 class HarmonyRequest:
     """A request as Harmony.
@@ -100,9 +103,8 @@ class HarmonyRequest:
         content = message.content
         if isinstance(content, DeveloperContent):
             tools = tuple(self._renamed(namespace) for namespace in content.tools)
-            return replace(message, content=replace(content, tools=tools))
-        return replace(
-            message,
+            return message.replace(content=replace(content, tools=tools))
+        return message.replace(
             name=self._client_name(message.name),
             recipient=self._client_name(message.recipient),
         )
@@ -120,18 +122,24 @@ class HarmonyRequest:
         prefix, _, name = (full_name or "").partition(".")
         return f"{FUNCTIONS}.{self.names.to_client(name)}" if prefix == FUNCTIONS else full_name
 
-    def prompt(self, *, drop_analysis: DropAnalysis = "finished-turns") -> list[int]:
-        """Render the request to prompt tokens.
+    def prompt(
+        self, *, options: RenderOptions | None = None, **changes: Unpack[RenderKeywords]
+    ) -> list[int]:
+        """Render the request to prompt tokens, as `render` does its messages.
 
         Args:
-            drop_analysis: Which reasoning is left out: by default that of finished turns,
-                as the format's documentation has it; that of a tool loop stays.
+            options: How to render.
+            **changes: Options that differ from those: the fields of `RenderOptions`.
 
         Raises:
             InvalidMessageError: A message cannot be rendered.
+            OptionError: An option has an unknown value.
+            TypeError: An option has an unknown name.
         """
-        return render(self.messages, drop_analysis=drop_analysis)
+        chosen = RenderOptions.of(options, changes, "HarmonyRequest.prompt")
+        return render(self.messages, options=chosen)
 
+    @checked_options
     def constraint(self, *, after: Sequence[int] = ()) -> Constraint | None:
         """The constraint on the completion that the request asks for.
 
@@ -147,6 +155,7 @@ class HarmonyRequest:
         """
         return self._constraint(after)[0]
 
+    @checked_options
     def adapted_to(self, supports: Collection[str], *, after: Sequence[int] = ()) -> AdaptedRequest:
         """How a backend is to generate, and what of the request it cannot keep to.
 
@@ -285,7 +294,7 @@ def text_message(
         channel: What it is for.
         name: The author's name.
     """
-    return trusted_message(role, text, name, channel, None, None, False)
+    return trusted_message(Header(role, name, channel), text)
 
 
 def call_message(recipient: str, arguments: str) -> Message:
@@ -296,7 +305,8 @@ def call_message(recipient: str, arguments: str) -> Message:
         arguments: The arguments as JSON text.
     """
     commentary = Channel.COMMENTARY
-    return trusted_message(Role.ASSISTANT, arguments, None, commentary, recipient, "json", False)
+    header = Header(Role.ASSISTANT, None, commentary, recipient, "json")
+    return trusted_message(header, arguments)
 
 
 def result_message(name: str, text: str, *, channel: Channel = Channel.COMMENTARY) -> Message:
@@ -307,7 +317,7 @@ def result_message(name: str, text: str, *, channel: Channel = Channel.COMMENTAR
         text: Its answer.
         channel: Where it was called.
     """
-    return trusted_message(Role.TOOL, text, name, channel, Role.ASSISTANT, None, False)
+    return trusted_message(Header(Role.TOOL, name, channel, Role.ASSISTANT), text)
 
 
 # --- Calls of the history -------------------------------------------------------------------

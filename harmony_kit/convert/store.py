@@ -11,6 +11,7 @@ from os import PathLike
 from types import TracebackType
 from typing import Any, Final, NamedTuple, Protocol, Self
 
+from .._options import checked_options
 from ..errors import HarmonyError
 from ..messages import Message
 from .harmony import message_from_dict, message_to_dict, messages_from_json, messages_to_json
@@ -88,6 +89,7 @@ class ResponseStore(Protocol):
 class MemoryStore:
     """Keeps responses as long as the process runs. Safe across threads."""
 
+    @checked_options
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._responses: dict[str, StoredResponse] = {}
@@ -166,6 +168,7 @@ class SQLiteStore:
         sqlite3.Error: The file cannot be opened, or is no database.
     """
 
+    @checked_options
     def __init__(self, path: str | PathLike[str]) -> None:
         self._lock = threading.Lock()
         self._connection: sqlite3.Connection | None = sqlite3.connect(path, check_same_thread=False)

@@ -6,11 +6,12 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.util import find_spec
-from typing import Any, NamedTuple, Union
+from typing import Any, Final, NamedTuple, Union
 
-from ..errors import GrammarError
-from ..messages import FUNCTIONS, DeveloperContent, Message, ResponseFormat, ToolNamespace
-from ..tools import ToolLike, as_tool, declared_namespaces
+from .._options import checked_fields, checked_options
+from ..errors import GrammarError, OptionError
+from ..messages import DeveloperContent, Message, ResponseFormat
+from ..tools import ToolsLike, declared_namespaces, namespaces_of
 from ..tools.choice import ToolChoice
 from .ebnf import ebnf_grammar
 from .gbnf import gbnf_grammar
@@ -24,6 +25,7 @@ from .structural_tag import structural_tag
 from .turn import Reasoning, Turn, turn_shape
 
 
+@checked_fields
 @dataclass(frozen=True)
 class Pattern:
     """A final answer that a regular expression matches as a whole.
@@ -35,6 +37,7 @@ class Pattern:
     pattern: str
 
 
+@checked_fields
 @dataclass(frozen=True)
 class Choice:
     """A final answer that is one of some texts.
@@ -63,6 +66,7 @@ class Refusal(NamedTuple):
     token: int | None
 
 
+@checked_fields
 @dataclass(frozen=True)
 class Constraint:
     """What a completion may be: plain data, which engines get in their own language.
@@ -130,6 +134,7 @@ class Constraint:
         if find_spec("llguidance") is not None:
             Matcher(grammar)
 
+    @checked_options
     def matcher(
         self, max_tokens: int | None = None, *, vocabulary_size: int = MODEL_VOCABULARY_SIZE
     ) -> Matcher:
@@ -164,8 +169,9 @@ class Constraint:
         return None if matcher.is_finished else Refusal(matcher.position, None)
 
 
+@checked_options
 def constraint(
-    tools: Iterable[ToolLike | ToolNamespace] = (),
+    tools: Iterable[ToolsLike] = (),
     *,
     tool_choice: ToolChoice | str = "auto",
     response_format: AnswerFormat = None,
@@ -180,7 +186,8 @@ def constraint(
     ends a completion.
 
     Args:
-        tools: What may be called: functions, `Tool`s, and whole namespaces such as `PYTHON`.
+        tools: What may be called: functions, `Tool`s and pydantic models; namespaces such as
+            `PYTHON`; and sources such as a `PythonTool`.
         tool_choice: `"auto"`, `"none"`, `"required"`, the full name of the tool that must be
             called, or a `ToolChoice`.
         response_format: The form of the final answer.
@@ -192,11 +199,12 @@ def constraint(
     Raises:
         GrammarError: It cannot be: a tool that must be called was not declared, the answer has
             no form, or `after` is no beginning of such a completion.
-        ToolError: Something in `tools` cannot be made a tool.
+        ToolError: Something in `tools` cannot be made a tool, or a source is not open.
+        OptionError: `tool_choice` says nothing of the kind.
     """
     turn = Turn(
-        tools=_namespaces(tools),
-        tool_choice=_tool_choice(tool_choice),
+        tools=tuple(namespaces_of(tools)),
+        tool_choice=tool_choice_of(tool_choice),
         answer=_answer(response_format),
         reasoning=_reasoning(reasoning),
         strict=_strict(strict),
@@ -204,6 +212,7 @@ def constraint(
     return Constraint(rest_of(turn_shape(turn), after))
 
 
+@checked_options
 def conversation_constraint(
     conversation: Iterable[Message],
     *,
@@ -223,11 +232,12 @@ def conversation_constraint(
 
     Raises:
         GrammarError: As for `constraint`.
+        OptionError: As for `constraint`.
     """
     messages = list(conversation)
     turn = Turn(
         tools=tuple(declared_namespaces(messages)),
-        tool_choice=_tool_choice(tool_choice),
+        tool_choice=tool_choice_of(tool_choice),
         answer=one_of(*map(_answer, _declared_formats(messages))),
         reasoning=_reasoning(reasoning),
         strict=_strict(strict),
@@ -238,21 +248,33 @@ def conversation_constraint(
 # --- Arguments ------------------------------------------------------------------------------
 
 
-def _namespaces(tools: Iterable[ToolLike | ToolNamespace]) -> tuple[ToolNamespace, ...]:
-    values = list(tools)
-    namespaces = [value for value in values if isinstance(value, ToolNamespace)]
-    functions = [as_tool(value) for value in values if not isinstance(value, ToolNamespace)]
-    if functions:
-        namespaces.append(ToolNamespace(FUNCTIONS, tuple(functions)))
-    return tuple(namespaces)
+def tool_choice_of(choice: ToolChoice | str) -> ToolChoice:
+    """Which tools a completion may or must call, from all that can say it.
+
+    Args:
+        choice: A mode, the full name of the tool that must be called, or a `ToolChoice`.
+
+    Raises:
+        OptionError: It is something else.
+    """
+    if isinstance(choice, str):
+        if choice in _MODES:
+            return ToolChoice(choice)  # type: ignore[arg-type]
+        return ToolChoice("required", (choice,))
+    modes = ", ".join(map(repr, _MODES))
+    if not isinstance(choice, ToolChoice):
+        raise OptionError(
+            f"expected {modes}, the full name of a tool or a ToolChoice, got {choice!r}",
+            option="tool_choice",
+        )
+    if choice.mode not in _MODES:
+        raise OptionError(f"the mode {choice.mode!r} is none of {modes}", option="tool_choice")
+    if isinstance(choice.names, str) or not all(isinstance(name, str) for name in choice.names):
+        raise OptionError(f"expected a tuple of names, got {choice.names!r}", option="tool_choice")
+    return choice
 
 
-def _tool_choice(choice: ToolChoice | str) -> ToolChoice:
-    if not isinstance(choice, str):
-        return choice
-    if choice in ("auto", "none", "required"):
-        return ToolChoice(choice)  # type: ignore[arg-type]
-    return ToolChoice("required", (choice,))
+_MODES: Final = ("auto", "none", "required")
 
 
 def _answer(form: AnswerFormat) -> Shape:

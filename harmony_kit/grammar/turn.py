@@ -18,8 +18,8 @@ from itertools import product
 from typing import Any, Final, Literal
 
 from ..errors import GrammarError
-from ..header import Header, HeaderOrder, header_tokens
-from ..messages import FUNCTIONS, Channel, Role, Tool, ToolNamespace
+from ..header import HeaderOrder, header_tokens
+from ..messages import FUNCTIONS, Channel, Header, Role, Tool, ToolNamespace
 from ..tools.choice import ANY_TOOL, ToolChoice
 from ..vocabulary import CALL, END, RETURN, START
 from .schema import json_value, load_schema

@@ -20,7 +20,15 @@ from .methods import tools_from_object
 from .models import tool_from_model
 from .policy import Confirm, ToolPolicy
 from .results import ToolResult
-from .source import ToolLike, ToolsLike, ToolSource, as_tool, is_builtin, namespace_of
+from .source import (
+    ToolLike,
+    ToolsLike,
+    ToolSource,
+    as_tool,
+    is_builtin,
+    namespace_of,
+    namespaces_of,
+)
 from .toolbox import Toolbox
 
 __all__ = [
@@ -49,6 +57,7 @@ __all__ = [
     "declared_tools",
     "is_builtin",
     "namespace_of",
+    "namespaces_of",
     "read_arguments",
     "tool_calls",
     "tool_from_function",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any, Final, Literal, NamedTuple
 
+from .._options import checked_options
 from ..errors import InvalidMessageError
 from ..messages import Channel, Message, Role
 from .calls import CallStatus, ToolCall
@@ -39,6 +40,7 @@ class ToolAnswer(NamedTuple):
         return self.ending != "returned"
 
 
+@checked_options
 def tool_result(call: ToolCall | Message, content: str) -> Message:
     """The message that answers a call (format, section "Handling tool calls").
 

@@ -33,14 +33,15 @@ class Arguments(NamedTuple):
         status: How they came about: as written, repaired, converted to the types of the
             schema, or not what the tool can take.
         findings: What was wrong and what was changed.
-        complete: Whether the text itself is valid JSON.
+        is_closed: Whether the text is one closed JSON value, however it is spelt: nothing that
+            was to follow can be missing.
     """
 
     value: Any
     text: str
     status: Literal["ok", "repaired", "coerced", "invalid"]
     findings: tuple[Finding, ...] = ()
-    complete: bool = True
+    is_closed: bool = True
 
 
 def read_arguments(
@@ -71,7 +72,7 @@ def read_arguments(
 
 
 def _unread(text: str, code: str, detail: str | None = None) -> Arguments:
-    return Arguments(None, text, "invalid", (Finding(code, detail),), complete=False)
+    return Arguments(None, text, "invalid", (Finding(code, detail),), is_closed=False)
 
 
 # Findings that do not say that the text was repaired.
@@ -86,16 +87,10 @@ def _judged(found: Found, body: str) -> Arguments:
         status = "invalid"
     elif "schema_coercion" in codes:
         status = "coerced"
-    complete = not repaired or _is_valid(body)
-    return Arguments(found.value, found.text, status, found.findings, complete)
-
-
-def _is_valid(body: str) -> bool:
-    try:
-        read_json(body)
-    except ValueError:
-        return False
-    return True
+    # A number by itself is never closed: more digits may have been to come.
+    is_number = isinstance(found.value, int | float) and not isinstance(found.value, bool)
+    is_closed = bool(body) and "truncated_json" not in codes and not is_number
+    return Arguments(found.value, found.text, status, found.findings, is_closed)
 
 
 # --- Finding the object ---------------------------------------------------------------------

@@ -8,22 +8,21 @@ call raises: what is wrong with one is for the model to hear.
 from __future__ import annotations
 
 import re
-from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any, Final, NamedTuple
 
-from ..header import NO_TOOLS, Header
-from ..messages import FUNCTIONS, Message, Role, Tool, ToolNamespace
+from .._options import checked_options
+from ..messages import FUNCTIONS, NO_TOOLS, Header, Message, Role, Tool, ToolNamespace
 from ..parsed import (
+    Completion,
     ContentDelta,
     Event,
     MessageEnded,
     MessageSpan,
     MessageStarted,
-    ParseResult,
-    ProblemFound,
+    ParsedMessage,
     Terminator,
 )
 from ..problems import Problem, problem
@@ -47,7 +46,7 @@ class CallStatus(StrEnum):
     INVALID = "invalid"
     """The arguments are no JSON object, or not what the tool asks for."""
     TRUNCATED = "truncated"
-    """The message was cut off within the arguments."""
+    """The call is not whole: it was cut off, or no `<|call|>` closed what its arguments opened."""
     EMPTY_ARGUMENTS = "empty_arguments"
     """There are no arguments; read as an empty object."""
     MISSING_ARGUMENTS = "missing_arguments"
@@ -261,24 +260,9 @@ def _named(name: str) -> Iterator[_Target]:
 # --- Calls ----------------------------------------------------------------------------------
 
 
-class _Circumstances(NamedTuple):
-    """What is known of a message besides itself.
-
-    Attributes:
-        message_index: Its position among those given.
-        span: Its tokens.
-        codes: The codes of the problems that reading it met.
-        incomplete: Whether it may have been cut off.
-    """
-
-    message_index: int
-    span: MessageSpan | None = None
-    codes: frozenset[str] = frozenset()
-    incomplete: bool = False
-
-
+@checked_options
 def tool_calls(
-    messages: Iterable[Message] | ParseResult,
+    messages: Iterable[Message | ParsedMessage] | Completion,
     tools: Iterable[DeclaredTool] | None = None,
 ) -> tuple[ToolCall, ...]:
     """The calls that messages make, in order.
@@ -287,62 +271,63 @@ def tool_calls(
     whatever stands before or after it.
 
     Args:
-        messages: Messages; or what `parse` returned or its `messages`, which know more: the
-            token spans, where the turn ended and which message was cut off.
+        messages: Messages, as they were parsed or without what is known of that; or a
+            `Completion`, whose turn is read.
         tools: The tools that were declared: tools, functions, namespaces such as `PYTHON`,
             sources, a `Toolbox`, or plain names of functions. With `None` nothing is
             undeclared, and arguments are repaired but not checked.
 
     Raises:
         ToolError: A declared tool is none.
+
+    Example:
+        >>> from harmony_kit import encode_with_special, parse
+        >>> tokens = encode_with_special(
+        ...     '<|channel|>commentary to=functions.f<|message|>{"city": "Paris"}<|call|>'
+        ... )
+        >>> (call,) = tool_calls(parse(tokens))
+        >>> call.name, call.arguments, call.status.value
+        ('f', '{"city": "Paris"}', 'ok')
     """
     declared = _Declared(tools)
-    given = messages.messages if isinstance(messages, ParseResult) else messages
-    listed = given if isinstance(given, tuple) else tuple(given)
+    given = messages.turn if isinstance(messages, Completion) else messages
     made: set[tuple[str, str]] = set()
     calls: list[ToolCall] = []
-    for message, circumstances in zip(listed, _circumstances(listed), strict=False):
-        if message.role is not Role.ASSISTANT:
+    for index, item in enumerate(given):
+        facts = _facts_of(item)
+        if facts.message.role is not Role.ASSISTANT:
             made.clear()  # another turn
             continue
-        call = _call(message, circumstances, declared)
+        call = _call(facts, index, declared)
         if call is not None:
             calls.append(_once(call, made))
     return tuple(calls)
 
 
-def _circumstances(messages: Sequence[Message]) -> Iterator[_Circumstances]:
-    """What the parser left with the messages, for each of those of the turn."""
-    spans: Sequence[MessageSpan] = getattr(messages, "spans", ())
-    turn = getattr(messages, "turn_messages", len(messages))
-    incomplete: int | None = getattr(messages, "incomplete", None)
-    codes = _codes_by_message(spans, getattr(messages, "problems", ()))
-    for index in range(turn):
-        span = spans[index] if index < len(spans) else None
-        met = frozenset(codes.get(index, ()))
-        yield _Circumstances(index, span, met, index == incomplete)
+class _Facts(NamedTuple):
+    """A message, and what is known of its reading.
+
+    Attributes:
+        message: The message.
+        span: Its tokens.
+        codes: The codes of its problems.
+        is_closed: Whether it is known that `<|call|>` closed it.
+        is_cut: Whether it is known that the input ended within it.
+    """
+
+    message: Message
+    span: MessageSpan | None = None
+    codes: frozenset[str] = frozenset()
+    is_closed: bool = False
+    is_cut: bool = False
 
 
-_RELEVANT: Final = frozenset({"missing_recipient", "missing_message", "conflicting_recipient"})
-
-
-def _codes_by_message(
-    spans: Sequence[MessageSpan], problems: Iterable[Problem]
-) -> dict[int, set[str]]:
-    """The codes that concern calls, by the message in whose span they lie."""
-    starts = [span.start for span in spans]
-    found: dict[int, set[str]] = {}
-    for met in problems:
-        if met.code not in _RELEVANT:
-            continue
-        start, end = met.span
-        index = bisect_right(starts, start) - 1
-        if start == end and index > 0 and spans[index].start == start:
-            # Nothing, between two messages: the end of the first.
-            index -= 1 if spans[index - 1].end == start else 0
-        if index >= 0 and end <= spans[index].end:
-            found.setdefault(index, set()).add(met.code)
-    return found
+def _facts_of(item: Message | ParsedMessage) -> _Facts:
+    if isinstance(item, ParsedMessage):
+        codes = frozenset(found.code for found in item.problems)
+        is_closed = item.terminator is Terminator.CALL
+        return _Facts(item.message, item.span, codes, is_closed, not item.is_complete)
+    return _Facts(item, is_closed=item.is_closed_call)
 
 
 def _once(call: ToolCall, made: set[tuple[str, str]]) -> ToolCall:
@@ -382,11 +367,12 @@ def _problem(
     return problem(finding.code, start, end, finding.detail)
 
 
-def _call(message: Message, circumstances: _Circumstances, declared: _Declared) -> ToolCall | None:
+def _call(facts: _Facts, index: int, declared: _Declared) -> ToolCall | None:
     """The call that a message makes, if it makes one."""
+    message = facts.message
     content = message.text
     if message.recipient in NO_TOOLS or _names_nobody(message.recipient or ""):
-        if message.recipient in NO_TOOLS and "missing_recipient" not in circumstances.codes:
+        if message.recipient in NO_TOOLS and "missing_recipient" not in facts.codes:
             return None
         return ToolCall(
             None,
@@ -396,16 +382,16 @@ def _call(message: Message, circumstances: _Circumstances, declared: _Declared) 
             CallStatus.MISSING_NAME,
             (),
             message,
-            circumstances.message_index,
-            circumstances.span,
+            index,
+            facts.span,
         )
     recipient = message.recipient or ""
     resolved = declared.resolve(recipient)
-    reading = _reading(content, resolved, circumstances)
-    problems = [_problem(circumstances.span, content, finding) for finding in reading.findings]
+    reading = _reading(content, resolved, facts)
+    problems = [_problem(facts.span, content, finding) for finding in reading.findings]
     name_finding = _name_finding(recipient, resolved)
     if name_finding is not None:
-        problems.insert(0, _problem(circumstances.span, content, name_finding, in_header=True))
+        problems.insert(0, _problem(facts.span, content, name_finding, in_header=True))
     return ToolCall(
         resolved.target.name,
         resolved.target.namespace,
@@ -414,8 +400,8 @@ def _call(message: Message, circumstances: _Circumstances, declared: _Declared) 
         reading.status,
         tuple(problems),
         message,
-        circumstances.message_index,
-        circumstances.span,
+        index,
+        facts.span,
         resolved.target.takes_text,
     )
 
@@ -440,19 +426,19 @@ class _Reading(NamedTuple):
     findings: tuple[Finding, ...] = ()
 
 
-def _reading(content: str, resolved: _Resolved, circumstances: _Circumstances) -> _Reading:
+def _reading(content: str, resolved: _Resolved, facts: _Facts) -> _Reading:
     """Read the content of a call. The order of the tests is the rank of the statuses."""
     if not resolved.declared:
         return _Reading(content, CallStatus.UNDECLARED)
     blank = not content.strip()
-    breaks_off = not content and "missing_message" in circumstances.codes
-    if breaks_off:  # within its header
-        cut = circumstances.incomplete
+    if not content and "missing_message" in facts.codes:  # it breaks off in its header
+        cut = facts.is_cut
         return _Reading("", CallStatus.TRUNCATED if cut else CallStatus.MISSING_ARGUMENTS)
-    text, status, findings, complete = _read(content, resolved.target)
-    if circumstances.incomplete and not complete:
+    text, status, findings, is_closed = _read(content, resolved.target)
+    is_whole = is_closed or facts.is_closed
+    if not is_whole and (facts.is_cut or status in _RUNNABLE):
         status = CallStatus.TRUNCATED
-    elif "conflicting_recipient" in circumstances.codes:
+    elif "conflicting_recipient" in facts.codes:
         status = CallStatus.AMBIGUOUS
     elif blank:
         status = CallStatus.EMPTY_ARGUMENTS
@@ -467,15 +453,14 @@ class _Read(NamedTuple):
     text: str
     status: CallStatus
     findings: tuple[Finding, ...]
-    complete: bool
+    is_closed: bool
 
 
 def _read(content: str, target: _Target) -> _Read:
     if target.takes_text:
         return _read_text(content)
     read: Arguments = read_arguments(content, target.schema_json, name=target.name)
-    complete = read.complete and bool(content.strip())
-    return _Read(read.text, CallStatus(read.status), read.findings, complete)
+    return _Read(read.text, CallStatus(read.status), read.findings, read.is_closed)
 
 
 def _read_text(content: str) -> _Read:
@@ -553,8 +538,7 @@ CallEvent = CallStarted | ArgumentsDelta | CallEnded
 class ToolCallStream:
     """Makes calls of the events of a parser, as they come, for one completion.
 
-    The calls are those of `tool_calls`, as far as one message can tell: what the rest of the
-    completion says about a message is not known when it ends.
+    The calls are those of `tool_calls`.
 
     Args:
         tools: The tools that were declared, as for `tool_calls`.
@@ -563,12 +547,12 @@ class ToolCallStream:
         ToolError: A declared tool is none.
     """
 
+    @checked_options
     def __init__(self, tools: Iterable[DeclaredTool] | None = None) -> None:
         self._declared = _Declared(tools)
         self._made: set[tuple[str, str]] = set()
         self._index = 0
         self._message_index: int | None = None  # of the call that is being read
-        self._problems: list[Problem] = []  # those of the current message that concern calls
         self._over = False
 
     def feed(self, events: Iterable[Event]) -> list[CallEvent]:
@@ -589,9 +573,6 @@ class ToolCallStream:
                 self._start(event, found)
             elif isinstance(event, MessageEnded):
                 self._end(event, found)
-                self._problems.clear()
-            elif isinstance(event, ProblemFound) and event.problem.code in _RELEVANT:
-                self._problems.append(event.problem)
         return found
 
     def _start(self, event: MessageStarted, found: list[CallEvent]) -> None:
@@ -609,10 +590,7 @@ class ToolCallStream:
         if event.message_index != self._message_index:
             return
         self._message_index = None
-        codes = frozenset(_codes_by_message((event.span,), self._problems).get(0, ()))
-        incomplete = event.terminator is None
-        circumstances = _Circumstances(event.message_index, event.span, codes, incomplete)
-        call = _call(event.message, circumstances, self._declared)
+        call = _call(_facts_of(event.parsed), event.message_index, self._declared)
         if call is not None:
             found.append(CallEnded(self._index, _once(call, self._made)))
             self._index += 1

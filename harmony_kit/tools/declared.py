@@ -92,7 +92,7 @@ def _add(
             if isinstance(part, kind):
                 parts[position] = _with_tools(part, namespaces)
                 content: Any = parts if isinstance(message.content, tuple) else parts[0]
-                messages[index] = replace(message, content=content)
+                messages[index] = message.replace(content=content)
                 return
     role = Role.SYSTEM if kind is SystemContent else Role.DEVELOPER
     before = sum(message.role is Role.SYSTEM for message in messages[:1])

@@ -38,6 +38,7 @@ import uuid
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, Literal, TypeVar
 
+from .._options import checked_options
 from ..errors import ToolError
 from ..messages import Tool
 from .annotations import (
@@ -61,6 +62,7 @@ from .models import is_model, schema_of_model
 _Schema = dict[str, Any]
 
 
+@checked_options
 def tool_from_function(
     function: Callable[..., Any], *, name: str | None = None, description: str | None = None
 ) -> Tool:

@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, Self
 
+from .._options import checked_options
 from ..errors import ToolError
 from ..messages import Tool, ToolNamespace
 from .mcp_connection import Connection, Server
@@ -55,6 +56,7 @@ class McpTools:
 
     is_builtin = False
 
+    @checked_options
     def __init__(
         self,
         server: Sequence[str] | Any,

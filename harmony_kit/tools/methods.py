@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from types import ModuleType
 from typing import Any
 
+from .._options import checked_options
 from ..errors import ToolError
 from ..messages import ToolNamespace
 from .docstrings import class_docs, parsed_docs
@@ -15,6 +16,7 @@ from .function import tool_from_function
 from .names import identifier
 
 
+@checked_options
 def tools_from_object(
     source: object,
     *,

@@ -10,6 +10,7 @@ import json
 from collections.abc import Callable
 from typing import Any, TypeGuard
 
+from .._options import checked_options
 from ..errors import ToolArgumentsError, ToolError
 from ..messages import Tool
 
@@ -23,6 +24,7 @@ def is_model(value: object) -> TypeGuard[type[Any]]:
     return inspect.isclass(value) and callable(getattr(value, "model_json_schema", None))
 
 
+@checked_options
 def tool_from_model(
     model: type[Any],
     function: Callable[[Any], Any] | None = None,

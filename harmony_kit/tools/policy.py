@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from .._options import checked_fields
 from ..errors import ToolError
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ Confirm = Callable[["ToolCall"], Confirmation | Awaitable[Confirmation]]
 """Decides whether a call may run."""
 
 
+@checked_fields
 @dataclass(frozen=True, kw_only=True)
 class ToolPolicy:
     """How the calls of a tool are run.

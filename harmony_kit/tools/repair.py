@@ -113,7 +113,8 @@ def _first_object(body: str) -> Found | None:
     rest = body[end:].strip()
     if not isinstance(found.value, dict) or _CODE.search(rest):
         return None
-    return found.noting("json_repaired", f"cut: {rest}" if rest else None)
+    found = found.noting("json_repaired", f"cut: {rest}" if rest else None)
+    return found.noting("truncated_json") if _is_cut_off(rest) else found
 
 
 def _beginning(text: str) -> tuple[Found, int]:
@@ -153,6 +154,10 @@ def _completed_object(body: str) -> Found | None:
             if end == len(candidate):
                 return found.noting("truncated_json")
     return None
+
+
+def _is_cut_off(body: str) -> bool:
+    return next(_completions(body), None) is not None
 
 
 def _completions(body: str) -> Iterator[str]:
@@ -269,7 +274,7 @@ def _library_object(body: str) -> Found | None:
         return None
     if _is_invention(body, written):
         return None
-    cut_off = next(_completions(body), None) is not None
+    cut_off = _is_cut_off(body) or _is_cut_off(_rewritten(body))
     return Found(value, written).noting("truncated_json" if cut_off else "json_repaired")
 
 

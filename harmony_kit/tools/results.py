@@ -16,7 +16,10 @@ import math
 from collections.abc import Iterable, Mapping, Set
 from typing import Any
 
+from .._options import checked_fields
 
+
+@checked_fields
 @dataclasses.dataclass(frozen=True)
 class ToolResult:
     """A result in parts, which a tool's function may return.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, Protocol, TypeGuard, runtime_checkable
 
 from ..errors import ToolError
@@ -89,6 +89,28 @@ def namespace_of(value: ToolsLike) -> ToolNamespace:
     if is_source(value):
         return value.namespace
     return ToolNamespace(FUNCTIONS, (as_tool(value),))  # type: ignore[arg-type]
+
+
+def namespaces_of(values: Iterable[ToolsLike]) -> list[ToolNamespace]:
+    """What declares tools: namespaces and sources in order, then the functions as one namespace.
+
+    Args:
+        values: Whatever can be one tool or several.
+
+    Raises:
+        ToolError: A value cannot be made a tool, or a source is not open.
+    """
+    namespaces: list[ToolNamespace] = []
+    functions: list[Tool] = []
+    for value in values:
+        namespace = namespace_of(value)
+        if isinstance(value, ToolNamespace) or is_source(value):
+            namespaces.append(namespace)
+        else:
+            functions += namespace.tools
+    if functions:
+        namespaces.append(ToolNamespace(FUNCTIONS, tuple(functions)))
+    return namespaces
 
 
 def is_builtin(value: ToolsLike) -> bool:

@@ -10,6 +10,7 @@ from functools import partial
 from types import MappingProxyType
 from typing import Any, Self
 
+from .._options import checked_options
 from ..errors import ToolArgumentsError, ToolError
 from ..messages import FUNCTIONS, Message, Tool, ToolNamespace
 from .answers import Ending, ToolAnswer, fault_of, tool_result, wrong_arguments
@@ -45,6 +46,7 @@ class Toolbox:
             names a tool that is not here.
     """
 
+    @checked_options
     def __init__(
         self,
         tools: Iterable[ToolsLike] = (),

@@ -1,6 +1,6 @@
 """Anthropic's Messages API to and from Harmony: requests, responses, streams of events."""
 
-from .arguments import INVALID_JSON
+from .arguments import INVALID_JSON, TRUNCATED_JSON
 from .request import read_request
 from .response import read_response, write_response
 from .stream import StreamWriter, fold_stream
@@ -8,6 +8,7 @@ from .writing import write_request
 
 __all__ = [
     "INVALID_JSON",
+    "TRUNCATED_JSON",
     "StreamWriter",
     "fold_stream",
     "read_request",

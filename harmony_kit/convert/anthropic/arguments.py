@@ -14,8 +14,13 @@ import math
 import re
 from typing import Any, Final
 
+from ...closed_json import is_closed_json
+
 INVALID_JSON: Final = "INVALID_JSON"
 """The field of a call's input that has what the model wrote, where that is no JSON object."""
+
+TRUNCATED_JSON: Final = "TRUNCATED_JSON"
+"""The only field of the input of a call that was cut off; has what the model wrote of it."""
 
 _BLANKS: Final = re.compile(r"[ \t\n\r]+")
 # Lone surrogates are left out: clients in other languages cannot read them.
@@ -94,6 +99,14 @@ class ArgumentsWriter:
         closing = _CLOSINGS.get(self._state, "")
         closing += "".join(_CLOSERS[opener] for opener in reversed(self._stack[1:]))
         return closing + ("" if self._is_empty else ",") + member
+
+    def cut(self) -> str:
+        """The text breaks off: the object stays open, so that nobody takes it for the whole.
+
+        Returns:
+            The rest of what can be sent.
+        """
+        return "{" if self._state == "start" else ""
 
     def _token_end(self, position: int) -> int:
         """Where the token ends that may stand next; `position` where there is none (yet)."""
@@ -197,6 +210,27 @@ class CodeWriter:
         """
         return self._opening + '"}'
 
+    def cut(self) -> str:
+        """The text breaks off, and the object stays open.
+
+        Returns:
+            The rest of what can be sent.
+        """
+        return self._opening
+
+
+def folded_input(text: str) -> dict[str, Any]:
+    """The input of a call, from the pieces of a stream: the object, or the text of one cut off.
+
+    Args:
+        text: The pieces, joined.
+    """
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        value = None
+    return call_input(text) if isinstance(value, dict) else {TRUNCATED_JSON: text}
+
 
 def call_input(text: str) -> dict[str, Any]:
     """The input of a call: the object that the text is, or what could be read and the text.
@@ -206,7 +240,14 @@ def call_input(text: str) -> dict[str, Any]:
     """
     writer = ArgumentsWriter()
     value: dict[str, Any] = json.loads(writer.feed(text) + writer.end())
-    return value
+    # An argument of that name, which would look like a call that was cut off.
+    return {INVALID_JSON: text} if _is_cut_off(value) else value
+
+
+def _is_cut_off(value: dict[str, Any]) -> bool:
+    """Whether an input has nothing but a text that breaks off."""
+    written = value.get(TRUNCATED_JSON)
+    return len(value) == 1 and isinstance(written, str) and not is_closed_json(written)
 
 
 def call_text(value: dict[str, Any]) -> str:
@@ -215,8 +256,25 @@ def call_text(value: dict[str, Any]) -> str:
     Args:
         value: The input.
     """
+    if _is_cut_off(value):
+        return str(value[TRUNCATED_JSON])
     written = value.get(INVALID_JSON)
     # A tool may have an argument of this name.
     if isinstance(written, str) and call_input(written) == value:
         return written
     return json.dumps(value, ensure_ascii=False)
+
+
+def code_text(value: dict[str, Any]) -> str | None:
+    """The code that the model wrote, from the input of a call; `None` if it is something else.
+
+    Args:
+        value: The input.
+    """
+    if _is_cut_off(value):
+        try:
+            value = json.loads(f'{value[TRUNCATED_JSON]}"}}')
+        except ValueError:
+            return None
+    code = value.get("code")
+    return code if value.keys() == {"code"} and isinstance(code, str) else None

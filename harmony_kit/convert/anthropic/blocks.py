@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import Any, Final, NamedTuple
 
-from ...header import Header
-from ...messages import FUNCTIONS, Channel, Message, Role
+from ...messages import FUNCTIONS, Channel, Header, Message, Role
 from ...tools import BROWSER, PYTHON
 from .. import request
 from ..names import ToolNames
 from ..reply import Kind, kind_of
-from .arguments import ArgumentsWriter, CodeWriter, call_input, call_text
+from .arguments import TRUNCATED_JSON, ArgumentsWriter, CodeWriter, call_input, call_text, code_text
 
 SEARCH: Final = f"{BROWSER.name}.search"
 SERVER_TOOLS: Final = {PYTHON.name: "code_execution", SEARCH: "web_search"}
@@ -106,13 +105,18 @@ def arguments_writer(recipient: str | None) -> ArgumentsWriter | CodeWriter:
     return CodeWriter() if recipient == PYTHON.name else ArgumentsWriter()
 
 
-def input_of(recipient: str | None, content: str) -> dict[str, Any]:
+def input_of(recipient: str | None, content: str, *, is_whole: bool = True) -> dict[str, Any]:
     """The input of a call.
 
     Args:
         recipient: The recipient of the message.
         content: Its content.
+        is_whole: Whether it is the whole call. Else the input has only `TRUNCATED_JSON`, with what
+            a stream would have sent: no tool can be run with the beginning of its arguments.
     """
+    if not is_whole:
+        writer = arguments_writer(recipient)
+        return {TRUNCATED_JSON: writer.feed(content) + writer.cut()}
     return {"code": content} if recipient == PYTHON.name else call_input(content)
 
 
@@ -125,11 +129,10 @@ def call_message(recipient: str, value: dict[str, Any]) -> Message:
     """
     if recipient not in BROWSER_TOOLS and recipient != PYTHON.name:
         return request.call_message(recipient, call_text(value))
-    code = value.get("code")
-    is_code = recipient == PYTHON.name and value.keys() == {"code"} and isinstance(code, str)
+    text = code_text(value) if recipient == PYTHON.name else None
     return Message(
         Role.ASSISTANT,
-        str(code) if is_code else call_text(value),
+        call_text(value) if text is None else text,
         channel=Channel.ANALYSIS,
         recipient=recipient,
         content_type="code",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from ..._options import checked_options
 from ...messages import FUNCTIONS, Message, Role, Tool, ToolNamespace
 from ..demands import Demand, demand_of_function, demands
 from ..names import ToolNames, tool_names
@@ -36,6 +37,7 @@ _IDLE: Final = (
 )
 
 
+@checked_options
 def read_request(
     body: Any, *, current_date: str | None = None, unsupported: Unsupported = "error"
 ) -> HarmonyRequest:

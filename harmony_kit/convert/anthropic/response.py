@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from ...header import header_of
+from ..._options import checked_options
 from ...messages import Message
-from ...parsed import ParseResult, TurnEnd
+from ...parsed import Completion, TurnEnd
 from ...tools import CallStatus, ToolCall, tool_calls
 from .. import reply
 from ..names import ToolNames
@@ -28,8 +28,9 @@ _UNREADABLE: Final = frozenset(
 )
 
 
+@checked_options
 def write_response(
-    result: ParseResult,
+    result: Completion,
     *,
     id: str,  # noqa: A002 (the API's word)
     model: str,
@@ -74,31 +75,31 @@ def write_response(
 
 
 def _content(
-    result: ParseResult, message_id: str, request: HarmonyRequest | None, repair: bool
+    result: Completion, message_id: str, request: HarmonyRequest | None, repair: bool
 ) -> list[dict[str, Any]]:
     names = NO_NAMES if request is None else request.names
     repaired = _repaired(result, request) if repair else {}
     content: list[dict[str, Any]] = []
     calls = 0
-    for index, message in enumerate(result.turn):
-        header = header_of(message)
+    for index, parsed in enumerate(result.turn):
+        header, text = parsed.header, parsed.text
         block = opening_block(header, message_id=message_id, calls=calls, names=names)
         if block is None:
             continue
         if is_call(block):
             calls += 1
-            block["input"] = input_of(message.recipient, message.text)
+            block["input"] = input_of(header.recipient, text, is_whole=parsed.is_whole)
             if index in repaired:
                 _repair(block, repaired[index], names)
-        elif message.text:
-            block[block["type"]] = message.text
+        elif text:
+            block[block["type"]] = text
         else:
             continue
         content.append(block)
     return content
 
 
-def _repaired(result: ParseResult, request: HarmonyRequest | None) -> dict[int, ToolCall]:
+def _repaired(result: Completion, request: HarmonyRequest | None) -> dict[int, ToolCall]:
     """The calls that could be read, by the positions of their messages."""
     tools = request.tools if request is not None and request.tools else None
     calls = tool_calls(result, tools)
@@ -116,7 +117,7 @@ def _repair(block: dict[str, Any], call: ToolCall, names: ToolNames) -> None:
 
 
 def stop_of(
-    result: ParseResult,
+    result: Completion,
     content: list[dict[str, Any]],
     *,
     request: HarmonyRequest | None,
@@ -124,8 +125,9 @@ def stop_of(
 ) -> dict[str, str | None]:
     """Why a completion stopped, as the fields of a message that say it.
 
-    A turn that ends with calls of server tools alone is paused: the client sends it back, and
-    the server goes on.
+    Clients run tools where it says `tool_use`: a call that is not whole does not count. A turn
+    that ends with calls of server tools alone is paused: the client sends it back, and the server
+    goes on.
 
     Args:
         result: The completion.
@@ -141,7 +143,7 @@ def stop_of(
         if finish_reason == "stop" and stop:
             return _stop("stop_sequence", _sequence(result, stop))
     kinds = {block["type"] for block in content}
-    if "tool_use" in kinds:
+    if "tool_use" in kinds and any(parsed.is_whole for parsed in result.calls):
         return _stop("tool_use")
     paused = bool(content) and content[-1]["type"] == "server_tool_use"
     return _stop("pause_turn" if paused else "end_turn")
@@ -151,7 +153,7 @@ def _stop(reason: str, sequence: str | None = None) -> dict[str, str | None]:
     return {"stop_reason": reason, "stop_sequence": sequence, "stop_details": None}
 
 
-def _sequence(result: ParseResult, stop: tuple[str, ...]) -> str | None:
+def _sequence(result: Completion, stop: tuple[str, ...]) -> str | None:
     """The stop sequence that was met. Engines leave it out of the text, or do not."""
     text = result.turn[-1].text if result.turn else ""
     met = [sequence for sequence in stop if text.endswith(sequence)]
@@ -160,7 +162,7 @@ def _sequence(result: ParseResult, stop: tuple[str, ...]) -> str | None:
     return None
 
 
-def usage(result: ParseResult, prompt_tokens: int, completion_tokens: int | None) -> dict[str, Any]:
+def usage(result: Completion, prompt_tokens: int, completion_tokens: int | None) -> dict[str, Any]:
     """How many tokens were used.
 
     Args:
@@ -177,6 +179,7 @@ def usage(result: ParseResult, prompt_tokens: int, completion_tokens: int | None
     }
 
 
+@checked_options
 def read_response(response: Any) -> tuple[Message, ...]:
     """Read the messages of the model from a response.
 

@@ -6,18 +6,19 @@ import json
 from collections.abc import Iterable
 from typing import Any, Final
 
+from ..._options import checked_options
 from ...errors import HarmonyError, RequestError
-from ...header import Header
+from ...messages import Header
 from ...parsed import (
+    Completion,
     ContentDelta,
     Event,
     MessageEnded,
     MessageStarted,
-    ParseResult,
 )
 from ..reading import Node, plain
 from ..request import HarmonyRequest
-from .arguments import ArgumentsWriter, CodeWriter, call_input
+from .arguments import ArgumentsWriter, CodeWriter, folded_input
 from .blocks import NO_NAMES, arguments_writer, is_call, opening_block
 from .response import stop_of, usage
 
@@ -35,6 +36,7 @@ class StreamWriter:
         prompt_tokens: How many tokens the prompt had.
     """
 
+    @checked_options
     def __init__(
         self,
         *,
@@ -95,12 +97,13 @@ class StreamWriter:
                 if event.header.is_call:
                     self._open(event.message_index, event.header, sent)
             elif isinstance(event, MessageEnded):
-                self._end_block(sent)
+                self._end_block(sent, is_whole=event.parsed.is_whole)
         return sent
 
+    @checked_options
     def close(
         self,
-        result: ParseResult,
+        result: Completion,
         *,
         finish_reason: str | None = None,
         completion_tokens: int | None = None,
@@ -123,6 +126,7 @@ class StreamWriter:
         sent.append({"type": "message_stop"})
         return sent
 
+    @checked_options
     def fail(self, type: str, message: str) -> list[dict[str, Any]]:  # noqa: A002
         """Break the stream off.
 
@@ -168,11 +172,12 @@ class StreamWriter:
         index = len(self._blocks) - 1
         sent.append({"type": "content_block_delta", "index": index, "delta": delta})
 
-    def _end_block(self, sent: list[dict[str, Any]]) -> None:
+    def _end_block(self, sent: list[dict[str, Any]], *, is_whole: bool = False) -> None:
         if self._message_index is None:
             return
         if self._arguments is not None:
-            self._send_arguments(self._arguments.end(), sent)
+            rest = self._arguments.end() if is_whole else self._arguments.cut()
+            self._send_arguments(rest, sent)
         sent.append({"type": "content_block_stop", "index": len(self._blocks) - 1})
         self._message_index = self._arguments = None
 
@@ -188,6 +193,7 @@ _GROWING: Final = {
 }
 
 
+@checked_options
 def fold_stream(events: Iterable[Any]) -> dict[str, Any]:
     """The message that a stream of events makes.
 
@@ -273,7 +279,7 @@ class _Folder:
         pieces = self._pieces.pop(index)
         for field in dict.fromkeys(field for field, _ in pieces):
             text = "".join(piece for name, piece in pieces if name == field)
-            block[field] = call_input(text) if field == "input" else block.get(field, "") + text
+            block[field] = folded_input(text) if field == "input" else block.get(field, "") + text
 
     def _end_message(self, event: Node) -> None:
         message = self.message or {}

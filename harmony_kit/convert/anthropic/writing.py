@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, Final
 
+from ..._options import checked_options
 from ...errors import RequestError
-from ...header import Header, header_of
 from ...messages import (
     FUNCTIONS,
     MODEL_IDENTITY,
     Channel,
     DeveloperContent,
+    Header,
     Message,
     Part,
     ResponseFormat,
@@ -32,6 +33,7 @@ _SERVER_TOOLS: Final = {
 _DEFAULT_STOP: Final = SamplingParams().stop_tokens
 
 
+@checked_options
 def write_request(
     messages: Iterable[Message],
     *,
@@ -159,7 +161,7 @@ class _Writer:
 
     def _assistant(self, index: int, message: Message, place: str) -> None:
         _refuse(message, place, "name")
-        header = header_of(message)
+        header = message.header
         if header.channel is None and not header.is_call:
             header = header._replace(channel=Channel.FINAL)
         block = opening_block(header, message_id=str(index), calls=0, names=NO_NAMES)

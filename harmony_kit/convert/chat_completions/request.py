@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, Protocol
 
+from ..._options import checked_options
 from ...errors import InvalidMessageError
 from ...messages import (
     FUNCTIONS,
@@ -61,6 +62,7 @@ class ReasoningByCall(Protocol):
         """
 
 
+@checked_options
 def read_request(
     body: Any,
     *,
@@ -125,6 +127,7 @@ def read_request(
     )
 
 
+@checked_options
 def read_messages(
     messages: Iterable[Any],
     *,

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
-from ...header import header_of
+from ..._options import checked_options
 from ...messages import FUNCTIONS, Message, Role
-from ...parsed import ParseResult, TurnEnd
-from ...tools import PYTHON, CallStarted, ToolCall, tool_calls
+from ...parsed import Completion, TurnEnd
+from ...tools import PYTHON, CallStarted, CallStatus, ToolCall, tool_calls
 from .. import reply
 from ..reading import Node
 from ..reply import Kind, kind_of
@@ -22,8 +22,9 @@ PARAGRAPH = "\n"
 """What stands between two texts, or two thoughts, of one response."""
 
 
+@checked_options
 def write_response(
-    result: ParseResult,
+    result: Completion,
     *,
     id: str,  # noqa: A002
     created: int,
@@ -80,12 +81,12 @@ def write_response(
     }
 
 
-def _joined(result: ParseResult, kinds: Sequence[Kind]) -> str | None:
-    texts = [m.text for m in result.turn if kind_of(header_of(m)) in kinds and m.text]
+def _joined(result: Completion, kinds: Sequence[Kind]) -> str | None:
+    texts = [p.text for p in result.turn if kind_of(p.header) in kinds and p.text]
     return PARAGRAPH.join(texts) if texts else None
 
 
-def usage(result: ParseResult, prompt_tokens: int, completion_tokens: int | None) -> dict[str, Any]:
+def usage(result: Completion, prompt_tokens: int, completion_tokens: int | None) -> dict[str, Any]:
     """The tokens of a request and its response.
 
     Args:
@@ -106,7 +107,7 @@ def usage(result: ParseResult, prompt_tokens: int, completion_tokens: int | None
 # --- Calls ----------------------------------------------------------------------------------
 
 
-def response_calls(result: ParseResult, request: HarmonyRequest | None) -> list[ToolCall]:
+def response_calls(result: Completion, request: HarmonyRequest | None) -> list[ToolCall]:
     """The calls of a completion that have a name.
 
     Args:
@@ -185,16 +186,18 @@ def call_of_response(
     """
     head = call_head(call, call_id(response_id, index), request)
     name = client_name(call, request)
-    arguments = call.arguments if repair else call.raw
+    # A call that is not whole stays as it was written: repaired, it would look whole.
+    is_whole = call.status is not CallStatus.TRUNCATED
+    arguments = call.arguments if repair and is_whole else call.raw
     if head["type"] == "function":
         return {**head, "function": {"name": name, "arguments": arguments}}
-    value = call.value
-    text = value.get("input") if isinstance(value, dict) else call.arguments
+    value = call.value if is_whole else call.raw
+    text = value.get("input") if isinstance(value, dict) else arguments
     return {**head, "custom": {"name": name, "input": text if isinstance(text, str) else arguments}}
 
 
 def finish_of(
-    result: ParseResult, calls: Iterable[ToolCall], finish_reason: FinishReason | None
+    result: Completion, calls: Iterable[ToolCall], finish_reason: FinishReason | None
 ) -> str:
     """Why a response ends, in the words of the API.
 
@@ -206,12 +209,15 @@ def finish_of(
     cut = result.turn_end is TurnEnd.LENGTH and result.incomplete is not None
     if finish_reason == "length" or (finish_reason is None and cut):
         return "length"
-    return "tool_calls" if any(True for _ in calls) else "stop"
+    # Clients run tools where it says so: a call that is not whole does not count.
+    is_whole = any(call.status is not CallStatus.TRUNCATED for call in calls)
+    return "tool_calls" if is_whole else "stop"
 
 
 # --- The other way --------------------------------------------------------------------------
 
 
+@checked_options
 def read_response(response: Any) -> tuple[Message, ...]:
     """A response of Chat Completions as messages of the assistant.
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from ..._options import checked_options
 from ...errors import InvalidMessageError
-from ...header import header_of
 from ...messages import (
     FUNCTIONS,
     DeveloperContent,
@@ -31,6 +31,7 @@ _SAMPLING = {
 }
 
 
+@checked_options
 def write_request(
     messages: Iterable[Message],
     *,
@@ -105,6 +106,7 @@ def _response_format(shape: ResponseFormat) -> dict[str, Any]:
 # --- Messages -------------------------------------------------------------------------------
 
 
+@checked_options
 def write_messages(
     messages: Iterable[Message], *, names: ToolNames = _OWN_NAMES
 ) -> list[dict[str, Any]]:
@@ -164,7 +166,7 @@ class _Writer:
                 self.written.append({"role": message.role.value, "content": text})
 
     def _add_assistant(self, message: Message) -> None:
-        kind = kind_of(header_of(message))
+        kind = kind_of(message.header)
         turn = self._turn
         if turn is None or self._is_full(turn, kind):
             turn = self._turn = {"role": "assistant", "content": None}

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from ..._options import checked_options
 from ...errors import RequestError
-from ...parsed import ContentDelta, Event, MessageStarted, ParseResult
+from ...parsed import Completion, ContentDelta, Event, MessageStarted
 from ...tools import CallEnded, CallStarted, ToolCallStream
 from ..reading import Node
 from ..reply import Kind, kind_of
@@ -44,6 +45,7 @@ class StreamWriter:
         >>> chunks += writer.feed(parser.close()) + writer.close(parser.result())
     """
 
+    @checked_options
     def __init__(
         self,
         *,
@@ -96,9 +98,10 @@ class StreamWriter:
                     self._end_call(found, chunks)
         return chunks
 
+    @checked_options
     def close(
         self,
-        result: ParseResult,
+        result: Completion,
         *,
         finish_reason: FinishReason | None = None,
         prompt_tokens: int = 0,
@@ -170,6 +173,7 @@ class StreamWriter:
         return {**self._head, "choices": [choice]}
 
 
+@checked_options
 def fold_stream(chunks: Iterable[Any]) -> dict[str, Any]:
     """The response that a stream of chunks tells.
 

@@ -6,10 +6,12 @@ from collections.abc import Iterable
 from copy import deepcopy
 from typing import Any, Final
 
+from ..._options import checked_options
 from ...errors import RequestError
 from ..reading import Node, plain
 
 
+@checked_options
 def fold_stream(events: Iterable[Any]) -> dict[str, Any]:
     """The response that a stream tells of.
 

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
+from ..._options import checked_options
 from ...messages import (
     FUNCTIONS,
     Channel,
@@ -32,6 +33,7 @@ _TEXTS: Final = ("input_text", "output_text", "text", "refusal")
 _PHASES: Final = {"commentary": Channel.COMMENTARY, "final_answer": Channel.FINAL}
 
 
+@checked_options
 def read_items(items: Any, *, path: str = "items") -> tuple[Message, ...]:
     """The messages that items stand for: the output of a response, or the input of a request.
 

@@ -6,10 +6,17 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Final, Literal, NamedTuple
 
-from ...header import Header, header_of
-from ...messages import FUNCTIONS, Message, Role, ToolNamespace
-from ...parsed import MessageStarted
-from ...tools import BROWSER, PYTHON, CallStarted, ToolCall, ToolCallStream, read_arguments
+from ...messages import FUNCTIONS, Header, Role, ToolNamespace
+from ...parsed import MessageStarted, ParsedMessage
+from ...tools import (
+    BROWSER,
+    PYTHON,
+    CallStarted,
+    CallStatus,
+    ToolCall,
+    ToolCallStream,
+    read_arguments,
+)
 from ..names import ToolNames
 from ..reply import Kind, kind_of
 from ..request import HarmonyRequest
@@ -165,8 +172,8 @@ def custom_input(content: str) -> str:
     Args:
         content: The call as the model wrote it, which saw a function with one argument.
     """
-    value = read_arguments(content).value
-    found = value.get("input") if isinstance(value, dict) else None
+    read = read_arguments(content)
+    found = read.value.get("input") if read.is_closed and isinstance(read.value, dict) else None
     return proper_text(found) if isinstance(found, str) else content
 
 
@@ -201,13 +208,15 @@ class Items:
         self._position += 1
         return item
 
-    def of_messages(self, messages: Iterable[Message]) -> list[tuple[int, Message, Item]]:
+    def of_messages(
+        self, messages: Iterable[ParsedMessage]
+    ) -> list[tuple[int, ParsedMessage, Item]]:
         """The items of messages, each with its message and the message's position.
 
         Args:
             messages: The messages of a turn.
         """
-        begun = [(i, m, self.begin(header_of(m))) for i, m in enumerate(messages)]
+        begun = [(i, m, self.begin(m.header)) for i, m in enumerate(messages)]
         return [(index, message, item) for index, message, item in begun if item is not None]
 
 
@@ -220,6 +229,8 @@ def repaired(item: Item, content: str, call: ToolCall | None) -> str:
         call: The call as it was read; `None` if the item is none.
     """
     if item.callee is None or call is None or call.name is None:
+        return content
+    if call.status is CallStatus.TRUNCATED:  # repaired, it would look whole
         return content
     # A call that breaks off before its arguments has none, like one with empty arguments.
     return call.arguments or ("" if call.takes_text else "{}")

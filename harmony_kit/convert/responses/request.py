@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from itertools import takewhile
 from typing import Any, Final
 
+from ..._options import checked_fields, checked_options
 from ...errors import InvalidMessageError
 from ...messages import FUNCTIONS, DeveloperContent, Message, ResponseFormat, Role, ToolNamespace
 from ...sampling import SamplingParams
@@ -19,6 +20,7 @@ from .declared import read_tool_choice, read_tools
 from .items import ItemReader
 
 
+@checked_fields
 @dataclass(frozen=True)
 class ResponsesRequest(HarmonyRequest):
     """A request of the Responses API as Harmony.
@@ -69,6 +71,7 @@ JSON_OBJECT: Final = ResponseFormat("json_object", {"type": "object"})
 """The format of an answer that may be any JSON object."""
 
 
+@checked_options
 def read_request(
     body: Any,
     *,

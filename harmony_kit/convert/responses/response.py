@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from ...header import header_of
+from ..._options import checked_options
 from ...messages import Message
-from ...parsed import ParseResult, TurnEnd
+from ...parsed import Completion, FinishReason, ParsedMessage, TurnEnd
 from ...tools import tool_calls
 from .. import reply
 from ..reading import Node
@@ -41,8 +41,9 @@ _ECHOED: Final[dict[str, Any]] = {
 }
 
 
+@checked_options
 def write_response(
-    result: ParseResult,
+    result: Completion,
     *,
     id: str,  # noqa: A002 - the API's word
     created_at: float,
@@ -72,10 +73,10 @@ def write_response(
     if repair:
         calls = {c.message_index: c for c in tool_calls(result, items.callees.tools)}
     output = []
-    for index, message, item in items.of_messages(result.turn):
-        text = message.text
+    for index, parsed, item in items.of_messages(result.turn):
+        text = parsed.text
         content = repaired(item, text, calls.get(index)) if repair else text
-        output.append(item.data(content, item_status(result, index, finish_reason)))
+        output.append(item.data(content, item_status(result, parsed, finish_reason)))
     return ended_response(
         response_frame(id=id, created_at=created_at, model=model, request=request),
         output,
@@ -121,7 +122,7 @@ def response_frame(
 def ended_response(
     frame: dict[str, Any],
     output: list[dict[str, Any]],
-    result: ParseResult,
+    result: Completion,
     *,
     finish_reason: str | None,
     usage: dict[str, Any],
@@ -144,7 +145,7 @@ def ended_response(
     return ended
 
 
-def is_cut_off(result: ParseResult, finish_reason: str | None) -> bool:
+def is_cut_off(result: Completion, finish_reason: str | None) -> bool:
     """Whether the model could not say all it wanted to.
 
     Args:
@@ -156,11 +157,11 @@ def is_cut_off(result: ParseResult, finish_reason: str | None) -> bool:
     if result.incomplete is not None:
         return result.turn_end in (TurnEnd.LENGTH, None)
     # A whole call awaits its result, whatever the model wrote after it instead of <|call|>.
-    awaits = bool(result.turn) and header_of(result.turn[-1]).is_call
+    awaits = bool(result.turn) and result.turn[-1].header.is_call
     return result.turn_end is TurnEnd.LENGTH and not awaits
 
 
-def item_status(result: ParseResult, message_index: int, finish_reason: str | None) -> Status:
+def item_status(result: Completion, parsed: ParsedMessage, finish_reason: str | None) -> Status:
     """Whether the item of a message is complete.
 
     An engine that stopped at a stop token may keep that token to itself: what it ended is
@@ -168,15 +169,15 @@ def item_status(result: ParseResult, message_index: int, finish_reason: str | No
 
     Args:
         result: The completion.
-        message_index: The position of the message.
+        parsed: The message.
         finish_reason: Why the engine stopped.
     """
-    is_last = message_index == result.incomplete
-    return "incomplete" if is_last and is_cut_off(result, finish_reason) else "completed"
+    is_cut = not parsed.is_complete and is_cut_off(result, finish_reason)
+    return "incomplete" if is_cut else "completed"
 
 
 def usage_of(
-    result: ParseResult, prompt_tokens: int, completion_tokens: int | None
+    result: Completion, prompt_tokens: int, completion_tokens: int | None
 ) -> dict[str, Any]:
     """How many tokens a response took.
 
@@ -196,6 +197,7 @@ def usage_of(
     }
 
 
+@checked_options
 def read_response(response: Any) -> tuple[Message, ...]:
     """The messages that a response stands for.
 
@@ -212,11 +214,13 @@ def read_response(response: Any) -> tuple[Message, ...]:
     return read_items(node.get("output"), path="output")
 
 
+@checked_options
 def stored_response(
     request: ResponsesRequest,
-    result: ParseResult,
+    result: Completion,
     *,
     id: str,  # noqa: A002 - the API's word
+    finish_reason: FinishReason | None = None,
 ) -> StoredResponse:
     """What a store keeps of a response, so that later requests can refer to it.
 
@@ -224,12 +228,17 @@ def stored_response(
         request: The request, as `read_request` gave it.
         result: The completion.
         id: The id of the response, as for `write_response`.
+        finish_reason: Why the engine stopped, as for `write_response`.
     """
     calls = dict(request.calls)
     items: dict[str, StoredItem] = {}
     reasonings: dict[str, str] = {}
     thoughts: list[str] = []  # since the last call
-    for _, message, item in Items(id, request).of_messages(result.turn):
+    history = result.history(finish_reason=finish_reason)
+    for _, parsed, item in Items(id, request).of_messages(result.turn):
+        message = parsed.message
+        if not any(message is kept for kept in history):
+            continue
         if item.callee is None:
             items[item.id] = StoredItem(message)
             if item.type == "reasoning":
@@ -240,4 +249,4 @@ def stored_response(
             if thoughts:
                 reasonings[item.call_id] = "\n".join(thoughts)
                 thoughts.clear()
-    return StoredResponse((*request.history, *result.turn), calls, items, reasonings)
+    return StoredResponse((*request.history, *history), calls, items, reasonings)

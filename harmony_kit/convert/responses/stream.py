@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, Final
 
-from ...parsed import ContentDelta, Event, MessageEnded, MessageStarted, ParseResult
+from ..._options import checked_options
+from ...parsed import Completion, ContentDelta, Event, MessageEnded, MessageStarted, ParsedMessage
 from ...tools import CallEnded, ToolCall, ToolCallStream
 from ..request import HarmonyRequest
 from .output import Item, Items, ItemType, Status, custom_input, repaired, text_part
@@ -42,6 +43,7 @@ class StreamWriter:
             call is complete.
     """
 
+    @checked_options
     def __init__(
         self,
         *,
@@ -62,7 +64,7 @@ class StreamWriter:
         self._item: Item | None = None
         self._delta: dict[str, Any] | None = None
         # A message that nothing closed: what follows tells whether it was cut off.
-        self._open: tuple[Item, str, int] | None = None
+        self._open: tuple[Item, str, ParsedMessage] | None = None
 
     def start(self) -> list[dict[str, Any]]:
         """The first events: the response is created, and in progress."""
@@ -100,9 +102,10 @@ class StreamWriter:
                 self._end(event, ended[0] if ended else None, found)
         return found
 
+    @checked_options
     def close(
         self,
-        result: ParseResult,
+        result: Completion,
         *,
         finish_reason: str | None = None,
         prompt_tokens: int = 0,
@@ -129,6 +132,7 @@ class StreamWriter:
         kind = f"response.{response['status']}"
         return [*found, self._event({"type": kind, "response": response})]
 
+    @checked_options
     def fail(self, code: str, message: str) -> list[dict[str, Any]]:
         """The last events of a stream that broke down: the items so far stay.
 
@@ -191,7 +195,7 @@ class StreamWriter:
             text = custom_input(content) if item.type == "custom_tool_call" else content
             if text:
                 found.append(self._event({**self._delta_frame(item), "delta": text}))
-        self._open = (item, content, event.message_index)
+        self._open = (item, content, event.parsed)
         if event.terminator is not None:
             self._settle("completed", found)
 

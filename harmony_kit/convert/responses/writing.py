@@ -6,8 +6,8 @@ from collections import defaultdict, deque
 from collections.abc import Iterable
 from typing import Any, Final
 
+from ..._options import checked_options
 from ...errors import RequestError
-from ...header import header_of
 from ...messages import (
     FUNCTIONS,
     DeveloperContent,
@@ -31,6 +31,7 @@ _SAMPLING: Final = {
 }
 
 
+@checked_options
 def write_request(
     messages: Iterable[Message], *, model: str, sampling: SamplingParams | None = None
 ) -> dict[str, Any]:
@@ -145,7 +146,7 @@ class _Writer:
 
     def _add_output(self, message: Message, path: str) -> None:
         self._has_opened = True
-        header = header_of(message)
+        header = message.header
         if header.channel is None and not header.is_call:
             # Without a channel, what the model wrote is its answer.
             header = header._replace(channel=Kind.FINAL.value)

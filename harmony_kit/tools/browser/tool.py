@@ -10,6 +10,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from typing import Any, Final, NamedTuple
 
+from ..._options import checked_options
 from ...errors import ToolError
 from ...messages import Tool, ToolNamespace
 from ..builtin import BROWSER
@@ -60,6 +61,7 @@ class BrowserTool:
 
     is_builtin = True
 
+    @checked_options
     def __init__(
         self,
         search: SearchProvider | None = None,

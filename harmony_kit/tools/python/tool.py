@@ -13,6 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, TypeVar
 
+from ..._options import checked_options
 from ...errors import ToolError
 from ...messages import Tool, ToolNamespace
 from ..builtin import PYTHON
@@ -60,6 +61,7 @@ class PythonTool:
     is_builtin: bool = True
     """The model knows the tool; it is declared in the system message."""
 
+    @checked_options
     def __init__(
         self,
         folder: str | PathLike[str] | None = None,
