@@ -26,6 +26,7 @@ from .messages import (
     DeveloperContent,
     Header,
     Message,
+    MessageTokens,
     ReasoningEffort,
     ResponseFormat,
     Role,
@@ -50,11 +51,13 @@ from .parsed import (
 from .problems import Problem, Span
 from .render import (
     DropAnalysis,
+    Prompt,
     RenderOptions,
     TokenPart,
     TrainingRendering,
     render,
     render_message,
+    render_prompt,
     render_training,
     token_counts,
 )
@@ -103,6 +106,7 @@ if TYPE_CHECKING:
         load_backend,
     )
     from .grammar import Constraint, constraint, conversation_constraint
+    from .prompts import extend
     from .sampling import SamplingParams
     from .text import TextParser, parse_text
     from .tools import (
@@ -169,6 +173,7 @@ __all__ = [
     "MessageEnded",
     "MessageSpan",
     "MessageStarted",
+    "MessageTokens",
     "OptionError",
     "Outcome",
     "ParseError",
@@ -176,6 +181,7 @@ __all__ = [
     "Parser",
     "Problem",
     "ProblemFound",
+    "Prompt",
     "PythonTool",
     "ReasoningEffort",
     "RenderOptions",
@@ -225,6 +231,7 @@ __all__ = [
     "drop_tool_cycles",
     "encode",
     "encode_with_special",
+    "extend",
     "load_backend",
     "message_from_dict",
     "message_to_dict",
@@ -234,6 +241,7 @@ __all__ = [
     "parse_text",
     "render",
     "render_message",
+    "render_prompt",
     "render_training",
     "run",
     "stream",
@@ -257,6 +265,7 @@ _LATER = {
     "convert.harmony": "message_from_dict message_to_dict messages_from_json messages_to_json",
     "generation": "Backend Delta Feature FinishReason backend_names load_backend",
     "grammar": "Constraint constraint conversation_constraint",
+    "prompts": "extend",
     "sampling": "SamplingParams",
     "text": "TextParser parse_text",
     "tools": "ArgumentsDelta BROWSER CallEnded CallEvent CallStarted CallStatus DeclaredTool "

@@ -488,10 +488,11 @@ class Message:
 
     @property
     def is_closed_call(self) -> bool:
-        """Whether it is a call of which it is known that `<|call|>` closed it, from its tokens."""
+        """Whether it is a call of which its tokens say that `<|call|>` closed it."""
         if self._tokens is None or not self.is_call:
             return False
-        return unpack_tokens(self._tokens)[0].endswith(_CALL)
+        ids, _, added = unpack_tokens(self._tokens)
+        return not added and ids.endswith(_CALL)
 
     @property
     def tokens(self) -> MessageTokens | None:

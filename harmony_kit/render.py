@@ -14,7 +14,17 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from enum import StrEnum
 from functools import cache
-from typing import Any, ClassVar, Final, Literal, NamedTuple, TypedDict, Unpack, get_args
+from typing import (
+    Any,
+    ClassVar,
+    Final,
+    Literal,
+    NamedTuple,
+    TypedDict,
+    Unpack,
+    get_args,
+    overload,
+)
 
 from ._options import checked_fields, refuse_options
 from .errors import InvalidMessageError, OptionError
@@ -31,8 +41,10 @@ from .messages import (
     SystemContent,
     Tool,
     ToolNamespace,
+    unpack_tokens,
 )
-from .vocabulary import CALL, END, RETURN, START, decode, encode
+from .problems import Span
+from .vocabulary import CALL, END, MESSAGE, RETURN, START, decode, encode
 
 DropAnalysis = Literal["reference", "finished-turns", "never"]
 """Which analysis messages of earlier turns are left out of a rendering.
@@ -60,6 +72,9 @@ class RenderOptions:
         header_order: Where the recipient stands in a header; see `HeaderOrder`.
         schema_style: How tool parameters are written: `"reference"` is byte for byte what
             the model was trained on, `"extended"` covers all of JSON Schema.
+        verbatim: Whether messages that remember their tokens (`Message.tokens`) are rendered as
+            these, id for id, so that prompts go on from what a model generated. The header order
+            is that of the other messages.
 
     Raises:
         OptionError: An option has an unknown value.
@@ -72,6 +87,7 @@ class RenderOptions:
     drop_analysis: DropAnalysis = "finished-turns"
     header_order: HeaderOrder = "recipient-first"
     schema_style: SchemaStyle = "reference"
+    verbatim: bool = True
 
     REFERENCE: ClassVar[RenderOptions]
     """The options with which `render` gives the tokens of openai-harmony."""
@@ -79,6 +95,8 @@ class RenderOptions:
     def __post_init__(self) -> None:
         for name, choices in _CHOICES.items():
             _check_choice(name, getattr(self, name), choices)
+        if not isinstance(self.verbatim, bool):
+            raise OptionError(f"{self.verbatim!r} is neither True nor False", option="verbatim")
 
     @classmethod
     def of(
@@ -110,6 +128,7 @@ class RenderKeywords(TypedDict, total=False):
     drop_analysis: DropAnalysis
     header_order: HeaderOrder
     schema_style: SchemaStyle
+    verbatim: bool
 
 
 _CHOICES: Final = {
@@ -118,10 +137,15 @@ _CHOICES: Final = {
     "schema_style": get_args(SchemaStyle),
 }
 # What functions take beside the options, for the suggestions of errors.
-_OTHER_OPTIONS: Final = {"render": ("next_role",), "render_message": ("has_function_tools",)}
+_OTHER_OPTIONS: Final = {
+    "render": ("next_role",),
+    "render_prompt": ("next_role",),
+    "extend": ("new_messages", "next_role"),
+    "render_message": ("has_function_tools",),
+}
 RENDER_OPTIONS: Final = frozenset(field.name for field in fields(RenderOptions))
 """The names of the options."""
-RenderOptions.REFERENCE = RenderOptions(drop_analysis="reference")
+RenderOptions.REFERENCE = RenderOptions(drop_analysis="reference", verbatim=False)
 _DEFAULTS: Final = RenderOptions()
 
 
@@ -130,13 +154,14 @@ class _Style(NamedTuple):
 
     header_order: HeaderOrder
     schema_style: SchemaStyle
+    verbatim: bool
     has_function_tools: bool
 
 
 @cache
-def _style(header_order: HeaderOrder, schema_style: SchemaStyle, functions: bool) -> _Style:
+def _style(options: RenderOptions, has_function_tools: bool) -> _Style:
     # Cached so that equal styles are one object, and kept renderings are compared by identity.
-    return _Style(header_order, schema_style, functions)
+    return _Style(options.header_order, options.schema_style, options.verbatim, has_function_tools)
 
 
 class _Rendering(NamedTuple):
@@ -144,7 +169,6 @@ class _Rendering(NamedTuple):
 
     style: _Style
     tokens: list[int]
-    header_length: int
 
 
 # --- Conversations --------------------------------------------------------------------------
@@ -176,17 +200,109 @@ def render(
     """
     chosen = RenderOptions.of(options, changes, "render")
     messages = _checked(conversation)
-    style = _style(chosen.header_order, chosen.schema_style, _has_function_tools(messages))
+    style = _style(chosen, _has_function_tools(messages))
     tokens: list[int] = []
-    for index, message in _kept(messages, chosen.drop_analysis):
+    for index, message in kept_messages(messages, chosen.drop_analysis):
         rendering: _Rendering | None = message._rendering
         if rendering is None or rendering.style is not style:
-            rendering = _render(message, style, index)
-        tokens += rendering.tokens
-    if next_role is not None:
-        _check_choice("next_role", next_role, tuple(Role))
-        tokens += _next_header(Role(next_role))
+            tokens += _message_tokens(message, style, index)
+        else:
+            tokens += rendering.tokens
+    tokens += next_header(next_role)
     return tokens
+
+
+@dataclass(frozen=True)
+class Prompt(Sequence[int]):
+    """A prompt, and which of its ids a model generated.
+
+    Attributes:
+        tokens: Token ids.
+        sampled: The stretches of ids that are known to have been sampled, in order.
+        extends: Whether it begins, id for id, with an earlier prompt and its completion (but for a
+            last `<|return|>`, in whose place a history has `<|end|>`). If not, a new segment
+            begins: engines find less of it in their caches, and a trainer has to start anew.
+    """
+
+    tokens: list[int]
+    sampled: tuple[Span, ...] = ()
+    extends: bool = False
+
+    @property
+    def mask(self) -> list[bool]:
+        """For each id, whether a model sampled it."""
+        mask = [False] * len(self.tokens)
+        for start, end in self.sampled:
+            mask[start:end] = [True] * (end - start)
+        return mask
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    @overload
+    def __getitem__(self, index: int) -> int: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[int]: ...
+    def __getitem__(self, index: int | slice) -> int | list[int]:
+        return self.tokens[index]
+
+
+def render_prompt(
+    conversation: Iterable[Message],
+    *,
+    next_role: Role | str | None = Role.ASSISTANT,
+    options: RenderOptions | None = None,
+    **changes: Unpack[RenderKeywords],
+) -> Prompt:
+    """Render a conversation as `render` does, telling which ids a model sampled.
+
+    Args:
+        conversation: The messages, oldest first.
+        next_role: As for `render`.
+        options: How to render.
+        **changes: Options that differ from those: the fields of `RenderOptions`.
+
+    Raises:
+        InvalidMessageError: A message cannot be rendered; the error says which, and where.
+        OptionError: An option has an unknown value.
+        TypeError: An option has an unknown name.
+    """
+    chosen = RenderOptions.of(options, changes, "render_prompt")
+    messages = _checked(conversation)
+    style = _style(chosen, _has_function_tools(messages))
+    tokens: list[int] = []
+    sampled: list[Span] = []
+    for index, message in kept_messages(messages, chosen.drop_analysis):
+        start = len(tokens)
+        tokens += _message_tokens(message, style, index)
+        if style.verbatim:
+            sampled += _sampled_part(message, start, len(tokens))
+    return Prompt([*tokens, *next_header(next_role)], joined_spans(sampled))
+
+
+def _sampled_part(message: Message, start: int, end: int) -> Iterable[Span]:
+    """The stretch of a rendered message that a model sampled, if any."""
+    if message._tokens is not None:
+        _, prompted, added = unpack_tokens(message._tokens)
+        if added is not None:
+            yield Span(start + prompted, end - added)
+
+
+def joined_spans(spans: Iterable[Span]) -> tuple[Span, ...]:
+    """Stretches in order, those that meet as one.
+
+    Args:
+        spans: The stretches; empty ones are left out.
+    """
+    joined: list[Span] = []
+    for span in spans:
+        if span.start == span.end:
+            continue
+        if joined and joined[-1].end == span.start:
+            joined[-1] = Span(joined[-1].start, span.end)
+        else:
+            joined.append(span)
+    return tuple(joined)
 
 
 def render_message(
@@ -209,8 +325,8 @@ def render_message(
         InvalidMessageError: The message cannot be rendered.
     """
     chosen = RenderOptions.of(options, changes, "render_message")
-    style = _style(chosen.header_order, chosen.schema_style, has_function_tools)
-    return list(_render(_checked([message])[0], style, None).tokens)
+    style = _style(chosen, has_function_tools)
+    return list(_message_tokens(_checked([message])[0], style, None))
 
 
 def token_counts(
@@ -237,10 +353,10 @@ def token_counts(
     """
     chosen = RenderOptions.of(options, changes, "token_counts")
     messages = _checked(conversation)
-    style = _style(chosen.header_order, chosen.schema_style, _has_function_tools(messages))
+    style = _style(chosen, _has_function_tools(messages))
     counts = [0] * len(messages)
-    for index, message in _kept(messages, chosen.drop_analysis):
-        counts[index] = len(_render(message, style, index).tokens)
+    for index, message in kept_messages(messages, chosen.drop_analysis):
+        counts[index] = len(_message_tokens(message, style, index))
     return counts
 
 
@@ -285,7 +401,7 @@ class TrainingRendering:
             }
             return [chosen[p] for p in zip(self.message_indices, self.parts, strict=True)]
         mask = [self.messages[i].role is Role.ASSISTANT for i in self.message_indices]
-        prompt = len(_next_header(Role.ASSISTANT))
+        prompt = len(next_header(Role.ASSISTANT))
         for position, token in enumerate(self.tokens):
             opens = token == START and mask[position] and not (position and mask[position - 1])
             if opens:
@@ -316,17 +432,17 @@ def render_training(
     """
     chosen = RenderOptions.of(options, changes, "render_training")
     messages = _checked(conversation)
-    style = _style(chosen.header_order, chosen.schema_style, _has_function_tools(messages))
+    style = _style(chosen, _has_function_tools(messages))
     tokens: list[int] = []
     indices: list[int] = []
     parts: list[TokenPart] = []
-    for index, message in _kept(messages, chosen.drop_analysis):
-        rendering = _render(message, style, index)
-        length = len(rendering.tokens)
-        tokens += rendering.tokens
+    for index, message in kept_messages(messages, chosen.drop_analysis):
+        rendered = _message_tokens(message, style, index)
+        length, header_length = len(rendered), rendered.index(MESSAGE) + 1
+        tokens += rendered
         indices += [index] * length
-        parts += [TokenPart.HEADER] * rendering.header_length
-        parts += [TokenPart.CONTENT] * (length - rendering.header_length - 1)
+        parts += [TokenPart.HEADER] * header_length
+        parts += [TokenPart.CONTENT] * (length - header_length - 1)
         parts.append(TokenPart.TERMINATOR)
     if messages and _is_final(messages[-1]):
         tokens[-1] = RETURN
@@ -376,8 +492,15 @@ def _is_final(message: Message) -> bool:
     return message.role is Role.ASSISTANT and message.channel == Channel.FINAL
 
 
-def _kept(messages: Sequence[Message], policy: DropAnalysis) -> Iterable[tuple[int, Message]]:
-    """The messages that are rendered, each with its index."""
+def kept_messages(
+    messages: Sequence[Message], policy: DropAnalysis
+) -> Iterable[tuple[int, Message]]:
+    """The messages that are rendered, each with its index.
+
+    Args:
+        messages: The messages of a conversation.
+        policy: Which reasoning is left out.
+    """
     before = 0
     if policy == "reference":
         last = next((m for m in reversed(messages) if m.role is Role.ASSISTANT), None)
@@ -395,11 +518,29 @@ def _kept(messages: Sequence[Message], policy: DropAnalysis) -> Iterable[tuple[i
     ]
 
 
-def _next_header(role: Role) -> list[int]:
-    return [START, *encode(role.value)]
+def next_header(role: Role | str | None) -> list[int]:
+    """How a prompt ends whose next message a role writes.
+
+    Args:
+        role: The role; `None` for nothing.
+
+    Raises:
+        OptionError: There is no such role.
+    """
+    if role is None:
+        return []
+    _check_choice("next_role", role, tuple(Role))
+    return [START, *encode(Role(role).value)]
 
 
 # --- One message ----------------------------------------------------------------------------
+
+
+def _message_tokens(message: Message, style: _Style, index: int | None) -> list[int]:
+    """The tokens of a message: those that it remembers, or those of its canonical form."""
+    if style.verbatim and message._tokens is not None:
+        return memoryview(unpack_tokens(message._tokens)[0]).cast("I").tolist()
+    return _render(message, style, index).tokens
 
 
 def _render(message: Message, style: _Style, index: int | None) -> _Rendering:
@@ -408,15 +549,14 @@ def _render(message: Message, style: _Style, index: int | None) -> _Rendering:
         return kept
     header = message.header
     try:
-        head = header_tokens(header, style.header_order)
-        tokens = [*head]
+        tokens = [*header_tokens(header, style.header_order)]
         for part in _contents(message):
             tokens += _encode_content(_part_text(part, style))
     except InvalidMessageError as error:
         raise error if index is None else error.at(index) from None
     is_call = message.role is Role.ASSISTANT and message.recipient is not None
     tokens.append(CALL if is_call else END)
-    rendering = _Rendering(style, tokens, len(head))
+    rendering = _Rendering(style, tokens)
     object.__setattr__(message, "_rendering", rendering)
     return rendering
 

@@ -47,7 +47,7 @@ def exchanges_of(case: dict) -> list[Exchange]:
         completion = hk.encode_with_special(turn["completion_text"])
         finish_reason = "stop" if turn["stop"] else "length"
         exchanges.append(Exchange(tuple(prompt), tuple(completion), finish_reason))
-        conversation += hk.parse(completion).messages
+        conversation += hk.parse(completion).history()
     return exchanges
 
 

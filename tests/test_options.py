@@ -198,7 +198,7 @@ READ = {
     *get_args(hk.RunEvent),
     *get_args(hk.CallEvent),
     *(hk.Completion, ParsedMessage, hk.Header, hk.MessageSpan, hk.Span, hk.Problem, hk.Delta),
-    *(hk.Reply, hk.ToolAnswer, hk.ToolCall, hk.TrainingRendering),
+    *(hk.Reply, hk.ToolAnswer, hk.ToolCall, hk.TrainingRendering, hk.Prompt, hk.MessageTokens),
 }
 
 

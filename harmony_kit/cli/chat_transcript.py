@@ -182,7 +182,9 @@ def save_transcript(path: Path, messages: Iterable[Message], browser: Any = None
     Raises:
         OSError: The file cannot be written.
     """
-    data: dict[str, Any] = {"messages": [message_to_dict(message) for message in messages]}
+    data: dict[str, Any] = {
+        "messages": [message_to_dict(message, tokens=True) for message in messages]
+    }
     if browser is not None:
         data[_BROWSER] = browser
     target = path.resolve()

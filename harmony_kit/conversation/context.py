@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from .._options import checked_options
 from ..messages import Channel, Message, Role
-from ..render import RenderOptions, render, token_counts
+from ..render import Prompt, RenderOptions, render_prompt, token_counts
 
 ContextPolicy = Callable[[Sequence[Message], Sequence[int], int], Collection[int]]
 """Says what to leave out of a prompt.
@@ -73,16 +73,16 @@ def _finished_exchanges(messages: Sequence[Message]) -> Iterator[list[int]]:
         ]
 
 
-class Prompt(NamedTuple):
-    """A prompt, and what it says.
+class FittedPrompt(NamedTuple):
+    """A prompt that is not too long.
 
     Attributes:
-        tokens: Its tokens.
+        prompt: The prompt.
         full_length: How many tokens it would have with all messages.
         left_out: The messages that were left out.
     """
 
-    tokens: list[int]
+    prompt: Prompt
     full_length: int
     left_out: tuple[Message, ...] = ()
 
@@ -92,7 +92,7 @@ def prompt_within(
     max_tokens: int | None,
     policy: ContextPolicy,
     options: RenderOptions | None = None,
-) -> Prompt | None:
+) -> FittedPrompt | None:
     """Render a prompt that is not too long.
 
     Args:
@@ -107,20 +107,20 @@ def prompt_within(
     Raises:
         InvalidMessageError: A message cannot be rendered.
     """
-    tokens = render(messages, options=options)
-    full_length = len(tokens)
+    prompt = render_prompt(messages, options=options)
+    full_length = len(prompt)
     if max_tokens is None or full_length <= max_tokens:
-        return Prompt(tokens, full_length)
+        return FittedPrompt(prompt, full_length)
     counts = token_counts(messages, options=options)
     excess = full_length - max_tokens
     left_out: frozenset[int] = frozenset()
-    while len(tokens) > max_tokens:
+    while len(prompt) > max_tokens:
         more = left_out.union(policy(messages, counts, excess))
         if more == left_out:
             return None
         left_out = more
         kept = [message for index, message in enumerate(messages) if index not in left_out]
         # Leaving out an answer can bring back reasoning that was dropped before it.
-        tokens = render(kept, options=options)
-        excess += max(len(tokens) - max_tokens, 0)
-    return Prompt(tokens, full_length, tuple(messages[index] for index in sorted(left_out)))
+        prompt = render_prompt(kept, options=options)
+        excess += max(len(prompt) - max_tokens, 0)
+    return FittedPrompt(prompt, full_length, tuple(messages[i] for i in sorted(left_out)))

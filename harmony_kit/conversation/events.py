@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -10,6 +9,7 @@ from .._values import distinct
 from ..generation import FinishReason
 from ..messages import Message
 from ..parsed import Completion, Event, is_answer
+from ..render import Prompt
 from ..tools import ToolCall
 from .state import RunState, Usage
 
@@ -83,11 +83,12 @@ class TurnStarted(NamedTuple):
     """A prompt goes to the backend.
 
     Attributes:
-        prompt: Its tokens.
+        prompt: Its tokens, which of them a model sampled, and whether it goes on, id for id, from
+            the last prompt of the run and its completion.
         state: Where the run stands; saved now, the run can go on with this turn later.
     """
 
-    prompt: Sequence[int]
+    prompt: Prompt
     state: RunState
 
 

@@ -64,7 +64,7 @@ class RunState:
         """The state as JSON text, on one line; `from_json` reads it."""
         data = {name: getattr(self, name) for name in _PLAIN}
         data["usage"] = asdict(self.usage)
-        data["messages"] = [message_to_dict(message) for message in self.messages]
+        data["messages"] = [message_to_dict(message, tokens=True) for message in self.messages]
         return json.dumps(data, ensure_ascii=False)
 
     @classmethod

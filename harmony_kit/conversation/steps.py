@@ -11,11 +11,13 @@ from ..errors import HarmonyError
 from ..generation import Backend
 from ..messages import Message, Role, ToolNamespace
 from ..parsed import Completion, TurnEnd
+from ..render import Prompt
 from ..sampling import SamplingParams
 from ..tools import Toolbox, ToolCall, declared_namespaces, tool_calls
 from ..tools.choice import ANY_TOOL, ToolChoice
+from ..vocabulary import RETURN
 from .answers import answers_of, not_run
-from .context import Prompt, prompt_within
+from .context import FittedPrompt, prompt_within
 from .events import (
     ContextReduced,
     Outcome,
@@ -58,6 +60,7 @@ class Run:
         messages = toolbox.declared_in(state.messages)
         self._state = replace(state, messages=tuple(messages))
         self._last: Completion | None = None
+        self._sequence = _Sequence()
         self._before_cut: RunState | None = None  # the state before a turn that was cut off
         self._toolbox = toolbox.including(messages)
         self._declared = declared_namespaces(messages)
@@ -101,18 +104,20 @@ class Run:
         self.outcome = self._used_up()
         if self.outcome is not None:
             return
-        prompt = self._prompt()
-        if prompt is None:
+        fitted = self._prompt()
+        if fitted is None:
             self.outcome = "context_limit"
             return
-        if prompt.left_out:
-            yield ContextReduced(prompt.left_out, prompt.full_length)
+        if fitted.left_out:
+            yield ContextReduced(fitted.left_out, fitted.full_length)
         before = self.state
-        yield TurnStarted(prompt.tokens, before)
+        prompt = self._sequence.follow(fitted.prompt)
+        yield TurnStarted(prompt, before)
         turn = Turn(prompt.tokens)
         deltas = completion_by(self._backend, prompt.tokens, self._sampling(), self._clock.deadline)
         async with aclosing(deltas):
             async for delta in deltas:
+                self._sequence.add(delta.tokens)
                 for event in turn.feed(delta):
                     yield event
         for event in turn.close():
@@ -149,7 +154,7 @@ class Run:
         most = self._options.max_completion_tokens
         return None if most is None else most - self._state.usage.completion_tokens
 
-    def _prompt(self) -> Prompt | None:
+    def _prompt(self) -> FittedPrompt | None:
         options = self._options
         return prompt_within(
             self._state.messages,
@@ -234,6 +239,24 @@ def _unanswered(
     while start and messages[start - 1].role is Role.ASSISTANT:
         start -= 1
     return tool_calls(messages[start:], declared)
+
+
+class _Sequence:
+    """The ids of the last prompt and what was generated after it."""
+
+    def __init__(self) -> None:
+        self._ids: list[int] = []
+
+    def add(self, ids: Iterable[int]) -> None:
+        self._ids += ids
+
+    def follow(self, prompt: Prompt) -> Prompt:
+        """The next prompt, which says whether it goes on from those ids."""
+        before, self._ids = self._ids, list(prompt.tokens)
+        if before and before[-1] == RETURN:
+            before.pop()
+        extends = bool(before) and prompt.tokens[: len(before)] == before
+        return replace(prompt, extends=extends)
 
 
 class _Clock:

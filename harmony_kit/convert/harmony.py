@@ -6,7 +6,8 @@
 
 In reading, a content may be plain text, and keys that are `null` may be left out. A
 conversation is a list of messages, or an object with the key `messages`. Beyond the
-reference's form, a developer content may have `response_formats`.
+reference's form, a developer content may have `response_formats`, and a message the `tokens` from
+which it was parsed: `{"ids": [...], "sampled": [0, 17]}`.
 """
 
 from __future__ import annotations
@@ -16,16 +17,21 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, TypeVar
 
 from .._options import checked_options
-from ..errors import InvalidMessageError
+from ..errors import InvalidMessageError, ParseError
 from ..messages import (
     DeveloperContent,
     Message,
+    MessageTokens,
     Part,
     ResponseFormat,
+    Role,
     SystemContent,
     Tool,
     ToolNamespace,
+    with_tokens,
 )
+from ..parse import parse
+from ..render import next_header
 
 _CONSTRAIN: Final = "<|constrain|>"
 _Item = TypeVar("_Item")
@@ -35,23 +41,28 @@ _Item = TypeVar("_Item")
 
 
 @checked_options
-def messages_to_json(messages: Iterable[Message], *, indent: int | None = None) -> str:
+def messages_to_json(
+    messages: Iterable[Message], *, indent: int | None = None, tokens: bool = False
+) -> str:
     """Messages as JSON text: an object with the key `messages`.
 
     Args:
         messages: The messages.
         indent: How many spaces to indent by; one line by default.
+        tokens: Whether to write the tokens that messages remember, as for `message_to_dict`.
     """
-    data = {"messages": [message_to_dict(message) for message in messages]}
+    data = {"messages": [message_to_dict(message, tokens=tokens) for message in messages]}
     return json.dumps(data, ensure_ascii=False, indent=indent)
 
 
 @checked_options
-def message_to_dict(message: Message) -> dict[str, Any]:
+def message_to_dict(message: Message, *, tokens: bool = False) -> dict[str, Any]:
     """A message as plain JSON data.
 
     Args:
         message: The message.
+        tokens: Whether to write the tokens that the message remembers (`Message.tokens`), under
+            the key `tokens`, which the reference does not know.
     """
     content = message.content
     parts = content if isinstance(content, tuple) else (content,)
@@ -63,11 +74,14 @@ def message_to_dict(message: Message) -> dict[str, Any]:
     content_type = message.content_type
     if message.constrained:
         content_type = f"{_CONSTRAIN}{content_type}"
-    optional = {
+    optional: dict[str, Any] = {
         "channel": message.channel,
         "recipient": message.recipient,
         "content_type": content_type,
     }
+    if tokens and message.tokens is not None:
+        ids, start, end = message.tokens
+        optional["tokens"] = {"ids": list(ids), "sampled": [start, end]}
     return data | {key: value for key, value in optional.items() if value is not None}
 
 
@@ -181,15 +195,14 @@ def message_from_dict(data: Mapping[str, Any]) -> Message:
         InvalidMessageError: A key is missing, unknown or has a wrong value; the error names
             the place.
     """
-    _check_keys(
-        data, "message", {"role", "content"}, {"name", "channel", "recipient", "content_type"}
-    )
+    optional = {"name", "channel", "recipient", "content_type", "tokens"}
+    _check_keys(data, "message", {"role", "content"}, optional)
     content_type = data.get("content_type")
     constrained = False
     if isinstance(content_type, str):
         constrained = content_type.startswith(_CONSTRAIN)
         content_type = content_type.removeprefix(_CONSTRAIN)
-    return Message(
+    message = Message(
         data["role"],
         _content_from_json(data["content"]),
         name=data.get("name"),
@@ -198,6 +211,43 @@ def message_from_dict(data: Mapping[str, Any]) -> Message:
         content_type=content_type,
         constrained=constrained,
     )
+    return with_tokens(message, _tokens_from_dict(data.get("tokens"), message))
+
+
+def _tokens_from_dict(data: Any, message: Message) -> MessageTokens | None:
+    """The tokens of a message.
+
+    They must spell it: else a history would say one thing and show the model another.
+    """
+    if data is None:
+        return None
+    _check_keys(data, "tokens", {"ids", "sampled"})
+    ids, sampled = data["ids"], data["sampled"]
+    if not _are_integers(ids):
+        raise InvalidMessageError("expected a list of token ids", field="tokens.ids")
+    try:
+        parsed = parse(ids, role=None, strict=True).parsed
+    except ParseError as error:
+        reason = f"not one well-formed message: {error}"
+        raise InvalidMessageError(reason, field="tokens.ids") from None
+    if len(parsed) != 1 or parsed[0].message != message or parsed[0].message.tokens is None:
+        raise InvalidMessageError("they do not spell this message", field="tokens.ids")
+    prompted = len(next_header(Role.ASSISTANT)) if message.role is Role.ASSISTANT else 0
+    if not _are_integers(sampled) or not _is_stretch(sampled, len(ids), prompted):
+        reason = f"expected where the generated ids begin and end, got {sampled!r}"
+        raise InvalidMessageError(reason, field="tokens.sampled")
+    return MessageTokens(tuple(ids), *sampled)
+
+
+def _are_integers(values: Any) -> bool:
+    return isinstance(values, list) and all(type(value) is int for value in values)
+
+
+def _is_stretch(sampled: list[int], length: int, prompted: int) -> bool:
+    """Whether a message can have been generated from one id of it to another."""
+    if sampled == [0, 0]:
+        return True
+    return len(sampled) == 2 and sampled[0] in (0, prompted) and length - sampled[1] in (0, 1)
 
 
 def _content_from_json(data: Any) -> Part | tuple[Part, ...]:

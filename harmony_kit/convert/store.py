@@ -216,7 +216,7 @@ class SQLiteStore:
             HarmonyError: The store is closed.
         """
         calls = json.dumps(dict(response.calls))
-        row = (response_id, messages_to_json(response.messages), calls)
+        row = (response_id, messages_to_json(response.messages, tokens=True), calls)
         items = [
             (item_id, response_id, json.dumps(message_to_dict(message)), call_id, full_name)
             for item_id, (message, call_id, full_name) in response.items.items()
