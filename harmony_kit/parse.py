@@ -18,10 +18,10 @@ A *completion* (the prompt ended with `<|start|>assistant`) is one turn of the a
 
 from __future__ import annotations
 
-import operator
 from array import array
 from collections.abc import Iterable, Sequence
 from functools import cache
+from operator import index, itemgetter
 from typing import Final, NoReturn
 
 from ._options import checked_options
@@ -29,7 +29,7 @@ from .errors import HarmonyError, UnknownTokenError
 from .messages import Header, Message, Role
 from .parsed import Completion, ContentDelta, Event, ProblemFound
 from .problems import Problem, ProblemLog, parse_error
-from .scanner import Scanner, packed
+from .scanner import Scanner
 from .turn import Turn
 from .vocabulary import FIRST_SPECIAL, ordinary_token_table
 
@@ -184,7 +184,7 @@ class Parser:
         self._index = -1
         self._streamed: list[int] = []
         self._texts: list[str] = []
-        self._ids = bytearray()
+        self._ids: array[int] = array("I")
 
     # --- What was read ---
 
@@ -221,8 +221,8 @@ class Parser:
     @property
     def position(self) -> int:
         """How many tokens were consumed."""
-        untold = len(self._streamed) + len(self._ids) // 4
-        return self._reading.scanner.position + untold
+        self._settle()
+        return self._reading.scanner.position
 
     @property
     def turn_ended(self) -> bool:
@@ -277,8 +277,8 @@ class Parser:
         if self._deltas is not None:
             # Likewise of a chunk that is plain text and ends with a whole character.
             try:
-                ids = array("I", tokens).tobytes()
-                text = b"".join(operator.itemgetter(*tokens)(_joinable_table())).decode()
+                ids = array("I", tokens)
+                text = b"".join(itemgetter(*tokens)(_joinable_table())).decode()
             except _NOT_PLAIN:
                 pass
             else:
@@ -339,9 +339,9 @@ class Parser:
                 raise
         else:
             if reading.scanner.takes_text:
-                header, index = reading.scanner.header, len(reading.turn.parsed)
-                if index != self._index or header is not self._header:
-                    self._header, self._index, self._met = header, index, {}
+                header, place = reading.scanner.header, len(reading.turn.parsed)
+                if place != self._index or header is not self._header:
+                    self._header, self._index, self._met = header, place, {}
                 self._deltas = self._met
         return self._take_events()
 
@@ -373,18 +373,18 @@ class Parser:
         if streamed:
             table = ordinary_token_table()
             self._texts.append(b"".join([table[token] for token in streamed]).decode())
-            self._ids += packed(streamed)
+            self._ids.fromlist(streamed)
             streamed.clear()
         if self._ids:
-            self._reading.scanner.add_text(self._ids, self._texts)
-            self._ids.clear()
+            self._reading.scanner.add_text(self._ids.tobytes(), self._texts)
+            del self._ids[:]
             self._texts.clear()
 
 
 def _integer(token: object, position: int) -> int:
     """A token id of another type of integers, such as numpy's."""
     try:
-        return operator.index(token)  # type: ignore[arg-type]
+        return index(token)  # type: ignore[arg-type]
     except TypeError:
         raise UnknownTokenError(token, position) from None
 

@@ -282,7 +282,7 @@ class Scanner:
 
     # --- Input ---
 
-    def add_text(self, ids: bytes | bytearray, texts: Sequence[str]) -> None:
+    def add_text(self, ids: bytes, texts: Sequence[str]) -> None:
         """Read tokens of plain text within a content, where `takes_text`.
 
         Args:
@@ -304,6 +304,8 @@ class Scanner:
             UnknownTokenError: A value is no integer; what stands before it was read.
             ParseError: Reading is strict, and there is a problem.
         """
+        if self.state == CONTENT and len(tokens) == 1 and self._add_one(tokens[0]):
+            return
         try:
             chunk = Chunk(tokens)
         except UnknownTokenError as error:
@@ -328,6 +330,16 @@ class Scanner:
                 index = self._read_between(chunk, index)
             self.position = origin + index
         self._forget()
+
+    def _add_one(self, token: int) -> bool:
+        """Read one token of text within a content, such as part of a character; whether it is."""
+        if not isinstance(token, int) or not 0 <= token < FIRST_SPECIAL:
+            return False
+        self._add_content(ordinary_token_table()[token])
+        self.position += 1
+        if self._remembers:
+            self._ids += token.to_bytes(4, sys.byteorder)
+        return True
 
     def _forget(self) -> None:
         """Drop the ids before the current message."""
