@@ -44,7 +44,8 @@ from .messages import (
     unpack_tokens,
 )
 from .problems import Span
-from .vocabulary import CALL, END, MESSAGE, RETURN, START, decode, encode
+from .vocabulary import CALL, END, MESSAGE, RETURN, START, decode
+from .vocabulary import encode_text as encode
 
 DropAnalysis = Literal["reference", "finished-turns", "never"]
 """Which analysis messages of earlier turns are left out of a rendering.

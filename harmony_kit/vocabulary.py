@@ -19,6 +19,7 @@ from collections.abc import Callable, Collection, Sequence
 from functools import cache
 from typing import Final, Literal
 
+from ._options import checked_options
 from .errors import HarmonyError, InvalidMessageError, UnknownTokenError
 
 START_OF_TEXT: Final = 199998
@@ -153,6 +154,7 @@ def decode_bytes(tokens: Sequence[int]) -> bytes:
     return b"".join(pieces)
 
 
+@checked_options
 def decode(tokens: Sequence[int], errors: str = "replace") -> str:
     """The text that a sequence of tokens stands for, special tokens spelt out.
 
@@ -201,10 +203,9 @@ _PATTERN_WITHOUT_LOOK_AHEAD: Final = _PATTERN.replace(r"|\s+(?!\S)", "")
 
 # `\s` in that pattern is Unicode's White_Space; these are its members without \r, \n and space.
 _OTHER_BLANKS: Final = (
-    *("\t", "\v", "\f", "\x85", "\xa0", "\u1680", *map(chr, range(0x2000, 0x200B))),
-    *("\u2028", "\u2029", "\u202f", "\u205f", "\u3000"),
+    "\t\v\f\x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a"
+    "\u2028\u2029\u202f\u205f\u3000"
 )
-_OTHER_ASCII_BLANKS: Final = _OTHER_BLANKS[:3]
 
 
 def _runs_of(blank: str) -> re.Pattern[str]:
@@ -216,14 +217,11 @@ def _runs_of(blank: str) -> re.Pattern[str]:
     return re.compile(rf"({blank}{blank}(?<!{blank}{{3}}){blank}*+(?=[^\r\n]))")
 
 
-_RUNS_OF_SPACES: Final = _runs_of(" ")
-_RUNS_OF_BLANKS: Final = _runs_of(f"[ {''.join(_OTHER_BLANKS)}]")
-
-
 def _has_other_blanks(text: str) -> bool:
-    if "\t" in text or "\v" in text or "\f" in text:
-        return True
-    return not text.isascii() and any(map(text.__contains__, _OTHER_BLANKS))
+    if text.isascii():
+        return "\t" in text or "\v" in text or "\f" in text
+    # Python takes all of them for unprintable, and mostly finds another such character early.
+    return not text.isprintable() and any(map(text.__contains__, _OTHER_BLANKS))
 
 
 def tiktoken_encoder() -> Encoder:
@@ -242,6 +240,7 @@ def _tiktoken_encoder(ranks: dict[bytes, int]) -> Encoder:
     )._core_bpe
     encode_ordinary: Encoder = core.encode_ordinary
     encode_piece: Callable[[bytes], list[int]] = core.encode_single_piece
+    spaces, blanks = _runs_of(" "), _runs_of(f"[ {_OTHER_BLANKS}]")
     tokens_of = {
         blank * length: encode_piece(blank.encode() * (length - 1))
         for blank in " \t"
@@ -249,14 +248,14 @@ def _tiktoken_encoder(ranks: dict[bytes, int]) -> Encoder:
     }
 
     def encode(text: str) -> list[int]:
-        runs = _RUNS_OF_BLANKS if _has_other_blanks(text) else _RUNS_OF_SPACES
+        runs = blanks if _has_other_blanks(text) else spaces
         if not runs.search(text):
             return encode_ordinary(text)
         # Whatever precedes a run ends in a piece of its own, for no piece continues from other
         # text into blanks. Thus the parts can be encoded by themselves.
-        first, *parts = runs.split(text)
-        tokens = encode_ordinary(first)
-        for run, part in zip(parts[::2], parts[1::2], strict=True):
+        parts = iter(runs.split(text))
+        tokens = encode_ordinary(next(parts))
+        for run, part in zip(parts, parts, strict=True):
             tokens += tokens_of.get(run) or encode_piece(run[:-1].encode())
             tokens += encode_ordinary(run[-1] + part)
         return tokens
@@ -308,6 +307,7 @@ class _EncoderSlot:
 _slot = _EncoderSlot()
 
 
+@checked_options
 def use_encoder(encoder: Literal["tiktoken"] | Encoder) -> None:
     """Choose what turns ordinary text into tokens, for the whole process.
 
@@ -319,13 +319,25 @@ def use_encoder(encoder: Literal["tiktoken"] | Encoder) -> None:
         HarmonyError: The name is unknown.
     """
     if callable(encoder):
-        _slot.put(encoder)
+        _slot.put(_kept_from_surrogates(encoder))
     elif encoder == "tiktoken":
         _slot.put(tiktoken_encoder())
     else:
         raise HarmonyError(f"unknown encoder {encoder!r}; there are 'tiktoken' and callables")
 
 
+def _kept_from_surrogates(encoder: Encoder) -> Encoder:
+    """An encoder that refuses them, as tiktoken does by itself."""
+
+    def encode(text: str) -> list[int]:
+        if not text.isascii():
+            text.encode()
+        return encoder(text)
+
+    return encode
+
+
+@checked_options
 def encode(text: str) -> list[int]:
     """Ordinary text as token ids; special tokens spelt in it stay plain text.
 
@@ -335,9 +347,16 @@ def encode(text: str) -> list[int]:
     Raises:
         InvalidMessageError: The text holds a lone surrogate, which UTF-8 cannot carry.
     """
-    if not text.isascii():
-        _refuse_surrogates(text)
-    return _slot.get()(text)
+    return encode_text(text)
+
+
+def encode_text(text: str) -> list[int]:
+    """What `encode` does, without looking at its options: for the many calls of this package."""
+    try:
+        return _slot.get()(text)
+    except UnicodeEncodeError:
+        _refuse_surrogates(text)  # counts from the start, where an encoder may have cut the text
+        raise
 
 
 def _refuse_surrogates(text: str) -> None:
@@ -349,6 +368,7 @@ def _refuse_surrogates(text: str) -> None:
         ) from None
 
 
+@checked_options
 def encode_with_special(text: str, allowed: Collection[str] | None = None) -> list[int]:
     """Text as token ids, in which special tokens spelt out become themselves.
 
@@ -369,10 +389,10 @@ def encode_with_special(text: str, allowed: Collection[str] | None = None) -> li
         token = SPECIAL_TOKENS.get(name)
         if token is None or (allowed is not None and name not in allowed):
             continue
-        tokens += encode(text[start : match.start()])
+        tokens += encode_text(text[start : match.start()])
         tokens.append(token)
         start = match.end()
-    return tokens + encode(text[start:])
+    return tokens + encode_text(text[start:])
 
 
 _SPECIAL: Final = re.compile(r"<\|[a-z0-9_]+\|>")

@@ -7,15 +7,18 @@ import sys
 import textwrap
 import time
 from itertools import product
+from pathlib import Path
 
 import pytest
-from hypothesis import example, given
+import tiktoken
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from strategies import stable_repr
 
 from harmony_kit import vocabulary as v
 from harmony_kit.errors import HarmonyError, InvalidMessageError, UnknownTokenError
 
+ROOT = Path(__file__).parent.parent
 BLANKS = "\t\v\f \x85\xa0\u1680\u2000\u2007\u200a\u2028\u2029\u202f\u205f\u3000"
 
 # --- Texts ----------------------------------------------------------------------------------
@@ -191,6 +194,7 @@ def test_spelt_out_special_tokens_stay_text():
         ("\U0001f642\ud83d\ude42", 1),
         ("<|start|>a\ud800<|end|>", 10),
         ("<|start|>\u6f22" * 3 + "\udc00\udc00", 30),
+        ("a  b \t  c\ud800", 9),
     ],
     ids=ascii,
 )
@@ -253,6 +257,8 @@ RUNS = {
     "ideographic spaces": "\u3000",
     "mixed blanks": " \t\u3000",
     "blank lines": "   \n",
+    "indented lines": "    a\n",
+    "words wide apart": "a \t",
     "special": "<|start|>",
     "broken special": "<|",
     "mixed": "The quick brown fox, \u6f22\u5b57 1234...\n\n   don't!",
@@ -284,60 +290,77 @@ def test_encoding_is_linear(encode, unit):
     assert one_long / ten_short < 4
 
 
-@pytest.mark.parametrize(("before", "after"), [("", ""), ("a", "a"), ("\n", "."), ("", "\n")])
-def test_two_million_spaces_do_not_stop_anything(before, after):
-    text = before + " " * 2_000_000 + after
+@pytest.mark.parametrize("unit", [" ", "\t", " \t\u3000"], ids=["spaces", "tabs", "mixed blanks"])
+@pytest.mark.parametrize(
+    ("before", "after"), [("", ""), ("a", "a"), ("\n", "."), ("", "\n"), ("a\n", "\n a")]
+)
+def test_two_million_blanks_do_not_stop_anything(before, after, unit):
+    text = before + (unit * 2_000_000)[:2_000_000] + after
     assert v.decode(v.encode(text)) == text
+
+
+# --- Runs of blanks -------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
 def whole():
-    """tiktoken itself, on uncut text."""
-    return v.tiktoken_encoder(10**9)
+    """tiktoken itself, with the vocabulary's pattern, on uncut text."""
+    return tiktoken.Encoding(
+        "whole", pat_str=v._PATTERN, mergeable_ranks=v._rank_table(), special_tokens={}
+    ).encode_ordinary
 
 
-@pytest.fixture(scope="module", params=[2, 3, 5, 8])
-def cutting(request):
-    """The encoder that takes very short runs of blanks for long ones."""
-    return v.tiktoken_encoder(request.param)
+@pytest.fixture(scope="module")
+def cutting():
+    return v.tiktoken_encoder()
 
 
-some_blanks = st.sampled_from([" ", " ", "\t", "\u3000", "\x85", "\u2028", *BLANKS])
-around_blanks = st.sampled_from(
-    [
-        "\n",
-        "\r",
-        "\r\n",
-        "a",
-        "A",
-        "\u6f22",
-        "1",
-        ".",
-        "/",
-        "'s",
-        "\u0301",
-        "\x1c",
-        "\u200b",
-        "\u180e",
-    ]
+blanks = st.sampled_from([" ", " ", "\t", "\u3000", "\x85", "\u2028", *BLANKS])
+runs_of_blanks = (
+    st.integers(1, 130).map(" ".__mul__)
+    | st.integers(1, 130).map("\t".__mul__)
+    | st.text(blanks, min_size=1, max_size=12)
 )
+# What the pattern joins with blanks before it, and what only looks blank: U+001C to U+001F are
+# whitespace to Python alone, U+200B and U+180E to nobody.
+AROUND_BLANKS = [
+    *("\n", "\r", "\r\n", "\n\n", "!\n", "!\n/", "/", "//", ".", "...", "\x1c", "\x1f"),
+    *("a", "A", "The", "1", "1234", "'s", "\u0301", "\u6f22", "\U0001f642", "\u200b", "\u180e"),
+]
 
 
 @given(
     st.lists(
-        st.text(some_blanks, min_size=1, max_size=12) | around_blanks | texts, max_size=12
+        runs_of_blanks | st.sampled_from(AROUND_BLANKS) | st.sampled_from(FRAGMENTS) | texts,
+        max_size=16,
     ).map("".join)
 )
-def test_cutting_out_long_runs_of_blanks_is_exact(cutting, whole, text):
+@settings(max_examples=300)
+def test_cutting_out_runs_of_blanks_is_exact(cutting, whole, text):
     assert cutting(text) == whole(text)
 
 
 def test_cutting_out_blanks_is_exact_on_every_short_text(cutting, whole):
-    for length in range(6):
-        # U+200B and U+001C look like blanks, but are none to the pattern.
-        for pieces in product(" \t\x85\n\u200b\x1ca.", repeat=length):
-            text = "".join(pieces)
-            assert cutting(text) == whole(text), text
+    for characters in (" \t\x85\n\u200b\x1ca.", " \u3000\n\r/a.", " \v\u0301'sA1"):
+        for length in range(6):
+            for pieces in product(characters, repeat=length):
+                text = "".join(pieces)
+                assert cutting(text) == whole(text), text
+
+
+def test_cutting_out_blanks_is_exact_on_sources(cutting, whole):
+    for path in sorted(ROOT.glob("harmony_kit/**/*.py")) + sorted(ROOT.glob("docs/*.md")):
+        source = path.read_text()
+        assert cutting(source) == whole(source), path
+        with_tabs = source.replace("    ", "\t").replace("\n", "\r\n")
+        assert cutting(with_tabs) == whole(with_tabs), path
+
+
+def test_every_blank_of_unicode_is_known():
+    # Those of Python are the members of White_Space and four of ASCII's control characters.
+    spaces = {chr(code) for code in range(sys.maxunicode + 1) if chr(code).isspace()}
+    assert spaces - {*"\x1c\x1d\x1e\x1f"} == {*" \r\n", *v._OTHER_BLANKS}
+    assert not any(map(str.isprintable, v._OTHER_BLANKS))
 
 
 # --- Encoders -------------------------------------------------------------------------------

@@ -62,7 +62,8 @@ class _Turn:
             self._text += event.text
         elif isinstance(event, MessageEnded):
             self._header = None
-            self._whole.append(event.message)
+            if event.parsed.is_whole:
+                self._whole.append(event.message)
         else:
             self._end(event)
 

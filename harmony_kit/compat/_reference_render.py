@@ -13,7 +13,8 @@ from typing import Any, Final, NamedTuple
 
 from ..messages import DeveloperContent, Message, Role, SystemContent, Tool, ToolNamespace
 from ..render import developer_text, render_message, system_text, tools_section
-from ..vocabulary import RETURN, START, encode
+from ..vocabulary import RETURN, START
+from ..vocabulary import encode_text as encode
 from ._reference_parser import HarmonyError
 
 _CONSTRAIN: Final = "<|constrain|>"
