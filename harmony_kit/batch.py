@@ -21,8 +21,8 @@ from ._options import checked_options
 from .convert import chat_completions, responses
 from .convert.notes import Note, Unsupported
 from .convert.request import HarmonyRequest
-from .errors import BackendError, GrammarError, HarmonyError
-from .generation import Backend, FinishReason, completion_of
+from .errors import BackendError, GrammarError, HarmonyError, OptionError
+from .generation import Backend, FinishReason, completion_of, supported_by
 from .parse import Parser
 from .parsed import Completion
 from .render import RenderOptions
@@ -172,6 +172,10 @@ async def run_batch(
         unsupported: What becomes of what Harmony cannot carry: `"error"` fails the request.
         rendering: How the prompts are rendered.
     """
+    if type(concurrency) is not int or concurrency < 1:
+        raise OptionError(
+            f"expected an integer from 1 on, got {concurrency!r}", option="concurrency"
+        )
     waiting = iter(lines)
 
     async def work() -> None:
@@ -203,7 +207,9 @@ async def _result(
     try:
         request = module.read_request(line.body, current_date=current_date, unsupported=unsupported)
         prompt = request.prompt(options=rendering)
-        sampling, notes = request.adapted_to(backend.supports)
+        sampling, notes = request.adapted_to(await supported_by(backend))
+    except BackendError as error:
+        return _failure(line, "server_error", str(error), 500)
     except HarmonyError as error:
         return _failure(line, "invalid_request_error", str(error), 400)
     try:

@@ -15,14 +15,16 @@ _MARK: Final = re.compile(
     """,
     re.DOTALL | re.VERBOSE,
 )
+_PAIRS: Final = {"{": "}", "[": "]"}
 _STRING: Final = re.compile(r'"(?:[^"\\]|\\.)*+"', re.DOTALL)
 _WORDS: Final = frozenset({"true", "false", "null", "True", "False", "None"})
 
 
 def is_closed_json(text: str) -> bool:
-    """Whether a text is a JSON value, or nearly, that has closed all that it opened.
+    """Whether a text is one JSON value, or nearly, that has closed all that it opened.
 
-    A number by itself is never closed: more digits may have been to come.
+    Nothing but whitespace may stand around it. A number by itself is never closed: more digits may
+    have been to come.
 
     Args:
         text: JSON, or nearly, such as a dictionary as Python spells it.
@@ -31,21 +33,19 @@ def is_closed_json(text: str) -> bool:
         >>> is_closed_json('{"city": "Paris"}'), is_closed_json('{"city": "Par')
         (True, False)
     """
-    depth = 0
-    position = 0
-    has_brackets = False
-    while (match := _MARK.search(text, position)) is not None:
+    body = text.strip()
+    if not body.startswith(("{", "[")):
+        return body in _WORDS or _STRING.fullmatch(body) is not None
+    open_brackets: list[str] = []
+    for match in _MARK.finditer(body):
         mark = match[0][0]
-        position = match.end()
-        if mark == "'" and not depth:  # an apostrophe in the text around the value
-            position = match.start() + 1
+        if mark in _PAIRS:
+            open_brackets.append(_PAIRS[mark])
         elif mark in "\"'":
             if not (match[1] or match[2]):
                 return False
-        else:
-            depth += 1 if mark in "{[" else -1
-            has_brackets = True
-    if has_brackets:
-        return depth <= 0
-    body = text.strip()
-    return body in _WORDS or _STRING.fullmatch(body) is not None
+        elif open_brackets.pop() != mark:
+            return False
+        if not open_brackets:
+            return match.end() == len(body)
+    return False

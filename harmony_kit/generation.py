@@ -11,14 +11,13 @@ from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Final, Literal, NamedTuple, Protocol, get_args, runtime_checkable
 
+from ._options import checked_options
 from .errors import BackendError
+from .parsed import FinishReason as FinishReason  # noqa: PLC0414 -- it is found here, too
 from .sampling import SamplingParams
 from .vocabulary import SIZE
 
 ENTRY_POINTS: Final = "harmony_kit.backends"
-
-FinishReason = Literal["stop", "length", "abort"]
-"""Why a generation ended: at a stop token, at the token limit, or because it was aborted."""
 
 
 class Delta(NamedTuple):
@@ -46,12 +45,19 @@ class Backend(Protocol):
 
     Attributes:
         name: What to call it in messages to a person.
-        supports: What it can do beside generating; `generate` refuses a sampling that asks for
-            more.
     """
 
     name: str
-    supports: frozenset[Feature]
+
+    @property
+    def supports(self) -> frozenset[Feature]:
+        """What it can do beside generating; `generate` refuses a sampling that asks for more.
+
+        It does not change, unless the backend has a method `connect`, which finds out what an
+        engine elsewhere can do. Until then these are all the features that the engine may have.
+        `supported_by` sees to that.
+        """
+        ...
 
     def generate(self, prompt: Sequence[int], sampling: SamplingParams) -> AsyncIterator[Delta]:
         """Generate a completion.
@@ -99,6 +105,21 @@ async def completion_of(
             await close()
 
 
+async def supported_by(backend: Backend) -> frozenset[Feature]:
+    """What a backend can do beside generating; one that has to ask its engine does so now.
+
+    Args:
+        backend: The backend.
+
+    Raises:
+        BackendError: The engine cannot be asked.
+    """
+    connect = getattr(backend, "connect", None)
+    if connect is not None:
+        await connect()
+    return backend.supports
+
+
 def check_support(backend: Backend, sampling: SamplingParams) -> None:
     """Refuse a sampling that asks for what a backend cannot do.
 
@@ -109,10 +130,8 @@ def check_support(backend: Backend, sampling: SamplingParams) -> None:
         sampling: What is asked for.
 
     Raises:
-        BackendError: The backend cannot do it, or none could: `max_tokens` is less than 1.
+        BackendError: The backend cannot do it.
     """
-    if sampling.max_tokens is not None and sampling.max_tokens < 1:
-        raise BackendError(f"max_tokens is {sampling.max_tokens}; it must be at least 1")
     for feature in get_args(Feature):
         if getattr(sampling, feature, None) is not None and feature not in backend.supports:
             raise BackendError(f"{backend.name} does not support SamplingParams({feature}=...)")
@@ -145,6 +164,7 @@ def check_prompt(prompt: Sequence[int], *, vocabulary_size: int = SIZE) -> None:
             )
 
 
+@checked_options
 def backend_names() -> list[str]:
     """The names that `load_backend` knows, of this and of other packages."""
     return sorted(point.name for point in entry_points(group=ENTRY_POINTS))
@@ -158,8 +178,8 @@ def load_backend(name: str, **options: Any) -> Backend:
         **options: What the backend's constructor takes.
 
     Raises:
-        BackendError: The name is unknown, the engine's package is missing, or the options
-            do not fit.
+        BackendError: The name is unknown, the engine's package is missing, the options do not
+            fit, or what was made is no backend.
     """
     points: tuple[EntryPoint, ...] = tuple(entry_points(group=ENTRY_POINTS, name=name))
     if not points:
@@ -175,5 +195,20 @@ def load_backend(name: str, **options: Any) -> Backend:
         ) from error
     except TypeError as error:
         raise BackendError(f"backend {name!r}: {error}") from error
-    assert isinstance(backend, Backend)
-    return backend
+    if lacking := _lacking(backend):
+        raise BackendError(
+            f"backend {name!r}: {type(backend).__name__} is no backend: it lacks {lacking}; "
+            "see harmony_kit.Backend"
+        )
+    made: Backend = backend
+    return made
+
+
+def _lacking(backend: object) -> str:
+    """The members of the protocol that an object does not have, in words."""
+    attributes = [name for name in ("name", "supports") if not hasattr(backend, name)]
+    methods = [
+        f"{name}()" for name in ("generate", "aclose") if not callable(getattr(backend, name, None))
+    ]
+    *names, last = [*attributes, *methods] or [""]
+    return f"{', '.join(names)} and {last}" if names else last

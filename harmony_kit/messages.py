@@ -14,6 +14,7 @@ from enum import StrEnum
 from typing import Any, Final, Literal, NamedTuple, TypeVar
 
 from ._options import checked_fields, checked_options
+from .closed_json import is_closed_json
 from .errors import InvalidMessageError
 from .vocabulary import CALL
 
@@ -415,7 +416,7 @@ class Message:
     """All fields but the content."""
     content: Content
     """What it says."""
-    _tokens: bytes | None  # packed by `pack_tokens`
+    _tokens: bytes | None  # packed by `pack_tokens`; empty where only `is_closed_call` is known
     _rendering: Any
 
     @checked_options
@@ -488,16 +489,27 @@ class Message:
 
     @property
     def is_closed_call(self) -> bool:
-        """Whether it is a call of which its tokens say that `<|call|>` closed it."""
+        """Whether it is a call of which it is known that `<|call|>` closed it."""
         if self._tokens is None or not self.is_call:
             return False
         ids, _, added = unpack_tokens(self._tokens)
-        return not added and ids.endswith(_CALL)
+        return not ids or (not added and ids.endswith(_CALL))
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether it is known to be whole, so that it may stand in a history: any text is.
+
+        A call must be closed by `<|call|>`, or have arguments that are one closed JSON value; else
+        it may be the beginning of another call. Code has no end of its own.
+        """
+        if not self.is_call or self.is_closed_call:
+            return True
+        return self.recipient != "python" and is_closed_json(self.text)
 
     @property
     def tokens(self) -> MessageTokens | None:
         """The ids from which it was parsed; `None` where they are not known."""
-        if self._tokens is None:
+        if not self._tokens:
             return None
         packed, prompted, added = unpack_tokens(self._tokens)
         ids = tuple(memoryview(packed).cast("I"))
@@ -542,7 +554,7 @@ class Message:
         raise FrozenInstanceError(f"cannot delete field {name!r}")
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return (_restored, (self.header, self.content, self.tokens))
+        return (trusted_message, (self.header, self.content, self._tokens))
 
 
 class MessageTokens(NamedTuple):
@@ -594,6 +606,10 @@ def unpack_tokens(tokens: bytes) -> tuple[bytes, int, int | None]:
     return tokens[:-1], tokens[-1] // 2, tokens[-1] % 2
 
 
+CLOSED_CALL: Final = b""
+"""What a call remembers that `<|call|>` closed, and whose tokens are not kept."""
+
+
 _CALL: Final = array("I", [CALL]).tobytes()
 
 
@@ -615,10 +631,6 @@ def trusted_message(header: Header, content: Content, tokens: bytes | None = Non
     return message
 
 
-def _restored(header: Header, content: Content, tokens: MessageTokens | None) -> Message:
-    return with_tokens(trusted_message(header, content), tokens)
-
-
 def with_tokens(message: Message, tokens: MessageTokens | None) -> Message:
     """The same message, remembering its tokens.
 
@@ -626,12 +638,12 @@ def with_tokens(message: Message, tokens: MessageTokens | None) -> Message:
         message: The message.
         tokens: The tokens, which must spell exactly this message; `None` to forget them.
     """
-    packed = None
-    if tokens is not None:
-        ids, start, end = tokens
-        packed = pack_tokens(array("I", ids).tobytes(), start, len(ids) - end)
-        if start == end:
-            packed = packed[:-1]
+    if tokens is None:
+        return trusted_message(message.header, message.content)
+    ids, start, end = tokens
+    packed = array("I", ids).tobytes()
+    if start < end:
+        packed = pack_tokens(packed, start, len(ids) - end)
     return trusted_message(message.header, message.content, packed)
 
 

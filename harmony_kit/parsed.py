@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
-from typing import Final, Literal, NamedTuple
+from typing import Final, Literal, NamedTuple, get_args
 
+from ._options import checked_options
 from ._values import distinct
-from .closed_json import is_closed_json
+from .errors import OptionError
 from .messages import (
     Channel,
     Header,
@@ -122,12 +123,11 @@ class ParsedMessage(NamedTuple):
     def is_whole(self) -> bool:
         """Whether the message may stand in a history.
 
-        A text must be complete. A call must be closed by `<|call|>`, or have arguments that are
-        one closed JSON value; else it may be the beginning of another call.
+        A text must be complete; for calls see `Message.is_whole`.
         """
         if not self.header.is_call:
             return self.is_complete
-        return self.terminator is Terminator.CALL or is_closed_json(self.message.text)
+        return self.terminator is Terminator.CALL or self.message.is_whole
 
     def has_problem(self, code: str) -> bool:
         """Whether reading it met a problem of a kind.
@@ -239,6 +239,7 @@ class Completion:
         """The messages of the turn that call a tool; `tool_calls` reads them."""
         return tuple(parsed for parsed in self.turn if parsed.header.is_call)
 
+    @checked_options
     def history(self, *, finish_reason: FinishReason | None = None) -> tuple[Message, ...]:
         """The messages of the turn that may stand in a history: those that are whole.
 
@@ -247,7 +248,12 @@ class Completion:
         Args:
             finish_reason: Why the engine stopped, where that is known. At `"stop"` a text is
                 whole although the engine kept the stop token to itself.
+
+        Raises:
+            OptionError: There is no such reason.
         """
+        if finish_reason not in (None, *get_args(FinishReason)):
+            raise OptionError(f"{finish_reason!r} is no finish reason", option="finish_reason")
         is_stopped = finish_reason == "stop"
         return tuple(
             parsed.message

@@ -296,6 +296,12 @@ _REPORTED_AFTER_THE_TURN: Final = frozenset(
 )
 
 
+# These decide whether a call may be run; a message has few of them.
+_NEEDED_BY_CALLS: Final = frozenset(
+    {"missing_recipient", "missing_message", "conflicting_recipient"}
+)
+
+
 class ProblemLog:
     """Collects the problems of a parse, each with the message that it is about.
 
@@ -384,7 +390,7 @@ class ProblemLog:
         found, self._last = self._last, None
         if found is None:
             return
-        if self._kept < PROBLEMS_KEPT:
+        if self._kept < PROBLEMS_KEPT or found.code in _NEEDED_BY_CALLS:
             self._kept += 1
             self._last_home.append(found)
             self._tell(found)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Final, NamedTuple, Unpack
 
 from .errors import OptionError
@@ -73,7 +74,8 @@ def extend(
     chosen = RenderOptions.of(options, changes, "extend")
     new = tuple(new_messages)
     given = _Given(prompt, completion)
-    if chosen.drop_analysis == "never" or not given.may_finish_a_turn:
+    finishes = given.may_finish_a_turn or any(message.channel == "final" for message in new)
+    if chosen.verbatim and (chosen.drop_analysis == "never" or not finishes):
         closed = given.closed()
         if closed is not None:
             following = render_prompt(new, next_role=next_role, options=chosen)
@@ -140,7 +142,7 @@ class _Given:
         self, new: Sequence[Message], next_role: Role | str | None, options: RenderOptions
     ) -> Prompt:
         """The prompt of all messages, whose tokens are kept where they can stay."""
-        pieces = [*self._of_prompt(), *self._of_completion()]
+        pieces = [*self._of_prompt(), *self._of_completion(options)]
         messages = [*(piece.message for piece in pieces), *new]
         kept = {index for index, _ in kept_messages(messages, options.drop_analysis)}
         tokens: list[int] = []
@@ -167,22 +169,25 @@ class _Given:
                 f"not well-formed at token {found.span.start}: {found.message}", option="prompt"
             )
         pieces = []
+        spans = list(reversed(self._sampled))
         for parsed in read.parsed:
             start, _, _, end = parsed.span
-            sampled = tuple(
-                Span(max(first, start) - start, min(last, end) - start)
-                for first, last in self._sampled
-                if first < end and last > start
-            )
-            pieces.append(_Piece(parsed.message, before[start:end], sampled))
+            sampled = []
+            while spans and spans[-1].start < end:
+                first, last = spans.pop()
+                sampled.append(Span(first - start, min(last, end) - start))
+                if last > end:
+                    spans.append(Span(end, last))
+            pieces.append(_Piece(parsed.message, before[start:end], tuple(sampled)))
         return pieces
 
-    def _of_completion(self) -> list[_Piece]:
+    def _of_completion(self, options: RenderOptions) -> list[_Piece]:
         pieces = []
+        kept = replace(options, drop_analysis="never")
         prefill = len(self._prefill)
         for parsed in self._read.turn:
             if not parsed.header.is_call or parsed.is_whole:
-                rendered = render_prompt([parsed.message], next_role=None, drop_analysis="never")
+                rendered = render_prompt([parsed.message], next_role=None, options=kept)
                 sampled = tuple(Span(start + prefill, end) for start, end in rendered.sampled)
                 pieces.append(_Piece(parsed.message, rendered.tokens, sampled))
             prefill = 0

@@ -115,6 +115,9 @@ class RenderOptions:
             OptionError: An option has an unknown value.
         """
         options = _DEFAULTS if options is None else options
+        if not isinstance(options, RenderOptions):
+            kind = type(options).__name__
+            raise OptionError(f"expected RenderOptions, got {kind}", option="options")
         if not changes:
             return options
         if not changes.keys() <= RENDER_OPTIONS:
@@ -200,7 +203,7 @@ def render(
         TypeError: An option has an unknown name.
     """
     chosen = RenderOptions.of(options, changes, "render")
-    messages = _checked(conversation)
+    messages = checked_messages(conversation)
     style = _style(chosen, _has_function_tools(messages))
     tokens: list[int] = []
     for index, message in kept_messages(messages, chosen.drop_analysis):
@@ -269,7 +272,7 @@ def render_prompt(
         TypeError: An option has an unknown name.
     """
     chosen = RenderOptions.of(options, changes, "render_prompt")
-    messages = _checked(conversation)
+    messages = checked_messages(conversation)
     style = _style(chosen, _has_function_tools(messages))
     tokens: list[int] = []
     sampled: list[Span] = []
@@ -283,7 +286,7 @@ def render_prompt(
 
 def _sampled_part(message: Message, start: int, end: int) -> Iterable[Span]:
     """The stretch of a rendered message that a model sampled, if any."""
-    if message._tokens is not None:
+    if message._tokens:
         _, prompted, added = unpack_tokens(message._tokens)
         if added is not None:
             yield Span(start + prompted, end - added)
@@ -327,7 +330,7 @@ def render_message(
     """
     chosen = RenderOptions.of(options, changes, "render_message")
     style = _style(chosen, has_function_tools)
-    return list(_message_tokens(_checked([message])[0], style, None))
+    return list(_message_tokens(checked_messages([message])[0], style, None))
 
 
 def token_counts(
@@ -353,7 +356,7 @@ def token_counts(
         TypeError: An option has an unknown name.
     """
     chosen = RenderOptions.of(options, changes, "token_counts")
-    messages = _checked(conversation)
+    messages = checked_messages(conversation)
     style = _style(chosen, _has_function_tools(messages))
     counts = [0] * len(messages)
     for index, message in kept_messages(messages, chosen.drop_analysis):
@@ -432,7 +435,7 @@ def render_training(
         TypeError: An option has an unknown name.
     """
     chosen = RenderOptions.of(options, changes, "render_training")
-    messages = _checked(conversation)
+    messages = checked_messages(conversation)
     style = _style(chosen, _has_function_tools(messages))
     tokens: list[int] = []
     indices: list[int] = []
@@ -465,7 +468,15 @@ def render_text(tokens: Sequence[int]) -> str:
     return decode(tokens)
 
 
-def _checked(conversation: Iterable[Message]) -> tuple[Message, ...]:
+def checked_messages(conversation: Iterable[Message]) -> tuple[Message, ...]:
+    """The messages of a conversation.
+
+    Args:
+        conversation: The messages.
+
+    Raises:
+        InvalidMessageError: Something among them is none; the error says which.
+    """
     messages = tuple(conversation)
     if set(map(type, messages)) <= {Message}:  # the usual case, and much faster than a loop
         return messages
@@ -539,7 +550,7 @@ def next_header(role: Role | str | None) -> list[int]:
 
 def _message_tokens(message: Message, style: _Style, index: int | None) -> list[int]:
     """The tokens of a message: those that it remembers, or those of its canonical form."""
-    if style.verbatim and message._tokens is not None:
+    if style.verbatim and message._tokens:
         return memoryview(unpack_tokens(message._tokens)[0]).cast("I").tolist()
     return _render(message, style, index).tokens
 

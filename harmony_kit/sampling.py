@@ -2,42 +2,174 @@
 
 from __future__ import annotations
 
+import math
+import operator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
-from .vocabulary import CALL, RETURN
+from ._options import checked_options
+from .errors import OptionError
+from .vocabulary import CALL, RETURN, SIZE
 
 if TYPE_CHECKING:
     from .grammar import Constraint
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, init=False, kw_only=True)
 class SamplingParams:
     """How tokens are chosen, and when to stop.
 
-    What is `None` is left to the engine.
+    What is `None` is left to the engine. Numbers of other types, such as numpy's, are stored as
+    plain ones.
 
     Args:
-        max_tokens: The most completion tokens.
-        temperature: 0 for greedy decoding.
-        top_p: The probability mass to sample from.
+        max_tokens: The most completion tokens, at least 1.
+        temperature: 0 for greedy decoding, or more.
+        top_p: The probability mass to sample from, from 0 to 1.
         seed: Makes sampling repeatable, where the engine can.
         stop_tokens: Token ids that end the generation.
-        stop: Texts that end the generation, where the engine can.
-        frequency_penalty: Against tokens by how often they occurred.
-        presence_penalty: Against tokens that occurred at all.
+        stop: A text, or several, that end the generation, where the engine can.
+        frequency_penalty: Against tokens by how often they occurred, from -2 to 2.
+        presence_penalty: Against tokens that occurred at all, from -2 to 2.
         logprobs: How many of the likeliest tokens to tell of at each position, beside the one
             that was chosen; 0 for that one alone.
         constraint: What the completion may be. A backend that cannot keep to it refuses.
+
+    Raises:
+        OptionError: A parameter has a value that it cannot have.
+
+    Example:
+        >>> SamplingParams(stop="</s>").stop
+        ('</s>',)
+        >>> SamplingParams(max_tokens=0)
+        Traceback (most recent call last):
+            ...
+        harmony_kit.errors.OptionError: max_tokens: expected an integer of at least 1 or None, got 0
     """
 
-    max_tokens: int | None = None
-    temperature: float | None = None
-    top_p: float | None = None
-    seed: int | None = None
-    stop_tokens: tuple[int, ...] = (RETURN, CALL)
-    stop: tuple[str, ...] = ()
-    frequency_penalty: float | None = None
-    presence_penalty: float | None = None
-    logprobs: int | None = None
-    constraint: Constraint | None = None
+    max_tokens: int | None
+    temperature: float | None
+    top_p: float | None
+    seed: int | None
+    stop_tokens: tuple[int, ...]
+    stop: tuple[str, ...]
+    frequency_penalty: float | None
+    presence_penalty: float | None
+    logprobs: int | None
+    constraint: Constraint | None
+
+    @checked_options
+    def __init__(
+        self,
+        *,
+        max_tokens: int | None = None,
+        temperature: float | None = None,
+        top_p: float | None = None,
+        seed: int | None = None,
+        stop_tokens: Iterable[int] = (RETURN, CALL),
+        stop: str | Iterable[str] = (),
+        frequency_penalty: float | None = None,
+        presence_penalty: float | None = None,
+        logprobs: int | None = None,
+        constraint: Constraint | None = None,
+    ) -> None:
+        put = object.__setattr__
+        put(self, "max_tokens", _integer("max_tokens", max_tokens, 1))
+        put(self, "temperature", _number("temperature", temperature, _TEMPERATURE))
+        put(self, "top_p", _number("top_p", top_p, _TOP_P))
+        put(self, "seed", _integer("seed", seed))
+        put(self, "stop_tokens", _stop_tokens(stop_tokens))
+        put(self, "stop", _stop_texts(stop))
+        put(self, "frequency_penalty", _number("frequency_penalty", frequency_penalty, _PENALTY))
+        put(self, "presence_penalty", _number("presence_penalty", presence_penalty, _PENALTY))
+        put(self, "logprobs", _integer("logprobs", logprobs, 0))
+        put(self, "constraint", _constraint(constraint))
+
+
+class _Range(NamedTuple):
+    name: str
+    has: Callable[[float], bool]
+
+
+_TEMPERATURE: Final = _Range("a finite number of at least 0", lambda value: 0 <= value < math.inf)
+_TOP_P: Final = _Range("a number from 0 to 1", lambda value: 0 <= value <= 1)
+_PENALTY: Final = _Range("a number from -2 to 2", lambda value: -2 <= value <= 2)
+
+
+def _number(name: str, value: object, allowed: _Range) -> float | None:
+    if value is None:
+        return None
+    number = _float(value)
+    if number is None or not allowed.has(number):
+        raise OptionError(f"expected {allowed.name} or None, got {value!r}", option=name)
+    return number
+
+
+def _float(value: Any) -> float | None:
+    if isinstance(value, bool | str | bytes | bytearray):  # texts would be read as numbers
+        return None
+    try:
+        return float(value)
+    except (TypeError, ValueError, OverflowError):
+        return None
+
+
+def _integer(name: str, value: object, least: int | None = None) -> int | None:
+    if value is None:
+        return None
+    number = _index(value)
+    if number is None or (least is not None and number < least):
+        allowed = "an integer" if least is None else f"an integer of at least {least}"
+        raise OptionError(f"expected {allowed} or None, got {value!r}", option=name)
+    return number
+
+
+def _index(value: Any) -> int | None:
+    if isinstance(value, bool):
+        return None
+    try:
+        return operator.index(value)
+    except TypeError:
+        return None
+
+
+def _stop_tokens(value: object) -> tuple[int, ...]:
+    items = _items(value)
+    tokens = None if items is None else tuple(map(_index, items))
+    if tokens is None or not all(token is not None and 0 <= token < SIZE for token in tokens):
+        allowed = f"an iterable of token ids, from 0 to {SIZE - 1}"
+        raise _refused_items("stop_tokens", allowed, value, items)
+    return cast("tuple[int, ...]", tokens)
+
+
+def _stop_texts(value: object) -> tuple[str, ...]:
+    texts = (value,) if isinstance(value, str) else _items(value)
+    if texts is None or not all(isinstance(text, str) and text for text in texts):
+        allowed = "a non-empty text or an iterable of non-empty texts"
+        raise _refused_items("stop", allowed, value, texts)
+    return texts
+
+
+def _items(value: Any) -> tuple[Any, ...] | None:
+    if isinstance(value, str | bytes | bytearray):  # their items are none that were meant
+        return None
+    try:
+        return tuple(value)
+    except TypeError:
+        return None
+
+
+def _refused_items(name: str, allowed: str, value: object, items: object) -> OptionError:
+    given = items if isinstance(value, Iterator) else value  # an iterator does not show them
+    return OptionError(f"expected {allowed}, got {given!r}", option=name)
+
+
+def _constraint(value: object) -> Constraint | None:
+    if value is None:
+        return None
+    from .grammar import Constraint  # slow to import, and whoever has one has imported it
+
+    if not isinstance(value, Constraint):
+        raise OptionError(f"expected a Constraint or None, got {value!r}", option="constraint")
+    return value

@@ -26,13 +26,12 @@ import sys
 from array import array
 from codecs import utf_8_decode
 from collections.abc import Sequence
-from operator import itemgetter
+from operator import index, itemgetter
 from typing import Final
 
-from .closed_json import is_closed_json
 from .errors import UnknownTokenError
 from .header import HeaderReading, read_header, read_unmarked
-from .messages import Channel, Header, Role, pack_tokens
+from .messages import Channel, Header, Role, pack_tokens, trusted_message
 from .parsed import ContentDelta, Event, MessageSpan, Terminator, plain_message
 from .problems import ProblemLog
 from .turn import EndedMessage, Turn
@@ -129,9 +128,11 @@ class Chunk:
         table = ordinary_token_table()
         pieces: list[bytes] = []
         packed = array("I")
-        for index, token in enumerate(self.tokens):
-            if not isinstance(token, int):
-                raise UnknownTokenError(token, index)
+        for place, value in enumerate(self.tokens):
+            try:
+                token = index(value)
+            except TypeError:
+                raise UnknownTokenError(value, place) from None
             pieces.append(table[token] if 0 <= token < FIRST_SPECIAL else b"")
             packed.append(token if 0 <= token < 2**32 else 0)
         self.packed = packed.tobytes()
@@ -254,7 +255,8 @@ class Scanner:
         self._remembers = remembers
         self._ids = bytearray()
         self._ids_start = 0
-        self._prompted = b"" if role is None else packed([START, *encode(role.value)])
+        # None if the first header does not go on from them.
+        self._prompted: bytes | None = b"" if role is None else packed([START, *encode(role.value)])
 
     @property
     def content(self) -> str:
@@ -315,20 +317,20 @@ class Scanner:
             self._ids += chunk.packed
         length = len(tokens)
         origin = self.position
-        index = 0
-        while index < length:
+        place = 0
+        while place < length:
             if self.state == CONTENT:
-                index = self._read_content(chunk, index)
+                place = self._read_content(chunk, place)
             elif self.state == HEADER:
-                index = self._read_header(chunk, index)
+                place = self._read_header(chunk, place)
             else:
-                if tokens[index] == START and not self._run:
-                    index = self._read_plain_messages(chunk, index)
-                    self.position = origin + index
-                    if index == length:
+                if tokens[place] == START and not self._run:
+                    place = self._read_plain_messages(chunk, place)
+                    self.position = origin + place
+                    if place == length:
                         break
-                index = self._read_between(chunk, index)
-            self.position = origin + index
+                place = self._read_between(chunk, place)
+            self.position = origin + place
         self._forget()
 
     def _add_one(self, token: int) -> bool:
@@ -545,8 +547,23 @@ class Scanner:
         """The header is complete: `<|message|>` stands at the position."""
         reading = self._reading(self.given_role, self._header_tokens)
         self._report_header(reading)
+        if self._prompted and not self._goes_on_from_prompt(reading.header):
+            self._prompted = None
         self._is_unmarked = False
         self._begin_message(reading.header, position + 1)
+
+    def _goes_on_from_prompt(self, header: Header) -> bool:
+        """Whether the first header means the same with the role before it that the prompt gave.
+
+        It does not where the role is repeated, or something is glued to it.
+        """
+        first = self._header_tokens[0] if self._header_tokens else CHANNEL
+        is_text = 0 <= first < FIRST_SPECIAL
+        if not is_text or ordinary_token_table()[first].startswith(b" "):
+            return True
+        role = encode(self.given_role.value) if self.given_role is not None else []
+        reading = self._reading(None, [*role, *self._header_tokens])
+        return not reading.problems and reading.header == header
 
     def _report_header(self, reading: HeaderReading) -> None:
         for code, span, _, detail, _ in reading.problems:
@@ -735,19 +752,20 @@ class Scanner:
         self, header: Header, content: str, span: MessageSpan, terminator: Terminator | None
     ) -> bytes | None:
         """The tokens of the message that ends, packed."""
-        if not self._remembers:
-            return None
         prompted, self._prompted = self._prompted, b""
+        is_generated = self._turn.is_completion
+        if not self._remembers or prompted is None or (terminator is None and not is_generated):
+            return None
         origin = self._ids_start
         ids = prompted + self._ids[4 * (span.start - origin) : 4 * (span.end - origin)]
         added = 1
         if terminator is Terminator.RETURN:
             ids = ids[:-4] + _END
         elif terminator is None:
-            ids += _CALL if header.is_call and is_closed_json(content) else _END
+            is_whole_call = header.is_call and trusted_message(header, content).is_whole
+            ids += _CALL if is_whole_call else _END
         else:
             added = 0
-        is_generated = self._turn.is_completion
         return pack_tokens(ids, len(prompted) // 4, added) if is_generated else bytes(ids)
 
 

@@ -65,8 +65,9 @@ def parse_text(
         ParseError: With `strict`: there is a problem; its position counts characters.
     """
     if stripped is None:
-        stripped = looks_stripped(text)
-        if not stripped and role is not None and not _SPELLING.search(text) and text.strip():
+        is_completion = role == Role.ASSISTANT  # only the assistant's text is guessed at
+        stripped = is_completion and looks_stripped(text)
+        if not stripped and is_completion and not _SPELLING.search(text) and text.strip():
             return _plain_text(text, strict=strict)
     parser = TextParser(role=role, strict=strict, stripped=stripped)
     parser.feed(text)
@@ -301,6 +302,7 @@ _NEXT: Final = rf"""
 _LOOKAHEAD: Final = len(" <|constrain|>json<|message|>")
 _LAST_TERMINATOR: Final = re.compile(r"<\|(?:end|call|return)\|>\Z")
 
+_SURROGATE: Final = re.compile("[\ud800-\udfff]")
 _GLUED_START: Final = re.compile(
     r"\s*(?:assistant)?(?:analysis|commentary|final)(?:[^\s<]|\n| to=)"
 )
@@ -348,7 +350,7 @@ class _StrippedReader:
     def feed(self, text: str) -> list[Event]:
         if self._is_closed:
             raise HarmonyError("the parser is closed")
-        self._held += text
+        self._held += _SURROGATE.sub("\ufffd", text)
         self._read(is_last=False)
         return self._take_events()
 

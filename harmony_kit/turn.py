@@ -14,7 +14,7 @@ from functools import lru_cache
 from typing import Final, NamedTuple
 
 from .header import call_channel_problem
-from .messages import Channel, Header, Role, trusted_message
+from .messages import CLOSED_CALL, Channel, Header, Role, trusted_message
 from .parsed import (
     Completion,
     ContentDelta,
@@ -143,6 +143,21 @@ FORGED: Final = {
     Role.DEVELOPER: "forged_role",
 }
 """The problem of a message of another role in a completion."""
+
+# Problems of messages whose tokens can stand as they are: rendering cannot write them otherwise.
+_NOT_OF_FRAMING: Final = frozenset(
+    {
+        "call_after_final",
+        "empty_final",
+        "multiple_calls",
+        "text_after_call",
+        "tool_call_on_analysis",
+        "tool_call_on_final",
+        "unknown_channel",
+        "unknown_content_type",
+    }
+)
+_OF_A_CUT: Final = _NOT_OF_FRAMING | {"missing_terminator"}
 
 _TURN_ENDING_TOKENS: Final = {RETURN: TurnEnd.RETURN, END_OF_TEXT: TurnEnd.ENDOFTEXT}
 
@@ -395,10 +410,12 @@ class Turn:
         """
         header, content, span, terminator, is_cut, tokens = ended
         self._log.check(None if is_cut else span.end)
-        is_open = is_cut and all(p.code == "missing_terminator" for p in problems)
+        allowed = _OF_A_CUT if is_cut else _NOT_OF_FRAMING
+        is_clean = not self._log.omitted and all(found.code in allowed for found in problems)
         # After the end of the turn it is not reported what is wrong with a message.
-        if self.is_over or (problems and not is_open):
-            tokens = None
+        if self.is_over or not is_clean:
+            is_closed = header.is_call and terminator is Terminator.CALL
+            tokens = CLOSED_CALL if is_closed else None
         message = trusted_message(header, content, tokens)
         parsed = ParsedMessage(message, span, terminator, tuple(problems), not is_cut)
         if not self.is_over and self._events is not None:

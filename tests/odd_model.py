@@ -13,12 +13,15 @@ from harmony_kit.vocabulary import CALL
 
 TURNS = 20
 CITIES = ("Paris", "Zürich", "東京", "Rio 🥀")
-HEADERS = (  # the recipient comes second in most, as gpt-oss writes it
+HEADERS = (  # in most, the recipient comes second
     "<|channel|>commentary to=functions.look <|constrain|>json<|message|>",
     "<|channel|>commentary to=functions.look<|message|>",
     "<|channel|>commentary to=functions.look json<|message|>",
     " to=functions.look<|channel|>commentary json<|message|>",
 )
+# So long that the first turn is longer than the model's sliding window (128). Before that,
+# llama.cpp goes back to where the last prompt ended.
+QUESTION = "What is the weather like? " * 10
 
 
 def look(city: str) -> str:
@@ -29,18 +32,15 @@ def look(city: str) -> str:
 class OddModel:
     """What a model says in a run: calls of a tool in `TURNS` turns, and an answer.
 
-    Headers are in several orders, and texts are cut where no encoder cuts them. An engine is
-    made to say it by `script`.
-
-    Args:
-        seed: Which headers and cuts.
+    Headers are of several orders, and texts are cut where no encoder cuts them. A test makes an
+    engine say it, by `script`. A run fits into a context of 1024.
 
     Attributes:
-        completions: Token ids, one list for each turn.
+        completions: Token ids, a list for each turn.
     """
 
-    def __init__(self, seed: int = 0) -> None:
-        self._chance = random.Random(seed)
+    def __init__(self) -> None:
+        self._chance = random.Random(0)
         self.completions = [self._cut(self._call(number)) for number in range(TURNS)]
         self.completions.append(self._cut("<|channel|>final<|message|>Sunny.<|return|>"))
         for completion in self.completions:
@@ -48,23 +48,21 @@ class OddModel:
 
     def _call(self, number: int) -> str:
         thought = "<|channel|>analysis<|message|>Next.<|end|><|start|>assistant"
-        arguments = json.dumps({"city": self._chance.choice(CITIES)}, ensure_ascii=False)
         header = self._chance.choice(HEADERS)
+        arguments = json.dumps({"city": self._chance.choice(CITIES)}, ensure_ascii=False)
         return (thought if number % 3 == 0 else "") + header + arguments + "<|call|>"
 
     def _cut(self, text: str) -> list[int]:
-        """The tokens of a text whose pieces are encoded alone."""
-        tokens = []
-        for piece in re.split(r"(<\|\w+\|>)", text):
-            cuts = [at for at in range(1, len(piece)) if self._chance.random() < 0.2]
-            edges = [0, *cuts, len(piece)]
-            is_text = not piece.startswith("<|")
-            for start, end in pairwise(edges) if is_text else [(0, len(piece))]:
-                tokens += hk.encode_with_special(piece[start:end])
-        return tokens
+        """The tokens of pieces of a text, each encoded alone."""
+        pieces = [""]
+        for unit in re.findall(r"<\|\w+\|>|.", text):
+            if self._chance.random() < 0.2:
+                pieces.append("")
+            pieces[-1] += unit
+        return [token for piece in pieces for token in hk.encode_with_special(piece)]
 
     def script(self, prompt: Sequence[int]) -> list[int]:
-        """What is left to say after a prompt, which may have the beginning of a completion.
+        """What is to be said next, after a prompt that may end within a completion.
 
         Args:
             prompt: Token ids.
@@ -74,33 +72,33 @@ class OddModel:
         said = (n for n in lengths if completion[:n] == list(prompt[-n:]))
         return completion[next(said, 0) :]
 
-    def run(self, backend: hk.Backend) -> list[list[int]]:
-        """Run the loop.
+    def run(self, backend: hk.Backend) -> list[tuple[tuple[int, ...], int]]:
+        """Run the loop, and see that each prompt begins with the last and its completion.
 
         Args:
-            backend: What generates: it says what `script` gives.
+            backend: What generates.
 
         Returns:
-            The prompts. Each has been seen to begin with the last and its completion.
+            All prompts but the first, and how many ids of each are of the last and its completion.
         """
         events = list(
             hk.stream(
-                [hk.user("Go.")],
+                [hk.user(QUESTION)],
                 backend,
                 tools=[look],
                 max_turns=TURNS + 1,
                 sampling=hk.SamplingParams(temperature=0),
             )
         )
-        assert events[-1].reply.outcome == "final"
-        assert events[-1].reply.text == "Sunny."
+        ended = events[-1]
+        assert isinstance(ended, hk.RunEnded)
+        assert (ended.reply.outcome, ended.reply.text) == ("final", "Sunny.")
         started = [event.prompt for event in events if isinstance(event, hk.TurnStarted)]
-        prompts = [prompt.tokens for prompt in started]
-        assert len(prompts) == TURNS + 1
-        for (prompt, following), completion in zip(
-            pairwise(prompts), self.completions, strict=False
-        ):
-            sent = prompt + completion
-            assert following[: len(sent)] == sent
         assert [prompt.extends for prompt in started] == [False] + [True] * TURNS
+        prompts = []
+        calls = self.completions[:TURNS]
+        for (last, prompt), completion in zip(pairwise(started), calls, strict=True):
+            before = [*last, *completion]
+            assert prompt.tokens[: len(before)] == before
+            prompts.append((tuple(prompt), len(before)))
         return prompts

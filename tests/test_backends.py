@@ -5,7 +5,10 @@ import gc
 import hashlib
 import json
 import random
+import subprocess
+import sys
 import tracemalloc
+from importlib.metadata import EntryPoint, EntryPoints
 
 import pytest
 from harmony_backends.function import FunctionBackend
@@ -18,8 +21,9 @@ from harmony_backends.replay import ReplayBackend
 from harmony_backends.testing import BackendContract
 
 import harmony_kit as hk
+from harmony_kit import generation
 from harmony_kit.cli import main
-from harmony_kit.generation import check_prompt
+from harmony_kit.generation import check_prompt, supported_by
 from harmony_kit.vocabulary import CALL, RETURN, SIZE
 
 
@@ -193,6 +197,173 @@ def test_options_of_a_function():
         FunctionBackend(babble, chunk_size=0)
     assert collect(FunctionBackend(babble, max_context=7), [1, 2, 3])[1] == "length"
     assert len(collect(FunctionBackend(babble, max_context=7), [1, 2, 3])[0]) == 4
+
+
+# --- Loading and closing --------------------------------------------------------------------
+
+
+class Half:
+    """What somebody took for a backend."""
+
+    name = "half"
+    generate = None
+
+    async def aclose(self):
+        pass
+
+
+def entry_points_of(value):
+    return lambda **_: EntryPoints([EntryPoint("mine", value, generation.ENTRY_POINTS)])
+
+
+def test_a_plugin_that_is_no_backend_is_told_what_it_lacks(monkeypatch):
+    monkeypatch.setitem(sys.modules, "plugins", type(sys)("plugins"))
+    sys.modules["plugins"].Half = Half
+    sys.modules["plugins"].nothing = lambda: None
+    monkeypatch.setattr(generation, "entry_points", entry_points_of("plugins:Half"))
+    with pytest.raises(hk.BackendError) as caught:
+        hk.load_backend("mine")
+    assert str(caught.value) == (
+        "backend 'mine': Half is no backend: it lacks supports and generate(); "
+        "see harmony_kit.Backend"
+    )
+    monkeypatch.setattr(generation, "entry_points", entry_points_of("plugins:nothing"))
+    with pytest.raises(hk.BackendError, match=r"lacks name, supports, generate\(\) and aclose\(\)"):
+        hk.load_backend("mine")
+
+
+def test_a_plugin_that_is_no_backend_is_refused_without_assertions_too(tmp_path):
+    folder = tmp_path / "some_engines-1.dist-info"
+    folder.mkdir()
+    folder.joinpath("METADATA").write_text(
+        "Metadata-Version: 2.1\nName: some-engines\nVersion: 1\n"
+    )
+    folder.joinpath("entry_points.txt").write_text(
+        "[harmony_kit.backends]\nmine = builtins:object\n"
+    )
+    program = (
+        f"import sys; sys.path.insert(0, {str(tmp_path)!r}); import harmony_kit as hk\n"
+        "try: hk.load_backend('mine')\n"
+        "except hk.BackendError as error: print(error)"
+    )
+    ran = subprocess.run([sys.executable, "-O", "-c", program], capture_output=True, check=True)
+    assert b"lacks name, supports, generate() and aclose()" in ran.stdout
+
+
+def test_what_a_backend_lacks_is_told_of_the_whole_protocol():
+    members = {name for name in vars(hk.Backend) if not name.startswith("_")}
+    assert members | set(hk.Backend.__annotations__) == {"name", "supports", "generate", "aclose"}
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "hint"),
+    [
+        (
+            "function",
+            {"function": babble, "chunksize": 2},
+            "'chunksize'; did you mean 'chunk_size'",
+        ),
+        ("replay", {"recordings": []}, "'recordings'; did you mean 'recording'"),
+        ("openai_completions", {"base_ur": "http://x"}, "'base_ur'; did you mean 'base_url'"),
+    ],
+)
+def test_a_misspelt_option_of_a_backend(name, options, hint):
+    with pytest.raises(hk.BackendError, match=f"backend '{name}': .*: unexpected option {hint}"):
+        hk.load_backend(name, **options)
+
+
+def test_a_misspelt_option_of_the_recorder(tmp_path):
+    with pytest.raises(TypeError, match="did you mean 'path'"):
+        RecordingBackend(FunctionBackend(babble), paths=tmp_path / "a.jsonl")
+
+
+def backends(folder):
+    yield FunctionBackend(babble)
+    yield ReplayBackend([Exchange((1,), (5, RETURN), "stop")])
+    yield RecordingBackend(FunctionBackend(babble), folder / "recording.jsonl")
+
+
+def is_closed(backend):
+    with pytest.raises(hk.BackendError, match="closed"):
+        collect(backend, [1])
+    return True
+
+
+def test_backends_are_closed_by_with(tmp_path):
+    for backend in backends(tmp_path):
+        with backend as entered:
+            assert entered is backend
+            assert collect(backend, [1], max_tokens=1)[1] == "length"
+        assert is_closed(backend)
+        backend.close()
+
+
+def test_backends_are_closed_by_async_with(tmp_path):
+    async def go(backend):
+        async with backend as entered:
+            assert entered is backend
+            await anext(backend.generate([1], hk.SamplingParams(max_tokens=1)))
+
+    for backend in backends(tmp_path):
+        asyncio.run(go(backend))
+        assert is_closed(backend)
+
+
+def test_every_backend_that_is_found_by_name_can_be_closed_in_all_ways():
+    from harmony_backends.closing import Closing
+    from harmony_backends.llama_cpp import LlamaCppBackend
+    from harmony_backends.openai_completions import OpenAICompletionsBackend
+    from harmony_backends.transformers import TransformersBackend
+    from harmony_backends.vllm import VLLMBackend
+
+    for kind in (LlamaCppBackend, OpenAICompletionsBackend, TransformersBackend, VLLMBackend):
+        assert issubclass(kind, Closing)
+
+
+def test_an_event_loop_awaits_the_end(tmp_path):
+    """Beside a running loop `hk.run` is refused too."""
+
+    async def go(backend):
+        with pytest.raises(hk.BackendError, match="an event loop is running here"):
+            backend.close()
+        with pytest.raises(hk.BackendError, match="use 'async with'"), backend:
+            pass
+        await anext(backend.generate([1], hk.SamplingParams(max_tokens=1)))
+        await backend.aclose()
+
+    for backend in backends(tmp_path):
+        asyncio.run(go(backend))
+
+
+def test_closing_a_recorder_closes_what_it_wraps(tmp_path):
+    function = FunctionBackend(babble)
+    with RecordingBackend(function, tmp_path / "recording.jsonl"):
+        pass
+    assert is_closed(function)
+
+
+# --- What is supported ----------------------------------------------------------------------
+
+
+class Asking(FunctionBackend):
+    """Knows what it can do when it has asked."""
+
+    supports = frozenset({"logprobs", "constraint"})
+
+    async def connect(self):
+        self.supports = frozenset({"logprobs"})
+
+
+def test_what_is_supported_is_asked_where_that_is_needed(tmp_path):
+    assert asyncio.run(supported_by(FunctionBackend(babble))) == frozenset()
+    assert asyncio.run(supported_by(Asking(babble))) == {"logprobs"}
+
+
+def test_a_recorder_supports_what_it_wraps_at_all_times(tmp_path):
+    asking = Asking(babble)
+    recorder = RecordingBackend(asking, tmp_path / "recording.jsonl")
+    assert recorder.supports == {"logprobs", "constraint"}
+    assert asyncio.run(supported_by(recorder)) == {"logprobs"} == recorder.supports
 
 
 # --- Prompts --------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import harmony_kit as hk
+from harmony_kit.cli.chat_said import Said
 from harmony_kit.cli.chat_transcript import save_transcript, saved_transcript
 from harmony_kit.convert import anthropic, chat_completions, responses
 from harmony_kit.convert.store import MemoryStore, SQLiteStore
@@ -335,6 +336,136 @@ def test_an_unclosed_value_is_whole_only_where_call_closed_it():
             assert [found.code for found in call.problems] == ["truncated_json"]
 
 
-def test_two_values_of_which_the_last_is_cut_are_cut():
-    (call,) = hk.tool_calls([hk.tool_call("functions.f", '{"path": "a"}{"path')], ["f"])
-    assert call.status == "truncated"
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        '{"path": "a"}{"path',
+        '{"path": "a"}{"path": "b"}{',
+        '{"path": "a"} "x',
+        '{"path": "a"}"',
+        '[{"path": "a"}',
+        '```json\n[{"path": "a"}',
+        "{'path': 'it's', 'names': {'c': '}'}",
+        '{"path": [1, "/srv',
+        "12",
+        "",
+        "{",
+    ],
+)
+@pytest.mark.parametrize("end", ["", "<|end|>", "<|return|>", "<|start|>assistant"])
+def test_what_may_go_on_is_not_whole(arguments, end):
+    """Neither run nor kept, and the two go together."""
+    before = len(RAN)
+    tokens = [*hk.encode_with_special(HEADERS[0]), *hk.encode(arguments)]
+    result = hk.parse([*tokens, *hk.encode_with_special(end)])
+    for door in (result, result.messages):
+        assert [call.status for call in hk.tool_calls(door, TOOLS)] == ["truncated"]
+        assert [call.status for call in hk.tool_calls(door, [])] == ["truncated"]
+    reply = hk.run(CONVERSATION, cutting([*tokens, *hk.encode_with_special(end)]), tools=TOOLS)
+    assert len(RAN) == before
+    assert not any(message.role == "tool" for message in reply.messages if not end)
+    assert len([m for m in reply.messages if m.is_call]) == len(
+        [m for m in reply.messages if m.role == "tool"]
+    )
+
+
+def test_a_whole_envelope_with_a_cut_value_is_not_run():
+    before = len(RAN)
+    text = HEADERS[0] + '{"arguments": "{\\"path\\": \\"/srv"}<|end|>'
+    reply = hk.run(CONVERSATION, cutting(hk.encode_with_special(text)), tools=TOOLS)
+    assert len(RAN) == before
+    assert [m.role for m in reply.messages] == ["assistant", "tool", "assistant"]
+
+
+def test_a_call_that_broke_off_is_made_again_a_limited_number_of_times():
+    broken = [*CUT[5], *hk.encode_with_special("<|end|>")]
+    prompts = []
+
+    def generate(prompt, sampling):
+        prompts.append(list(prompt))
+        return broken
+
+    reply = hk.run(CONVERSATION, FunctionBackend(generate), tools=TOOLS, max_retries=2)
+    assert reply.outcome == "retry_limit"
+    assert len(prompts) == 3
+    assert reply.messages == ()
+
+
+def test_an_engine_may_keep_the_stop_token_to_itself():
+    ran = []
+
+    class Notebook:
+        is_builtin = True
+        namespace = hk.PYTHON
+
+        @property
+        def tools(self):
+            return {"python": hk.Tool("python", function=ran.append)}
+
+        async def aclose(self):
+            pass
+
+    code = hk.encode_with_special("<|channel|>analysis to=python code<|message|>print(1)")
+    conversation = [hk.system(tools=[hk.PYTHON]), hk.user("Print.")]
+    completions = iter([code, DONE])
+    backend = FunctionBackend(lambda prompt, sampling: next(completions))
+    assert hk.run(conversation, backend, tools=[Notebook()]).outcome == "final"
+    assert ran == ["print(1)"]
+    completions = iter([code, DONE])
+    sampling = hk.SamplingParams(stop=("1)",))  # which may have cut the code
+    hk.run(conversation, backend, tools=[Notebook()], sampling=sampling)
+    assert ran == ["print(1)"]
+
+
+def test_a_call_whose_tokens_are_not_kept_is_still_known_to_be_closed():
+    """Its framing was repaired, and `<|call|>` closed it: it can be answered later."""
+    tokens = hk.encode_with_special(
+        "<|channel|>analysis to=python<|constrain|>code<|message|>print(1)<|call|>"
+    )
+    result = hk.parse(tokens)
+    assert result.problems
+    (message,) = result.history()
+    assert message.tokens is None
+    for same in (
+        message,
+        pickle.loads(pickle.dumps(message)),
+        copy.deepcopy(message),
+        hk.message_from_dict(hk.message_to_dict(message, tokens=True)),
+        hk.RunState.from_json(hk.RunState((message,)).to_json()).messages[0],
+    ):
+        assert runnable(hk.tool_calls([same], [hk.PYTHON]))
+    forged = {**hk.message_to_dict(hk.assistant("x")), "terminator": "<|call|>"}
+    with pytest.raises(hk.InvalidMessageError, match="terminator"):
+        hk.message_from_dict(forged)
+
+
+def test_text_in_brackets_is_no_value_where_code_stands_around_it():
+    code = "x = [1, 2]\nimport shutil; shutil.rmtree('/srv"
+    head = "<|start|>assistant<|channel|>analysis to=python code<|message|>"
+    messages = hk.parse(hk.encode_with_special(head + code), role=None).messages
+    assert not runnable(hk.tool_calls(messages, [hk.PYTHON]))
+    completion = hk.parse(hk.encode_with_special(head[len("<|start|>assistant") :] + code))
+    assert completion.history() == ()
+
+
+def test_a_chat_that_is_stopped_keeps_no_call_that_broke_off():
+    broken = [*CUT[5], *hk.encode_with_special("<|end|><|start|>assistant")]
+    broken += hk.encode_with_special("<|channel|>analysis<|message|>Hm.<|end|>")
+    said = Said()
+    for event in hk.stream(CONVERSATION, cutting(broken), tools=TOOLS):
+        said.take(event)
+        if isinstance(event, hk.MessageEnded):
+            break
+    assert not any(message.is_call for message in said.messages("stopped"))
+
+
+def test_a_broken_call_is_incomplete_in_responses():
+    request = responses.read_request(RESPONSES)
+    tokens = [*CUT[5], *hk.encode_with_special("<|end|>")]
+    meta = {"id": "resp_1", "created_at": 0, "model": "m", "request": request}
+    whole = responses.write_response(hk.parse(tokens), **meta, finish_reason="stop")
+    folded = responses.fold_stream(
+        streamed(responses.StreamWriter(**meta), tokens, finish_reason="stop")
+    )
+    for response in (whole, folded):
+        assert [item["status"] for item in response["output"]] == ["incomplete"]

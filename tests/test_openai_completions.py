@@ -4,11 +4,13 @@ And as sglang's documentation says that sglang does.
 """
 
 import asyncio
+import gc
 import json
 import random
 import threading
 import time
 import warnings
+import weakref
 from contextlib import aclosing, asynccontextmanager, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -20,6 +22,7 @@ from harmony_backends.openai_completions import MODEL_VOCABULARY_SIZE, OpenAICom
 from harmony_backends.testing import BackendContract
 
 import harmony_kit as hk
+from harmony_kit.generation import supported_by
 from harmony_kit.vocabulary import (
     CALL,
     END_OF_TEXT,
@@ -621,6 +624,102 @@ def test_the_server_is_asked_once_what_it_is(dialect, base):
     asyncio.run(go())
 
 
+def test_requests_at_once_ask_what_the_server_is_once():
+    async def go():
+        async with serving(babble_ascii, dialect="llama_cpp") as (server, _):
+            backend = OpenAICompletionsBackend(server.url)
+            await asyncio.gather(*(complete(backend, max_tokens=2) for _ in range(20)))
+            assert len(server.gets) == 1
+            await backend.aclose()
+
+    asyncio.run(go())
+
+
+@pytest.mark.parametrize("dialect", ["vllm", "llama_cpp", "sglang"])
+def test_what_is_supported_is_settled_once(dialect):
+    """As much as any server can until it is asked, then what this one can."""
+    features = {"logprobs"} if dialect == "sglang" else {"logprobs", "constraint"}
+
+    async def go():
+        async with serving(babble_ascii, dialect) as (server, stated):
+            assert stated.supports == features
+            backend = OpenAICompletionsBackend(server.url)
+            assert backend.supports == {"logprobs", "constraint"}
+            await backend.connect()
+            assert backend.supports == features
+            await backend.connect()
+            await complete(backend, max_tokens=2)
+            assert (backend.supports, len(server.gets)) == (features, 1)
+            await backend.aclose()
+            lazy = OpenAICompletionsBackend(server.url)
+            await complete(lazy, max_tokens=2)
+            assert (lazy.supports, len(server.gets)) == (features, 2)
+            await lazy.aclose()
+            with pytest.raises(hk.BackendError, match="closed"):
+                await lazy.connect()
+
+    asyncio.run(go())
+
+
+def test_a_request_is_adapted_to_the_server_that_answers_it():
+    body = {
+        "messages": [{"role": "user", "content": "hi"}],
+        "response_format": {"type": "json_object"},
+    }
+    request = hk.convert.chat_completions.read_request(body)
+
+    async def go():
+        async with serving(lambda *_: ANSWER, "sglang") as (server, _):
+            backend = OpenAICompletionsBackend(server.url)
+            sampling, notes = request.adapted_to(await supported_by(backend))
+            assert sampling.constraint is None
+            assert "not enforced" in notes[-1].reason
+            deltas = [delta async for delta in backend.generate([1, 2, 3], sampling)]
+            assert deltas[-1].finish_reason == "stop"
+            await backend.aclose()
+
+    asyncio.run(go())
+
+
+def test_a_server_that_is_stated_and_whose_context_is_given_is_not_asked():
+    async def go():
+        async with serving(context=100) as (server, backend):
+            await backend.connect()
+            assert server.gets == []
+
+    asyncio.run(go())
+
+
+def test_a_server_that_is_not_ready_is_not_taken_for_another():
+    """Only one that has no list of models is taken for what follows vLLM."""
+
+    class Loading(Server):
+        status = 503
+
+        def _whole(self, writer, status, answer, *headers):
+            status = self.status if len(self.gets) and not self.requests else status
+            super()._whole(writer, status, answer, *headers)
+
+    async def go():
+        server = await Loading(babble_ascii, "llama_cpp").start()
+        backend = OpenAICompletionsBackend(server.url, max_retries=1, backoff=0.01)
+        with pytest.raises(hk.BackendError, match="answered 503"):
+            await backend.connect()
+        server.status = 200
+        assert len(await complete(backend, max_tokens=2)) == 2
+        assert server.requests[0][0] == "/completion"
+        await backend.aclose()
+        server.status = 404
+        server.requests.clear()
+        backend = OpenAICompletionsBackend(server.url)
+        await backend.connect()
+        assert backend.supports == {"logprobs", "constraint"}
+        await backend.aclose()
+        await server.stop()
+
+    asyncio.run(go())
+
+
 def test_an_unknown_dialect_is_refused():
     with pytest.raises(hk.BackendError, match="unknown dialect 'ollama'; known: auto, vllm"):
         hk.load_backend("openai_completions", base_url="http://x/v1", dialect="ollama")
@@ -954,6 +1053,23 @@ def test_closing_the_backend_ends_what_is_going_on():
     asyncio.run(go())
 
 
+def test_what_is_closed_does_not_ask_again_for_ids_that_were_left_out():
+    character = [172, 7908, 222]
+    answer = [*hk.encode("a"), *character, *character, RETURN]
+
+    async def go():
+        async with serving(goes_on(answer), "llama_cpp") as (server, backend):
+            deltas = backend.generate([1, 2, 3], hk.SamplingParams())
+            assert [(await anext(deltas)).tokens for _ in range(2)] == [[64], character]
+            asked = len(server.requests)
+            await backend.aclose()
+            with pytest.raises(hk.BackendError, match="is closed"):
+                await anext(deltas)
+            assert len(server.requests) == asked
+
+    asyncio.run(go())
+
+
 # --- Together with the loop -----------------------------------------------------------------
 
 
@@ -971,14 +1087,88 @@ def in_a_thread(server):
         thread.join()
 
 
-@pytest.mark.filterwarnings("ignore::ResourceWarning")
+@contextmanager
+def no_leaks():
+    """Nothing that was left open is found by the garbage collector."""
+    gc.collect()
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        yield
+        gc.collect()
+    assert [str(warning.message) for warning in caught] == []
+
+
+def becomes_true(condition):
+    deadline = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
 def test_runs_one_after_the_other():
-    """Each has an event loop of its own, and connections live in one."""
-    with in_a_thread(Server(lambda *_: ANSWER)) as server:
-        backend = hk.load_backend("openai_completions", base_url=server.url)
-        for _ in range(3):
-            reply = hk.run([hk.user("hi")], backend)
-            assert (reply.outcome, reply.text) == ("final", "Grey cat on seven hills.")
+    """Each has an event loop of its own, in which its connections live and end."""
+    with in_a_thread(Server(lambda *_: ANSWER)) as server, no_leaks():
+        with hk.load_backend("openai_completions", base_url=server.url) as backend:
+            for _ in range(3):
+                reply = hk.run([hk.user("hi")], backend)
+                assert (reply.outcome, reply.text) == ("final", "Grey cat on seven hills.")
+                becomes_true(lambda: not server.tasks)
+        assert server.connections == 3
+        with pytest.raises(hk.BackendError, match="closed"):
+            hk.run([hk.user("hi")], backend)
+
+
+def test_a_backend_that_is_forgotten_leaks_nothing():
+    async def forget(url):
+        await complete(OpenAICompletionsBackend(url), max_tokens=2)
+
+    with in_a_thread(Server()) as server, no_leaks():
+        asyncio.run(forget(server.url))
+        becomes_true(lambda: not server.tasks)
+
+
+def test_event_loops_that_run_in_other_threads_are_closed_in():
+    """And connections of a loop that waits are closed when it ends."""
+
+    async def use(backend):
+        await complete(backend, max_tokens=2)
+        return asyncio.get_running_loop()
+
+    with in_a_thread(Server()) as server, no_leaks(), asyncio.Runner() as waiting:
+        loop = asyncio.new_event_loop()
+        thread = threading.Thread(target=loop.run_forever)
+        thread.start()
+        backend = OpenAICompletionsBackend(server.url)
+        asyncio.run_coroutine_threadsafe(use(backend), loop).result()
+        waiting.run(use(backend))
+        assert len(server.tasks) == 2
+        backend.close()
+        becomes_true(lambda: len(server.tasks) == 1)
+        waiting.close()
+        becomes_true(lambda: not server.tasks)
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()
+
+
+def test_a_loop_that_was_closed_without_its_generators_is_let_go():
+    """Its sockets are closed with it, as Python warns."""
+
+    def run_badly(coroutine):
+        loop = asyncio.new_event_loop()
+        loop.run_until_complete(coroutine)
+        loop.close()
+        return weakref.ref(loop)
+
+    with in_a_thread(Server()) as server, warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        backend = OpenAICompletionsBackend(server.url)
+        ended = run_badly(complete(backend, max_tokens=2))
+        asyncio.run(complete(backend, max_tokens=2))
+        gc.collect()
+        assert ended() is None
+        becomes_true(lambda: not server.tasks)
+        backend.close()
 
 
 def test_leaving_a_run_gives_the_request_up():

@@ -11,8 +11,11 @@ from harmony_backends.function import FunctionBackend
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from strategies import texts
+from test_parse import soups
 
 import harmony_kit as hk
+from harmony_kit.convert import responses
+from harmony_kit.convert.store import SQLiteStore
 from harmony_kit.vocabulary import CALL, END, RETURN
 
 PROMPT_END = hk.encode_with_special("<|start|>assistant")
@@ -371,6 +374,7 @@ def tampered(change):
         (lambda d: d["tokens"].update(ids=[True]), "tokens.ids"),
         (lambda d: d["tokens"].update(ids="x"), "tokens.ids"),
         (lambda d: d["tokens"].update(ids=d["tokens"]["ids"] * 2), "tokens.ids"),
+        (lambda d: d["tokens"]["ids"].__setitem__(-1, RETURN), "tokens.ids"),
         (lambda d: d["tokens"].update(sampled=[5, 2]), "tokens.sampled"),
         (lambda d: d["tokens"].update(sampled=[2]), "tokens.sampled"),
         (lambda d: d["tokens"].update(sampled=[2, 99]), "tokens.sampled"),
@@ -389,3 +393,113 @@ def test_tokens_that_do_not_spell_the_message_are_refused(change, place):
     change(state["messages"][1])
     with pytest.raises(hk.InvalidMessageError, match=r"^message 1: "):
         hk.RunState.from_json(json.dumps(state))
+
+
+def test_tokens_that_no_model_generated_are_kept_as_well():
+    """Of a conversation nobody knows who wrote its ids; long ones, too, can be copied."""
+    text = "<|start|>user<|message|>" + "word " * 300 + "<|end|>"
+    (message,) = hk.parse(hk.encode_with_special(text), role=None).messages
+    assert message.tokens.sampled_start == message.tokens.sampled_end == 0
+    again = hk.message_from_dict(hk.message_to_dict(message, tokens=True))
+    for same in (copy.deepcopy(message), pickle.loads(pickle.dumps(message)), again):
+        assert same.tokens == message.tokens
+    data = hk.message_to_dict(message, tokens=True)
+    data["tokens"]["sampled"] = [0, 5]
+    with pytest.raises(hk.InvalidMessageError, match="sampled"):
+        hk.message_from_dict(data)
+
+
+# --- What must not be remembered ------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "role"),
+    [
+        ("assistant<|channel|>final<|message|>hi<|return|>", "assistant"),
+        ("x<|message|>hi<|end|>", "user"),
+        ("user<|message|>hi<|end|>", "user"),
+    ],
+)
+def test_a_header_that_does_not_go_on_from_the_prompt_is_written_anew(text, role):
+    result = hk.parse(hk.encode_with_special(text), role=role)
+    history = result.history()
+    assert hk.parse(hk.render(history, next_role=None), role=None).messages == history
+    state = hk.RunState(history)
+    assert hk.RunState.from_json(state.to_json()) == state
+
+
+def test_messages_after_too_many_problems_remember_nothing():
+    bad = hk.encode_with_special(
+        "<|start|>assistant<|channel|>analysis<|message|>a<|constrain|>b<|end|>"
+    )
+    tail = hk.encode_with_special(
+        "<|start|>assistant<|channel|>commentary to=functions.f to=functions.g<|message|>{}<|call|>"
+    )
+    result = hk.parse([*bad * 10_002, *tail], role=None)
+    assert all(message.tokens is None for message in result.messages[-3:])
+    assert [call.status for call in hk.tool_calls(result)] == ["ambiguous"]
+
+
+@settings(max_examples=600, deadline=None)
+@given(soups, st.sampled_from(["assistant", "user", None]))
+def test_law_11_what_is_remembered_spells_the_message(tokens, role):
+    history = hk.parse(tokens, role=role).history()
+    for message in history:
+        if message.tokens is None:
+            continue
+        ids = list(message.tokens.ids)
+        read = hk.parse(ids, role=None, strict=True)
+        assert read.messages == (message,)
+        assert hk.render([message], next_role=None, drop_analysis="never") == ids
+    state = hk.RunState(history)
+    assert hk.RunState.from_json(state.to_json()) == state
+
+
+def test_a_problem_that_is_not_of_the_framing_leaves_the_tokens():
+    completion = hk.encode_with_special(
+        "<|channel|>analysis to=functions.look <|constrain|>json<|message|>{}<|call|>"
+    )
+    (message,) = hk.parse(completion).messages
+    assert [found.code for found in hk.parse(completion).problems] == ["tool_call_on_analysis"]
+    assert list(message.tokens.ids) == [*PROMPT_END, *completion]
+
+
+# --- extend beside render -------------------------------------------------------------------
+
+
+def test_extend_takes_all_options_and_all_that_is_new():
+    prompt = hk.render(CONVERSATION)
+    for text, new in (
+        ("<|channel|>analysis to=python<|constrain|>code<|message|>1<|call|>", ()),
+        ("<|channel|>commentary to=functions.look json<|message|>{}<|call|>", ()),
+        (
+            "<|channel|>analysis<|message|>t<|end|><|start|>assistant"
+            "<|channel|>commentary to=functions.look<|message|>{}<|call|>",
+            (hk.assistant("It is sunny."), hk.user("And now?")),
+        ),
+    ):
+        completion = hk.encode_with_special(text)
+        said = hk.parse(completion).history()
+        following = [hk.tool_result(said[-1], "done"), *new]
+        for options in (
+            hk.RenderOptions(),
+            hk.RenderOptions(header_order="channel-first"),
+            hk.RenderOptions(verbatim=False),
+            hk.RenderOptions(drop_analysis="never"),
+        ):
+            extended = hk.extend(prompt, completion, following, options=options)
+            rendered = hk.render([*CONVERSATION, *said, *following], options=options)
+            assert extended.tokens == rendered
+
+
+def test_stores_keep_the_tokens_of_items(tmp_path):
+    request = responses.read_request({"model": "m", "input": "x"})
+    message, _ = odd_message()
+    span = hk.MessageSpan(0, 0, 0, 0)
+    parsed = hk.ParsedMessage(message, span, hk.Terminator.RETURN)
+    completion = hk.Completion((parsed,), turn_length=1)
+    stored = responses.stored_response(request, completion, id="resp_1")
+    with SQLiteStore(tmp_path / "store.db") as store:
+        store.put("resp_1", stored)
+        (item_id,) = stored.items
+        assert store.item(item_id).message.tokens == message.tokens

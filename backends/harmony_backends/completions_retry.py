@@ -36,6 +36,11 @@ class StatusError(BackendError):
         self.status = status
         super().__init__(message)
 
+    @property
+    def is_passing(self) -> bool:
+        """Whether the same request may be answered later."""
+        return self.status == 429 or self.status >= 500
+
     def __reduce__(self) -> tuple[object, ...]:
         return (StatusError, (str(self), self.status))
 
@@ -80,8 +85,7 @@ class Retries:
                     return response
                 failure, retry_after = await _failure(response, name)
                 wait = self._wait(attempt, retry_after)
-                is_passing = failure.status == 429 or failure.status >= 500
-                if not is_passing or attempt >= self._most or wait > _LONGEST_RETRY_AFTER:
+                if not failure.is_passing or attempt >= self._most or wait > _LONGEST_RETRY_AFTER:
                     raise failure
             await asyncio.sleep(wait)
             attempt += 1

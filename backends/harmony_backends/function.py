@@ -16,11 +16,13 @@ from collections.abc import (
 )
 from contextlib import aclosing
 
+from harmony_kit._options import checked_options
 from harmony_kit.errors import BackendError
 from harmony_kit.generation import Delta, Feature, check_prompt, check_support
 from harmony_kit.sampling import SamplingParams
 from harmony_kit.vocabulary import SIZE, encode_with_special
 
+from .closing import Closing
 from .cutting import Cutter
 
 Answer = Iterable[int] | AsyncIterable[int] | str
@@ -30,7 +32,7 @@ AnswerFunction = Callable[[list[int], SamplingParams], Answer | Awaitable[Answer
 """What answers a prompt."""
 
 
-class FunctionBackend:
+class FunctionBackend(Closing):
     """Gives what a function answers, up to the first stop token or the token limit.
 
     The function runs in the event loop: one that waits should be a coroutine function or
@@ -53,6 +55,7 @@ class FunctionBackend:
 
     supports: frozenset[Feature] = frozenset()
 
+    @checked_options
     def __init__(
         self,
         function: AnswerFunction,

@@ -20,6 +20,7 @@ from harmony_kit.generation import Delta, Feature, check_prompt, check_support, 
 from harmony_kit.sampling import SamplingParams
 from harmony_kit.vocabulary import END_OF_TEXT
 
+from .closing import Closing
 from .completions_retry import StatusError
 from .llama_cpp_server import LlamaCppServer
 from .openai_completions import OpenAICompletionsBackend
@@ -36,7 +37,7 @@ _SEEDS: Final = 2**32 - 1  # the one beyond stands for none
 _REQUESTS: Final = re.compile(r"^llamacpp:requests_(?:processing|deferred) (\d+)", re.MULTILINE)
 
 
-class LlamaCppBackend:
+class LlamaCppBackend(Closing):
     """Generates with llama.cpp, several requests at once; more wait for their turn.
 
     The model's own chat template and its tokenizer have no part in it: only ids are
@@ -175,8 +176,6 @@ class LlamaCppBackend:
             )
         if sampling.max_tokens is None:
             return room
-        if sampling.max_tokens < 1:
-            raise BackendError(f"max_tokens is {sampling.max_tokens}; it must be at least 1")
         return min(room, sampling.max_tokens)
 
     async def _completion(

@@ -14,22 +14,24 @@ from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import replace
 from types import MappingProxyType
 from typing import Any, Final, Literal, get_args
-from weakref import WeakKeyDictionary
 
 import httpx
 from httpx_sse import EventSource, SSEError
 
+from harmony_kit._options import checked_options
 from harmony_kit.errors import BackendError
 from harmony_kit.generation import Delta, Feature, check_prompt, check_support
 from harmony_kit.grammar import Constraint
 from harmony_kit.sampling import SamplingParams
 
+from .closing import Closing
 from .completions_constraints import SERVER_GRAMMARS, ConstraintsName
 from .completions_dialects import Dialect, LlamaCppDialect, SglangDialect, VllmDialect
 from .completions_following import GrammarFollower, follow_processor
 from .completions_gaps import without_gaps
 from .completions_retry import Retries, StatusError, describe, server_message
 from .completions_tokens import TokenReader, warn_of_text
+from .loop_clients import LoopClients
 
 DialectName = Literal["vllm", "llama_cpp", "sglang", "auto"]
 
@@ -47,7 +49,7 @@ _OWNERS: Final = {"llamacpp": "llama_cpp", "sglang": "sglang"}  # of the models 
 _DRAIN_SECONDS: Final = 1.0  # to get a connection back into the pool after the last token
 
 
-class OpenAICompletionsBackend:
+class OpenAICompletionsBackend(Closing):
     """Asks a server for completions.
 
     Connections are kept and used again. A request is sent anew only if no answer has
@@ -61,7 +63,7 @@ class OpenAICompletionsBackend:
         api_key: Sent as a bearer token.
         timeout: How many seconds the server may be silent.
         max_retries: How often a request is sent anew.
-        dialect: `"vllm"`, `"llama_cpp"`, `"sglang"`, or `"auto"` to ask the server what it is.
+        dialect: What the server is: `"vllm"`, `"llama_cpp"`, `"sglang"`, or `"auto"` to ask it.
         stream: Whether tokens are given as they come, or all at the end. llama.cpp leaves ids
             out of its stream within characters of several tokens; they are found again from
             the text, and where that leaves a doubt the server is asked again for this
@@ -82,14 +84,17 @@ class OpenAICompletionsBackend:
 
     Attributes:
         name: What to call the backend in messages to a person.
-        supports: What the server can do beside generating; before it was asked what it is, what
-            any server can.
+        supports: What the server can do beside generating. Where the dialect is stated this is
+            so from the start. With `"auto"` it is settled by `connect`, or by the first
+            request, and does not change after that; until then it has all that any server may
+            be able to do, and `generate` refuses what this one turns out not to.
 
     Raises:
         BackendError: The dialect is unknown, or knows no such constraints, or the key can be
             none.
     """
 
+    @checked_options
     def __init__(
         self,
         base_url: str,
@@ -131,10 +136,20 @@ class OpenAICompletionsBackend:
         self._text_fallback = text_fallback
         self._warned = False
         self._vocabulary_size = vocabulary_size
-        # Connections live and die with their event loop, and each `run` has one of its own.
-        self._clients: WeakKeyDictionary[asyncio.AbstractEventLoop, httpx.AsyncClient]
-        self._clients = WeakKeyDictionary()
+        self._clients = LoopClients(self._new_client)
         self._closed = False
+
+    async def connect(self) -> None:
+        """Ask the server what it is and how long its context is, unless both were stated.
+
+        It is asked once; requests see to it by themselves. Do it first where `supports` has to
+        be right before a request is made, as for `HarmonyRequest.adapted_to`.
+
+        Raises:
+            BackendError: The server cannot be reached, is not ready or lets nobody in, or the
+                backend is closed.
+        """
+        await self._meet_server(needs_context=True)
 
     async def generate(
         self, prompt: Sequence[int], sampling: SamplingParams
@@ -148,21 +163,24 @@ class OpenAICompletionsBackend:
         self._check_open()
         check_support(self, sampling)
         check_prompt(prompt, vocabulary_size=self._vocabulary_size)
+        dialect = await self._meet_server(needs_context=sampling.constraint is not None)
+        check_support(self, sampling)  # of a server that was not known before, this says more
         if sampling.constraint is None:
             whole = without_gaps(self._complete, list(prompt), sampling, stream=self._stream)
         else:
-            whole = self._constrained(list(prompt), sampling, sampling.constraint)
+            whole = self._constrained(dialect, list(prompt), sampling, sampling.constraint)
         async with aclosing(whole) as deltas:
             async for delta in deltas:
                 yield delta
 
     async def _constrained(
-        self, prompt: list[int], sampling: SamplingParams, constraint: Constraint
+        self,
+        dialect: Dialect,
+        prompt: list[int],
+        sampling: SamplingParams,
+        constraint: Constraint,
     ) -> AsyncGenerator[Delta, None]:
         """What the server answers under a constraint, checked token by token."""
-        async with self._named_errors():
-            dialect = await self._know_server(self._client(), needs_context=True)
-        check_support(self, sampling)
         sampling = self._limited(prompt, sampling, is_needed=True)
         options: dict[str, Any] = {"stream": self._stream, "vocabulary_size": self._vocabulary_size}
         arguments = (self._complete, prompt, sampling, constraint)
@@ -212,21 +230,22 @@ class OpenAICompletionsBackend:
             raise
 
     async def aclose(self) -> None:
-        """Close all connections."""
+        """Close all connections.
+
+        Those of an event loop that has ended were closed when it ended.
+        """
         self._closed = True
-        client = self._clients.pop(asyncio.get_running_loop(), None)
-        self._clients.clear()  # Those of other loops can be closed by nobody here.
-        if client is not None:
-            await client.aclose()
+        await self._clients.aclose()
 
     # --- The request ------------------------------------------------------------------------
 
     async def _post(
         self, prompt: list[int], sampling: SamplingParams, stream: bool, more: Mapping[str, Any]
     ) -> httpx.Response:
-        client = self._client()
-        dialect = await self._know_server(client)
-        check_support(self, sampling)
+        self._check_open()  # a completion may take several requests
+        dialect = self._dialect
+        assert dialect is not None
+        client = (await self._clients.get()).client
         sampling = self._limited(prompt, sampling, is_needed=dialect.needs_limit)
         body = dialect.body(prompt, sampling)
         body["stream"] = stream
@@ -266,41 +285,44 @@ class OpenAICompletionsBackend:
         limit = room if sampling.max_tokens is None else min(room, sampling.max_tokens)
         return replace(sampling, max_tokens=limit)
 
-    def _client(self) -> httpx.AsyncClient:
-        loop = asyncio.get_running_loop()
-        client = self._clients.get(loop)
-        if client is None:
+    def _new_client(self) -> httpx.AsyncClient:
+        return httpx.AsyncClient(
+            headers=self._headers,
+            timeout=self._timeout,
             # The server sets the limit to what runs at once: it is what knows.
-            limits = httpx.Limits(max_connections=None, max_keepalive_connections=64)
-            client = httpx.AsyncClient(
-                headers=self._headers,
-                timeout=self._timeout,
-                limits=limits,
-                trust_env=not _is_on_this_machine(self._base_url),  # no proxy leads there
-            )
-            self._clients[loop] = client
-        return client
+            limits=httpx.Limits(max_connections=None, max_keepalive_connections=64),
+            trust_env=not _is_on_this_machine(self._base_url),  # no proxy leads there
+        )
 
-    async def _know_server(
-        self, client: httpx.AsyncClient, *, needs_context: bool = False
-    ) -> Dialect:
-        """What the server is; it is asked once for what was not said about it."""
+    # --- The server -------------------------------------------------------------------------
+
+    async def _meet_server(self, *, needs_context: bool) -> Dialect:
+        """Ask the server, once, for what is needed and was not said about it."""
+        self._check_open()
+        if self._is_unknown(needs_context):
+            here = await self._clients.get()
+            async with self._named_errors(), here.asking:
+                if self._is_unknown(needs_context):
+                    self._note_models(await self._list_models(here.client))
+        assert self._dialect is not None
+        return self._dialect
+
+    def _is_unknown(self, needs_context: bool) -> bool:
+        if self._is_asked:
+            return False
         dialect = self._dialect
-        needs_context = needs_context or (dialect is not None and dialect.needs_limit)
-        is_known = dialect is not None and (self._context is not None or not needs_context)
-        if not is_known and not self._is_asked:
-            models = await self._list_models(client)
-            if dialect is None:
-                owners = {model.get("owned_by") for model in models}
-                # Whoever does not say what it is speaks as vLLM.
-                name = next((_OWNERS[owner] for owner in _OWNERS if owner in owners), "vllm")
-                dialect = self._speak(_DIALECTS[name])
-            self._told_context = _context(models, self._model)
-            self._is_asked = True
-        assert dialect is not None
-        return dialect
+        return dialect is None or (self._context is None and (needs_context or dialect.needs_limit))
 
-    def _speak(self, dialect: Dialect) -> Dialect:
+    def _note_models(self, models: list[dict[str, Any]]) -> None:
+        if self._dialect is None:
+            owners = {model.get("owned_by") for model in models}
+            # Whoever does not say what it is speaks as vLLM.
+            name = next((_OWNERS[owner] for owner in _OWNERS if owner in owners), "vllm")
+            self._speak(_DIALECTS[name])
+        self._told_context = _context(models, self._model)
+        self._is_asked = True
+
+    def _speak(self, dialect: Dialect) -> None:
         """Speak a dialect from now on."""
         known = dialect.constraints
         if self._constraints not in ("auto", *known):
@@ -310,15 +332,14 @@ class OpenAICompletionsBackend:
             )
         self._dialect = dialect
         self.supports = dialect.supports | {"constraint"} if known else dialect.supports
-        return dialect
 
     async def _list_models(self, client: httpx.AsyncClient) -> list[dict[str, Any]]:
-        """What the server says of its models; nothing if it says nothing."""
+        """What the server says of its models; nothing if it has no such list."""
         request = client.build_request("GET", self._base_url + "/models")
         try:
             response = await self._retries.send(client, request, self.name)
         except StatusError as error:
-            if error.status in (401, 403):
+            if error.status in (401, 403) or error.is_passing:
                 raise
             return []
         try:

@@ -13,9 +13,12 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, Final, get_args
 
+from harmony_kit._options import checked_options
 from harmony_kit.errors import BackendError
-from harmony_kit.generation import Backend, Delta, FinishReason
+from harmony_kit.generation import Backend, Delta, Feature, FinishReason, supported_by
 from harmony_kit.sampling import SamplingParams
+
+from .closing import Closing
 
 _FINISH_REASONS: Final = get_args(FinishReason)
 
@@ -104,7 +107,7 @@ def _token_ids(values: Any, name: str) -> tuple[int, ...]:
     return tuple(values)
 
 
-class RecordingBackend:
+class RecordingBackend(Closing):
     """Wraps a backend and writes down what it is asked and what it answers.
 
     A generation that is given up is recorded as far as it went, with `"abort"`; a prompt that
@@ -118,12 +121,21 @@ class RecordingBackend:
         OSError: The file cannot be written.
     """
 
+    @checked_options
     def __init__(self, backend: Backend, path: str | Path) -> None:
         self.name = f"recording of {backend.name}"
-        self.supports = backend.supports
         self._backend = backend
         self._path = Path(path)
         self._write("")
+
+    @property
+    def supports(self) -> frozenset[Feature]:
+        """What the wrapped backend can do."""
+        return self._backend.supports
+
+    async def connect(self) -> None:
+        """Have the wrapped backend find out what it supports, if it has to."""
+        await supported_by(self._backend)
 
     async def generate(
         self, prompt: Sequence[int], sampling: SamplingParams

@@ -10,11 +10,13 @@ import asyncio
 from collections.abc import AsyncIterator, Iterable, Sequence
 from pathlib import Path
 
+from harmony_kit._options import checked_options
 from harmony_kit.errors import BackendError
 from harmony_kit.generation import Delta, Feature, check_prompt, check_support
 from harmony_kit.sampling import SamplingParams
 from harmony_kit.vocabulary import SIZE, decode
 
+from .closing import Closing
 from .cutting import Cutter
 from .recording import Exchange, read_recording
 
@@ -31,7 +33,7 @@ class PromptMismatchError(BackendError):
         super().__init__(message)
 
 
-class ReplayBackend:
+class ReplayBackend(Closing):
     """Plays recorded completions.
 
     A prompt gets the completion that was recorded for it. Where one prompt was recorded
@@ -49,6 +51,7 @@ class ReplayBackend:
     name = "replay"
     supports: frozenset[Feature] = frozenset({"constraint"})
 
+    @checked_options
     def __init__(self, recording: str | Path | Iterable[Exchange], *, chunk_size: int = 1) -> None:
         if chunk_size < 1:
             raise BackendError(f"chunk_size is {chunk_size}; it must be at least 1")

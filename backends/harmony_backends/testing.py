@@ -249,17 +249,6 @@ class BackendContract:
 
         harness.run(go)
 
-    @pytest.mark.parametrize("limit", [0, -1])
-    def test_a_limit_of_no_token_is_refused(self, harness: Harness, limit: int) -> None:
-        """As vLLM and OpenAI's API do; there is no completion that it could be."""
-
-        async def go(backend: Backend) -> None:
-            with pytest.raises(BackendError, match="max_tokens"):
-                await self._complete(backend, self.prompt(), self._greedy(limit))
-            await self._works(backend)
-
-        harness.run(go)
-
     def test_a_seed_repeats(self, harness: Harness) -> None:
         """A seeded completion is the same a second time."""
         if not self.can_seed:

@@ -15,12 +15,13 @@ from harmony_kit.errors import BackendError
 from harmony_kit.generation import Delta, Feature, check_prompt, check_support
 from harmony_kit.sampling import SamplingParams
 
+from .closing import Closing
 from .stop_texts import StopTexts
 from .transformers_batches import Batches
 from .transformers_rows import Row
 
 
-class TransformersBackend:
+class TransformersBackend(Closing):
     """Generates with transformers, several requests at once.
 
     No tokenizer is needed. Log-probabilities are those of the model, before temperature, top-p and

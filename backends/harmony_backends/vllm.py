@@ -20,6 +20,7 @@ from harmony_kit.grammar import Constraint
 from harmony_kit.sampling import SamplingParams
 from harmony_kit.vocabulary import END_OF_TEXT
 
+from .closing import Closing
 from .event_loops import EngineLoop
 from .stop_texts import StopTexts
 
@@ -35,7 +36,7 @@ class DeadEngineError(BackendError):
     """The engine has died, and every request with it; only a new backend helps."""
 
 
-class VLLMBackend:
+class VLLMBackend(Closing):
     """Generates with vLLM, many requests at once.
 
     The engine lives in one event loop: the one that is running where the backend is made, as

@@ -11,7 +11,7 @@ from ..errors import HarmonyError
 from ..generation import Backend
 from ..messages import Message, Role, ToolNamespace
 from ..parsed import Completion, TurnEnd
-from ..render import Prompt
+from ..render import Prompt, checked_messages
 from ..sampling import SamplingParams
 from ..tools import Toolbox, ToolCall, declared_namespaces, tool_calls
 from ..tools.choice import ANY_TOOL, ToolChoice
@@ -120,23 +120,27 @@ class Run:
                 self._sequence.add(delta.tokens)
                 for event in turn.feed(delta):
                     yield event
-        for event in turn.close():
+        for event in turn.close(may_end_in_text=bool(self._options.sampling.stop)):
             yield event
         ended = turn.ended(self._declared)
         yield ended
         usage = before.usage + ended.usage
         self._last = ended.result
         history = ended.result.history(finish_reason=ended.finish_reason)
-        self._append(history, usage=usage, turns=before.turns + 1)
+        # A call that is not whole stays out, unanswered: the model has to make it again.
+        kept = set(map(id, history))
+        calls = [call for call in ended.calls if id(call.message) in kept]
+        must_repeat = bool(ended.calls) and not calls and ended.result.text is None
+        faults = before.faulty_turns + must_repeat
+        self._append(history, usage=usage, turns=before.turns + 1, faulty_turns=faults)
         self.outcome = self._cut_off(ended)
         if self.outcome is not None:
             self._before_cut = replace(before, usage=usage)
-        elif not ended.calls:
-            self.outcome = "no_final" if ended.result.text is None else "final"
-        else:
-            self._open(ended.calls)
-            if not self.open_calls:
-                self.outcome = "no_final"
+            return
+        self._open(calls)
+        if not self.open_calls and not must_repeat:
+            has_answer = ended.result.text is not None and not calls
+            self.outcome = "final" if has_answer else "no_final"
 
     def _used_up(self) -> Outcome | None:
         """The budget that allows no further turn."""
@@ -228,7 +232,7 @@ class Run:
 def _state_of(conversation: Iterable[Message] | RunState) -> RunState:
     if isinstance(conversation, RunState):
         return conversation
-    return RunState(tuple(conversation))
+    return RunState(checked_messages(conversation))
 
 
 def _unanswered(

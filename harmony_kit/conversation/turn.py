@@ -10,7 +10,8 @@ from ..messages import ToolNamespace
 from ..parse import Parser
 from ..parsed import Event
 from ..sampling import SamplingParams
-from ..tools import tool_calls
+from ..tools import PYTHON, tool_calls
+from ..vocabulary import CALL
 from .events import TurnEnded
 from .state import Usage
 
@@ -36,8 +37,19 @@ class Turn:
         self._finish_reason = delta.finish_reason or self._finish_reason
         return self._parser.feed(delta.tokens)
 
-    def close(self) -> list[Event]:
-        """What the end of the completion says."""
+    def close(self, *, may_end_in_text: bool = False) -> list[Event]:
+        """What the end of the completion says.
+
+        Some engines keep the stop token to themselves: code at whose end the generation stopped is
+        closed. Arguments in JSON show by themselves whether they are.
+
+        Args:
+            may_end_in_text: Whether a stop text can have ended the completion, too.
+        """
+        header = self._parser.header
+        is_stopped = self._finish_reason == "stop" and not may_end_in_text
+        if is_stopped and header is not None and header.is_call and header.recipient == PYTHON.name:
+            return [*self._parser.feed(CALL), *self._parser.close()]
         return self._parser.close()
 
     def ended(self, tools: Iterable[ToolNamespace]) -> TurnEnded:

@@ -19,6 +19,7 @@ from typing import Any, Final, TypeVar
 from .._options import checked_options
 from ..errors import InvalidMessageError, ParseError
 from ..messages import (
+    CLOSED_CALL,
     DeveloperContent,
     Message,
     MessageTokens,
@@ -28,12 +29,14 @@ from ..messages import (
     SystemContent,
     Tool,
     ToolNamespace,
+    trusted_message,
     with_tokens,
 )
 from ..parse import parse
 from ..render import next_header
 
 _CONSTRAIN: Final = "<|constrain|>"
+_CALL: Final = "<|call|>"
 _Item = TypeVar("_Item")
 
 
@@ -62,7 +65,8 @@ def message_to_dict(message: Message, *, tokens: bool = False) -> dict[str, Any]
     Args:
         message: The message.
         tokens: Whether to write the tokens that the message remembers (`Message.tokens`), under
-            the key `tokens`, which the reference does not know.
+            the key `tokens`, which the reference does not know. Of a call whose tokens are not
+            kept it is written under `terminator` that `<|call|>` closed it.
     """
     content = message.content
     parts = content if isinstance(content, tuple) else (content,)
@@ -82,6 +86,8 @@ def message_to_dict(message: Message, *, tokens: bool = False) -> dict[str, Any]
     if tokens and message.tokens is not None:
         ids, start, end = message.tokens
         optional["tokens"] = {"ids": list(ids), "sampled": [start, end]}
+    elif tokens and message.is_closed_call:
+        optional["terminator"] = _CALL
     return data | {key: value for key, value in optional.items() if value is not None}
 
 
@@ -195,7 +201,7 @@ def message_from_dict(data: Mapping[str, Any]) -> Message:
         InvalidMessageError: A key is missing, unknown or has a wrong value; the error names
             the place.
     """
-    optional = {"name", "channel", "recipient", "content_type", "tokens"}
+    optional = {"name", "channel", "recipient", "content_type", "tokens", "terminator"}
     _check_keys(data, "message", {"role", "content"}, optional)
     content_type = data.get("content_type")
     constrained = False
@@ -211,6 +217,11 @@ def message_from_dict(data: Mapping[str, Any]) -> Message:
         content_type=content_type,
         constrained=constrained,
     )
+    if data.get("terminator") is not None:
+        if data["terminator"] != _CALL or not message.is_call:
+            reason = f"expected {_CALL!r}, and only of a call, got {data['terminator']!r}"
+            raise InvalidMessageError(reason, field="terminator")
+        return trusted_message(message.header, message.content, CLOSED_CALL)
     return with_tokens(message, _tokens_from_dict(data.get("tokens"), message))
 
 
@@ -230,10 +241,13 @@ def _tokens_from_dict(data: Any, message: Message) -> MessageTokens | None:
     except ParseError as error:
         reason = f"not one well-formed message: {error}"
         raise InvalidMessageError(reason, field="tokens.ids") from None
-    if len(parsed) != 1 or parsed[0].message != message or parsed[0].message.tokens is None:
+    is_this = len(parsed) == 1 and parsed[0].message == message
+    spelt = parsed[0].message.tokens if is_this else None
+    if spelt is None or spelt.ids != tuple(ids):  # <|return|> has no place in a history
         raise InvalidMessageError("they do not spell this message", field="tokens.ids")
-    prompted = len(next_header(Role.ASSISTANT)) if message.role is Role.ASSISTANT else 0
-    if not _are_integers(sampled) or not _is_stretch(sampled, len(ids), prompted):
+    prompted = len(next_header(Role.ASSISTANT))
+    is_generated = message.role is Role.ASSISTANT or sampled == [0, 0]
+    if not (is_generated and _are_integers(sampled) and _is_stretch(sampled, len(ids), prompted)):
         reason = f"expected where the generated ids begin and end, got {sampled!r}"
         raise InvalidMessageError(reason, field="tokens.sampled")
     return MessageTokens(tuple(ids), *sampled)

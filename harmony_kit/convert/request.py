@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, Unpack
 
 from .._options import checked_fields, checked_options
-from ..errors import InvalidMessageError
+from ..errors import InvalidMessageError, OptionError
 from ..messages import (
     FUNCTIONS,
     Channel,
@@ -185,6 +185,26 @@ class HarmonyRequest:
             self.tools, self.tool_choice, self.response_format, self.reasoning, after
         )
         return constraint_of(completion, self.demands)
+
+
+# --- Sampling -------------------------------------------------------------------------------
+
+
+def sampling_params(node: Node, keys: Mapping[str, str], **values: Any) -> SamplingParams:
+    """How a request says that tokens are chosen.
+
+    Args:
+        node: The request, for errors.
+        keys: The request's fields by the parameters that have other names.
+        **values: The parameters.
+
+    Raises:
+        RequestError: A parameter has a value that it cannot have; the error names the field.
+    """
+    try:
+        return SamplingParams(**values)
+    except OptionError as error:
+        raise node.error(keys.get(error.option, error.option), error.reason) from None
 
 
 # --- Tools ----------------------------------------------------------------------------------

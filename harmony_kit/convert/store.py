@@ -218,7 +218,13 @@ class SQLiteStore:
         calls = json.dumps(dict(response.calls))
         row = (response_id, messages_to_json(response.messages, tokens=True), calls)
         items = [
-            (item_id, response_id, json.dumps(message_to_dict(message)), call_id, full_name)
+            (
+                item_id,
+                response_id,
+                json.dumps(message_to_dict(message, tokens=True)),
+                call_id,
+                full_name,
+            )
             for item_id, (message, call_id, full_name) in response.items.items()
         ]
         reasonings = [(key, response_id, text) for key, text in response.reasonings.items()]
@@ -285,6 +291,10 @@ class SQLiteStore:
     def _row(self, query: str, key: str) -> tuple[Any, ...] | None:
         rows = self._rows(query, key)
         return rows[0] if rows else None
+
+
+def _message_text(message: Message) -> str:
+    return json.dumps(message_to_dict(message, tokens=True))
 
 
 def _item(message: str, call_id: str | None, full_name: str | None) -> StoredItem:

@@ -14,6 +14,7 @@ from enum import StrEnum
 from typing import Any, Final, NamedTuple
 
 from .._options import checked_options
+from ..errors import InvalidMessageError
 from ..messages import FUNCTIONS, NO_TOOLS, Header, Message, Role, Tool, ToolNamespace
 from ..parsed import (
     Completion,
@@ -279,6 +280,7 @@ def tool_calls(
 
     Raises:
         ToolError: A declared tool is none.
+        InvalidMessageError: Something among the messages is none.
 
     Example:
         >>> from harmony_kit import encode_with_special, parse
@@ -312,6 +314,7 @@ class _Facts(NamedTuple):
         span: Its tokens.
         codes: The codes of its problems.
         is_closed: Whether it is known that `<|call|>` closed it.
+        is_whole: Whether it may stand in a history.
         is_cut: Whether it is known that the input ended within it.
     """
 
@@ -319,6 +322,7 @@ class _Facts(NamedTuple):
     span: MessageSpan | None = None
     codes: frozenset[str] = frozenset()
     is_closed: bool = False
+    is_whole: bool = True
     is_cut: bool = False
 
 
@@ -326,8 +330,12 @@ def _facts_of(item: Message | ParsedMessage) -> _Facts:
     if isinstance(item, ParsedMessage):
         codes = frozenset(found.code for found in item.problems)
         is_closed = item.terminator is Terminator.CALL
-        return _Facts(item.message, item.span, codes, is_closed, not item.is_complete)
-    return _Facts(item, is_closed=item.is_closed_call)
+        is_whole = not item.header.is_call or item.is_whole
+        return _Facts(item.message, item.span, codes, is_closed, is_whole, not item.is_complete)
+    if not isinstance(item, Message):
+        kind = type(item).__name__
+        raise InvalidMessageError(f"expected a Message, got {kind}", field="messages")
+    return _Facts(item, is_closed=item.is_closed_call, is_whole=item.is_whole)
 
 
 def _once(call: ToolCall, made: set[tuple[str, str]]) -> ToolCall:
@@ -428,15 +436,14 @@ class _Reading(NamedTuple):
 
 def _reading(content: str, resolved: _Resolved, facts: _Facts) -> _Reading:
     """Read the content of a call. The order of the tests is the rank of the statuses."""
-    if not resolved.declared:
+    if not resolved.declared and facts.is_whole:
         return _Reading(content, CallStatus.UNDECLARED)
     blank = not content.strip()
     if not content and "missing_message" in facts.codes:  # it breaks off in its header
         cut = facts.is_cut
         return _Reading("", CallStatus.TRUNCATED if cut else CallStatus.MISSING_ARGUMENTS)
     text, status, findings, is_closed = _read(content, resolved.target)
-    is_whole = is_closed or facts.is_closed
-    if not is_whole and (facts.is_cut or status in _RUNNABLE):
+    if not facts.is_whole or not (is_closed or facts.is_closed):
         status = CallStatus.TRUNCATED
     elif "conflicting_recipient" in facts.codes:
         status = CallStatus.AMBIGUOUS

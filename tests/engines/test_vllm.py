@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import aclosing
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 from harmony_backends.recording import read_recording
 from harmony_backends.vllm import DeadEngineError, VLLMBackend
+from odd_model import OddModel
 
 import harmony_kit as hk
 from harmony_kit.generation import completion_of
@@ -142,9 +143,17 @@ class TestVLLM(BackendContract):
 def backend(checkpoint_with_tokenizer: Path) -> Iterator[VLLMBackend]:
     """One that was made outside of any event loop, and says what scripts say.
 
-    It has a tokenizer, with which vLLM does not say that `<|return|>` was what stopped.
+    It has a tokenizer, with which vLLM does not say that `<|return|>` was what stopped. And it
+    keeps all blocks of sliding windows, of which vLLM 0.32 by itself keeps those at the end of a
+    prompt alone: completions are then in no cache.
     """
-    backend = start(checkpoint_with_tokenizer, script=script, skip_tokenizer_init=False)
+    backend = start(
+        checkpoint_with_tokenizer,
+        script=script,
+        skip_tokenizer_init=False,
+        block_size=32,
+        prefix_cache_retention_interval=None,
+    )
     yield backend
     assert backend.unfinished_requests == 0
     asyncio.run(backend.aclose())
@@ -248,8 +257,8 @@ def test_a_prompt_that_leaves_no_room_is_refused(backend: VLLMBackend) -> None:
 
 
 def test_what_vllm_refuses_is_an_error_of_that_request_alone(backend: VLLMBackend) -> None:
-    with pytest.raises(hk.BackendError, match="temperature"):
-        asyncio.run(complete(backend, HELLO, hk.SamplingParams(temperature=-1)))
+    with pytest.raises(hk.BackendError, match="logprobs"):  # more than its max_logprobs
+        asyncio.run(complete(backend, HELLO, hk.SamplingParams(logprobs=1000)))
     assert asyncio.run(complete(backend, HELLO, hk.SamplingParams())) == (ANSWER, "stop")
 
 
@@ -299,6 +308,30 @@ def test_an_earlier_turn_is_a_prefix_of_the_next_prompt() -> None:
     first, second = (exchange.prompt for exchange in PARIS)
     said = first + PARIS[0].completion[:-1]
     assert second[: len(said)] == said
+
+
+def test_law_11_the_cache_has_all_of_the_last_prompt_and_its_completion(
+    backend: VLLMBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In whole blocks, but for the last token, which was chosen and is yet to be read."""
+    model = OddModel()
+    engine = backend._engine
+    generate = engine.generate
+    cached: dict[tuple[int, ...], int] = {}
+
+    async def counted(given: dict[str, Any], *arguments: Any) -> AsyncIterator[Any]:
+        async with aclosing(generate(given, *arguments)) as outputs:
+            async for output in outputs:
+                cached[tuple(given["prompt_token_ids"])] = output.num_cached_tokens
+                yield output
+
+    monkeypatch.setattr(engine, "generate", counted)
+    monkeypatch.setattr(backend, "_script", model.script)
+    prompts = model.run(backend)
+    block = engine.vllm_config.cache_config.block_size
+    assert block == 32
+    whole_blocks = [(before - 1) // block * block for _, before in prompts]
+    assert [cached[prompt] for prompt, _ in prompts] == whole_blocks
 
 
 def test_greedy_tokens_are_those_of_transformers(backend: VLLMBackend, checkpoint: Path) -> None:
@@ -430,7 +463,8 @@ def test_a_program_that_never_closes_ends(programs: dict[str, Program]) -> None:
 def test_what_vllm_logs_is_no_part_of_the_output(programs: dict[str, Program]) -> None:
     """Neither what it logs in this process, nor in those that it starts."""
     said, log = programs["command"].ended()
-    assert json.loads(said)["messages"][-1]["role"] == "assistant"
+    # What was cut off is no part of a conversation.
+    assert [message["role"] for message in json.loads(said)["messages"]] == ["system", "user"]
     assert "EngineCore" in log
 
 

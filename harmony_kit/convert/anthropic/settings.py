@@ -14,7 +14,7 @@ from ..demands import Demand
 from ..names import ToolNames
 from ..notes import Notes
 from ..reading import Node
-from ..request import function_tool, reasoning_effort
+from ..request import function_tool, reasoning_effort, sampling_params
 from .history import IDLE
 
 RESPONSE_FORMAT: Final = "response"
@@ -250,8 +250,6 @@ def sampling(body: Node, notes: Notes) -> SamplingParams:
         RequestError: A field has a wrong type.
     """
     max_tokens = body.integer("max_tokens")
-    if max_tokens is not None and max_tokens < 1:
-        raise body.error("max_tokens", "must be at least 1")
     top_k = body.integer("top_k")
     if top_k is not None and top_k > 0:
         notes.lost(body.at("top_k"), "not supported")
@@ -260,7 +258,9 @@ def sampling(body: Node, notes: Notes) -> SamplingParams:
         if not isinstance(item, str):
             raise RequestError("expected text", path=path)
         stop.append(item)
-    return SamplingParams(
+    return sampling_params(
+        body,
+        {"stop": "stop_sequences"},
         max_tokens=max_tokens,
         temperature=body.number("temperature"),
         top_p=body.number("top_p"),

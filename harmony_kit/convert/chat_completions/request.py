@@ -32,6 +32,7 @@ from ..request import (
     opening,
     reasoning_effort,
     result_message,
+    sampling_params,
     text_message,
 )
 
@@ -265,9 +266,11 @@ def _sampling(node: Node) -> SamplingParams:
         stops = tuple(text for text, _ in node.items("stop"))
         if not all(isinstance(text, str) for text in stops):
             raise node.error("stop", "expected texts")
-    limit = node.integer("max_completion_tokens")
-    return SamplingParams(
-        max_tokens=node.integer("max_tokens") if limit is None else limit,
+    key = "max_completion_tokens" if node.has("max_completion_tokens") else "max_tokens"
+    return sampling_params(
+        node,
+        {"max_tokens": key},
+        max_tokens=node.integer(key),
         temperature=node.number("temperature"),
         top_p=node.number("top_p"),
         seed=node.integer("seed"),

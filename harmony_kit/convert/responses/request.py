@@ -14,7 +14,7 @@ from ...sampling import SamplingParams
 from ..demands import Demand, demands
 from ..notes import Notes, Unsupported
 from ..reading import Node, plain
-from ..request import HarmonyRequest, opening, reasoning_effort
+from ..request import HarmonyRequest, opening, reasoning_effort, sampling_params
 from ..store import ResponseStore
 from .declared import read_tool_choice, read_tools
 from .items import ItemReader
@@ -187,11 +187,10 @@ def _instructions(message: Message) -> str:
 
 
 def _sampling(node: Node) -> SamplingParams:
-    max_tokens = node.integer("max_output_tokens")
-    if max_tokens is not None and max_tokens < 1:
-        raise node.error("max_output_tokens", f"{max_tokens} is not positive")
-    return SamplingParams(
-        max_tokens=max_tokens,
+    return sampling_params(
+        node,
+        {"max_tokens": "max_output_tokens"},
+        max_tokens=node.integer("max_output_tokens"),
         temperature=_between(node, "temperature", 2),
         top_p=_between(node, "top_p", 1),
     )

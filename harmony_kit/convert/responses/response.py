@@ -173,7 +173,8 @@ def item_status(result: Completion, parsed: ParsedMessage, finish_reason: str | 
         finish_reason: Why the engine stopped.
     """
     is_cut = not parsed.is_complete and is_cut_off(result, finish_reason)
-    return "incomplete" if is_cut else "completed"
+    is_broken = parsed.header.is_call and not parsed.is_whole
+    return "incomplete" if is_cut or is_broken else "completed"
 
 
 def usage_of(

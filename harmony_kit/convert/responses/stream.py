@@ -93,7 +93,7 @@ class StreamWriter:
                 continue
             calls = self._calls.feed((event,)) if self._repair else ()
             if isinstance(event, MessageStarted):
-                self._settle("completed", found)
+                self._settle(None, found)
                 self._item = self._items.begin(event.header)
                 if self._item is not None and self._item.type != "web_search_call":
                     self._begin(self._item, found)
@@ -197,13 +197,20 @@ class StreamWriter:
                 found.append(self._event({**self._delta_frame(item), "delta": text}))
         self._open = (item, content, event.parsed)
         if event.terminator is not None:
-            self._settle("completed", found)
+            self._settle(None, found)
 
-    def _settle(self, status: Status, found: list[dict[str, Any]]) -> None:
-        """Finish the item whose message is over, now that it is known how."""
+    def _settle(self, status: Status | None, found: list[dict[str, Any]]) -> None:
+        """Finish the item whose message is over, now that it is known how.
+
+        Args:
+            status: How; `None` where another message follows.
+            found: Gets the events.
+        """
         if self._open is None:
             return
-        item, content, _ = self._open
+        item, content, parsed = self._open
+        is_broken = parsed.header.is_call and not parsed.is_whole
+        status = status or ("incomplete" if is_broken else "completed")
         self._open = None
         data = item.data(content, status)
         if item.type == "web_search_call":
