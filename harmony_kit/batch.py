@@ -17,11 +17,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, Final, NamedTuple
 
+from ._checks import checked_integer
 from ._options import checked_options
 from .convert import chat_completions, responses
 from .convert.notes import Note, Unsupported
 from .convert.request import HarmonyRequest
-from .errors import BackendError, GrammarError, HarmonyError, OptionError
+from .errors import BackendError, GrammarError, HarmonyError
 from .generation import Backend, FinishReason, completion_of, supported_by
 from .parse import Parser
 from .parsed import Completion
@@ -172,10 +173,7 @@ async def run_batch(
         unsupported: What becomes of what Harmony cannot carry: `"error"` fails the request.
         rendering: How the prompts are rendered.
     """
-    if type(concurrency) is not int or concurrency < 1:
-        raise OptionError(
-            f"expected an integer from 1 on, got {concurrency!r}", option="concurrency"
-        )
+    checked_integer("concurrency", concurrency, least=1, optional=False)
     waiting = iter(lines)
 
     async def work() -> None:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
-import operator
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
+from ._checks import NOT_NEGATIVE, NumberRange, as_index, checked_integer, checked_number
 from ._options import checked_options
 from .errors import OptionError
 from .vocabulary import CALL, RETURN, SIZE
@@ -75,68 +74,31 @@ class SamplingParams:
         constraint: Constraint | None = None,
     ) -> None:
         put = object.__setattr__
-        put(self, "max_tokens", _integer("max_tokens", max_tokens, 1))
-        put(self, "temperature", _number("temperature", temperature, _TEMPERATURE))
-        put(self, "top_p", _number("top_p", top_p, _TOP_P))
-        put(self, "seed", _integer("seed", seed))
+        put(self, "max_tokens", checked_integer("max_tokens", max_tokens, least=1))
+        put(self, "temperature", checked_number("temperature", temperature, NOT_NEGATIVE))
+        put(self, "top_p", checked_number("top_p", top_p, _TOP_P))
+        put(self, "seed", checked_integer("seed", seed))
         put(self, "stop_tokens", _stop_tokens(stop_tokens))
         put(self, "stop", _stop_texts(stop))
-        put(self, "frequency_penalty", _number("frequency_penalty", frequency_penalty, _PENALTY))
-        put(self, "presence_penalty", _number("presence_penalty", presence_penalty, _PENALTY))
-        put(self, "logprobs", _integer("logprobs", logprobs, 0))
+        put(
+            self,
+            "frequency_penalty",
+            checked_number("frequency_penalty", frequency_penalty, _PENALTY),
+        )
+        put(
+            self, "presence_penalty", checked_number("presence_penalty", presence_penalty, _PENALTY)
+        )
+        put(self, "logprobs", checked_integer("logprobs", logprobs, least=0))
         put(self, "constraint", _constraint(constraint))
 
 
-class _Range(NamedTuple):
-    name: str
-    has: Callable[[float], bool]
-
-
-_TEMPERATURE: Final = _Range("a finite number of at least 0", lambda value: 0 <= value < math.inf)
-_TOP_P: Final = _Range("a number from 0 to 1", lambda value: 0 <= value <= 1)
-_PENALTY: Final = _Range("a number from -2 to 2", lambda value: -2 <= value <= 2)
-
-
-def _number(name: str, value: object, allowed: _Range) -> float | None:
-    if value is None:
-        return None
-    number = _float(value)
-    if number is None or not allowed.has(number):
-        raise OptionError(f"expected {allowed.name} or None, got {value!r}", option=name)
-    return number
-
-
-def _float(value: Any) -> float | None:
-    if isinstance(value, bool | str | bytes | bytearray):  # texts would be read as numbers
-        return None
-    try:
-        return float(value)
-    except (TypeError, ValueError, OverflowError):
-        return None
-
-
-def _integer(name: str, value: object, least: int | None = None) -> int | None:
-    if value is None:
-        return None
-    number = _index(value)
-    if number is None or (least is not None and number < least):
-        allowed = "an integer" if least is None else f"an integer of at least {least}"
-        raise OptionError(f"expected {allowed} or None, got {value!r}", option=name)
-    return number
-
-
-def _index(value: Any) -> int | None:
-    if isinstance(value, bool):
-        return None
-    try:
-        return operator.index(value)
-    except TypeError:
-        return None
+_TOP_P: Final = NumberRange("a number from 0 to 1", lambda value: 0 <= value <= 1)
+_PENALTY: Final = NumberRange("a number from -2 to 2", lambda value: -2 <= value <= 2)
 
 
 def _stop_tokens(value: object) -> tuple[int, ...]:
     items = _items(value)
-    tokens = None if items is None else tuple(map(_index, items))
+    tokens = None if items is None else tuple(map(as_index, items))
     if tokens is None or not all(token is not None and 0 <= token < SIZE for token in tokens):
         allowed = f"an iterable of token ids, from 0 to {SIZE - 1}"
         raise _refused_items("stop_tokens", allowed, value, items)

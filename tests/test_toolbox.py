@@ -370,13 +370,13 @@ def test_a_tool_is_tried_again(failures, ending):
 
 
 def test_a_policy_is_checked():
-    with pytest.raises(hk.ToolError, match="timeout is -1"):
+    with pytest.raises(hk.OptionError, match=r"timeout: expected .* got -1"):
         hk.ToolPolicy(timeout=-1)
-    with pytest.raises(hk.ToolError, match="'ignore'; expected 'tell' or 'raise'"):
+    with pytest.raises(hk.OptionError, match="expected 'tell' or 'raise', got 'ignore'"):
         hk.ToolPolicy(on_error="ignore")
     with pytest.raises(hk.ToolError, match="a policy for other: there is no such tool"):
         hk.Toolbox([lambda_tool(lambda: 1)], policies={"other": hk.ToolPolicy()})
-    with pytest.raises(hk.ToolError, match="concurrency is 0"):
+    with pytest.raises(hk.OptionError, match=r"concurrency: expected .* got 0"):
         hk.Toolbox(concurrency=0)
 
 
@@ -645,3 +645,31 @@ def test_a_run_takes_a_toolbox():
     reply = hk.run([hk.user("hi")], Scripted(call("get_weather"), final("Sorry.")), tools=toolbox)
     assert reply.messages[2].text == "Error: the call was not allowed: not today"
     assert reply.text == "Sorry."
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"timeout": "5"},
+        {"timeout": float("nan")},
+        {"timeout": True},
+        {"retries": None},
+        {"retries": 1.5},
+        {"max_result_characters": 1.5},
+        {"confirm": "yes"},
+    ],
+)
+def test_a_policy_takes_no_wrong_values(wrong):
+    (name,) = wrong
+    with pytest.raises(hk.OptionError, match=rf"^{name}: "):
+        hk.ToolPolicy(**wrong)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"policy": {}}, {"policy": {"timeout": 1}}, {"concurrency": "8"}, {"concurrency": 1.5}],
+)
+def test_a_toolbox_takes_no_wrong_options(wrong):
+    (name,) = wrong
+    with pytest.raises(hk.OptionError, match=rf"^{name}: "):
+        hk.Toolbox(**wrong)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any, Final
 
+from .._checks import POSITIVE, check_type, checked_integer, checked_number
 from .._options import checked_fields, refuse_options
 from ..errors import OptionError
 from ..render import RENDER_OPTIONS, RenderKeywords, RenderOptions
@@ -71,17 +71,17 @@ class RunOptions:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "tools", _checked_tools(self.tools))
-        _check_type("sampling", self.sampling, SamplingParams)
-        _check_type("constrained", self.constrained, bool)
+        check_type("sampling", self.sampling, SamplingParams)
+        check_type("constrained", self.constrained, bool)
         _check_tool_choice(self.tool_choice)
         for name, (least, may_be_none) in _BUDGETS.items():
-            _check_integer(name, getattr(self, name), least, may_be_none)
-        _check_seconds(self.max_seconds)
+            checked_integer(name, getattr(self, name), least=least, optional=may_be_none)
+        checked_number("max_seconds", self.max_seconds, POSITIVE)
         if not callable(self.context_policy):
             raise OptionError(
                 f"expected a function, got {self.context_policy!r}", option="context_policy"
             )
-        _check_type("rendering", self.rendering, RenderOptions)
+        check_type("rendering", self.rendering, RenderOptions)
 
     @classmethod
     def of(cls, options: RunOptions | None, changes: Mapping[str, Any], where: str) -> RunOptions:
@@ -97,7 +97,7 @@ class RunOptions:
             OptionError: An option has a value that it cannot have.
         """
         options = _DEFAULTS if options is None else options
-        _check_type("options", options, RunOptions)
+        check_type("options", options, RunOptions)
         if not changes.keys() <= _KEYWORDS:
             refuse_options(where, changes, {*_KEYWORDS, "options"})
         own = {name: value for name, value in changes.items() if name not in RENDER_OPTIONS}
@@ -134,29 +134,6 @@ _BUDGETS: Final = {
     "max_prompt_tokens": (1, True),
 }
 _KEYWORDS: Final = RENDER_OPTIONS | {field.name for field in fields(RunOptions)}
-
-
-def _check_type(name: str, value: object, kind: type) -> None:
-    if not isinstance(value, kind):
-        raise OptionError(f"expected {kind.__name__}, got {value!r}", option=name)
-
-
-def _check_integer(name: str, value: object, least: int, may_be_none: bool) -> None:
-    if value is None and may_be_none:
-        return
-    if not isinstance(value, int) or isinstance(value, bool) or value < least:
-        allowed = f"an integer of at least {least}{' or None' if may_be_none else ''}"
-        raise OptionError(f"expected {allowed}, got {value!r}", option=name)
-
-
-def _check_seconds(value: Any) -> None:
-    if value is None:
-        return
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not is_number or not 0 < value < math.inf:
-        raise OptionError(
-            f"expected a finite number above 0 or None, got {value!r}", option="max_seconds"
-        )
 
 
 def _checked_tools(tools: Any) -> Iterable[ToolsLike]:

@@ -6,10 +6,12 @@ import json
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
+from .._checks import NOT_NEGATIVE, checked_integer, checked_number
 from .._options import checked_fields
 from ..convert.harmony import message_from_dict, message_to_dict
-from ..errors import InvalidMessageError
+from ..errors import InvalidMessageError, OptionError
 from ..messages import Message
+from ..render import checked_messages
 
 
 @checked_fields
@@ -49,6 +51,10 @@ class RunState:
         faulty_turns: How many completions made a call that went wrong.
         is_warned: Whether the model was told that it may call no more tools.
         seconds: How long the run has taken; equal states may differ in it.
+
+    Raises:
+        InvalidMessageError: Something among the messages is none.
+        OptionError: Another field has a value that it cannot have.
     """
 
     messages: tuple[Message, ...]
@@ -59,6 +65,12 @@ class RunState:
     faulty_turns: int = 0
     is_warned: bool = False
     seconds: float = field(default=0.0, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "messages", checked_messages(self.messages))
+        for name in ("new", "turns", "tool_calls", "faulty_turns"):
+            checked_integer(name, getattr(self, name), least=0, optional=False)
+        checked_number("seconds", self.seconds, NOT_NEGATIVE, optional=False)
 
     def to_json(self) -> str:
         """The state as JSON text, on one line; `from_json` reads it."""
@@ -87,7 +99,10 @@ class RunState:
                 f"expected an object with {', '.join(sorted(expected))}", field="state"
             )
         plain = {name: _number(data, name, kind) for name, kind in _PLAIN.items()}
-        return cls(_messages(data["messages"]), usage=_usage(data["usage"]), **plain)
+        try:
+            return cls(_messages(data["messages"]), usage=_usage(data["usage"]), **plain)
+        except OptionError as error:
+            raise InvalidMessageError(error.reason, field=error.option) from None
 
 
 _PLAIN: Final[dict[str, type]] = {

@@ -6,8 +6,9 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from .._checks import NOT_NEGATIVE, checked_integer, checked_number
 from .._options import checked_fields
-from ..errors import ToolError
+from ..errors import OptionError
 
 if TYPE_CHECKING:
     from .calls import ToolCall
@@ -41,7 +42,7 @@ class ToolPolicy:
             called in the event loop, so that questions come one after another.
 
     Raises:
-        ToolError: A number is negative, or `on_error` is no known word.
+        OptionError: An option has a value that it cannot have.
     """
 
     timeout: float | None = 300.0
@@ -52,8 +53,10 @@ class ToolPolicy:
 
     def __post_init__(self) -> None:
         if self.on_error not in ("tell", "raise"):
-            raise ToolError(f"on_error is {self.on_error!r}; expected 'tell' or 'raise'")
-        for name in ("timeout", "retries", "max_result_characters"):
-            number = getattr(self, name)
-            if number is not None and number < 0:
-                raise ToolError(f"{name} is {number}; expected a number that is not negative")
+            reason = f"expected 'tell' or 'raise', got {self.on_error!r}"
+            raise OptionError(reason, option="on_error")
+        checked_number("timeout", self.timeout, NOT_NEGATIVE)
+        checked_integer("retries", self.retries, least=0, optional=False)
+        checked_integer("max_result_characters", self.max_result_characters, least=0)
+        if self.confirm is not None and not callable(self.confirm):
+            raise OptionError(f"expected a function, got {self.confirm!r}", option="confirm")

@@ -10,6 +10,7 @@ from functools import partial
 from types import MappingProxyType
 from typing import Any, Self
 
+from .._checks import check_type, checked_integer
 from .._options import checked_options
 from ..errors import ToolArgumentsError, ToolError
 from ..messages import FUNCTIONS, Message, Tool, ToolNamespace
@@ -44,6 +45,7 @@ class Toolbox:
     Raises:
         ToolError: Two different tools have the same name, a value is no tool, or `policies`
             names a tool that is not here.
+        OptionError: Another option has a value that it cannot have.
     """
 
     @checked_options
@@ -61,10 +63,12 @@ class Toolbox:
         self._sources: list[ToolSource] = []
         for value in tools:
             self._add(value)
-        self._policy = policy or ToolPolicy()
+        self._policy = ToolPolicy() if policy is None else policy
         self._policies = {self._known(name): own for name, own in (policies or {}).items()}
-        if concurrency is not None and concurrency < 1:
-            raise ToolError(f"concurrency is {concurrency}; expected at least 1")
+        check_type("policy", self._policy, ToolPolicy)
+        for name, own in self._policies.items():
+            check_type(f"policies[{name!r}]", own, ToolPolicy)
+        checked_integer("concurrency", concurrency, least=1)
         self._slots = Slots(concurrency)
         self._converters: dict[str, ArgumentConverter] = {}
 
