@@ -152,8 +152,7 @@ class _Given:
                 offset = len(tokens)
                 sampled += [Span(start + offset, end + offset) for start, end in piece.sampled]
                 tokens += piece.tokens
-        added = [message for index, message in enumerate(messages) if index >= len(pieces)]
-        following = render_prompt(added, next_role=next_role, options=options)
+        following = render_prompt(new, next_role=next_role, options=options)
         joined = _joined(Prompt(tokens, tuple(sampled)), following)
         sent = [*self._prompt, *self._completion]
         if self._read.stop == "<|return|>":

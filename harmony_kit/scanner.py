@@ -26,6 +26,7 @@ import sys
 from array import array
 from codecs import utf_8_decode
 from collections.abc import Sequence
+from functools import cache
 from operator import index, itemgetter
 from typing import Final
 
@@ -34,6 +35,7 @@ from .header import HeaderReading, read_header, read_unmarked
 from .messages import Channel, Header, Role, pack_tokens, trusted_message
 from .parsed import ContentDelta, Event, MessageSpan, Terminator, plain_message
 from .problems import ProblemLog
+from .render import next_header
 from .turn import EndedMessage, Turn
 from .vocabulary import (
     CALL,
@@ -49,7 +51,6 @@ from .vocabulary import (
     SPECIAL_TOKEN_NAMES,
     START,
     decode_leniently,
-    encode,
     ordinary_token_table,
 )
 
@@ -256,7 +257,7 @@ class Scanner:
         self._ids = bytearray()
         self._ids_start = 0
         # None if the first header does not go on from them.
-        self._prompted: bytes | None = b"" if role is None else packed([START, *encode(role.value)])
+        self._prompted: bytes | None = b"" if role is None else _prompt_ids(role)
 
     @property
     def content(self) -> str:
@@ -561,7 +562,7 @@ class Scanner:
         is_text = 0 <= first < FIRST_SPECIAL
         if not is_text or ordinary_token_table()[first].startswith(b" "):
             return True
-        role = encode(self.given_role.value) if self.given_role is not None else []
+        role = [] if self.given_role is None else next_header(self.given_role)[1:]
         reading = self._reading(None, [*role, *self._header_tokens])
         return not reading.problems and reading.header == header
 
@@ -776,6 +777,12 @@ def packed(tokens: Sequence[int]) -> bytes:
         tokens: The ids.
     """
     return array("I", tokens).tobytes()
+
+
+@cache
+def _prompt_ids(role: Role) -> bytes:
+    """How a prompt ends whose next message a role writes; encoded once in a process."""
+    return packed(next_header(role))
 
 
 _END: Final = packed([END])
