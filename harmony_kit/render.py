@@ -147,6 +147,7 @@ _OTHER_OPTIONS: Final = {
     "extend": ("new_messages", "next_role"),
     "render_message": ("has_function_tools",),
 }
+_ROLES: Final = tuple(Role)
 RENDER_OPTIONS: Final = frozenset(field.name for field in fields(RenderOptions))
 """The names of the options."""
 RenderOptions.REFERENCE = RenderOptions(drop_analysis="reference", verbatim=False)
@@ -501,7 +502,8 @@ def _has_function_tools(messages: Sequence[Message]) -> bool:
 
 
 def _is_final(message: Message) -> bool:
-    return message.role is Role.ASSISTANT and message.channel == Channel.FINAL
+    header = message.header
+    return header.channel == Channel.FINAL and header.role is Role.ASSISTANT
 
 
 def kept_messages(
@@ -520,7 +522,7 @@ def kept_messages(
             channels = [message.channel for message in messages]
             before = channels.index(Channel.FINAL)
     elif policy == "finished-turns":
-        before = max((i for i, message in enumerate(messages) if _is_final(message)), default=0)
+        before = _last_final(messages)
     if not before:
         return enumerate(messages)
     return [
@@ -528,6 +530,15 @@ def kept_messages(
         for index, message in enumerate(messages)
         if index >= before or message.channel != Channel.ANALYSIS
     ]
+
+
+def _last_final(messages: Sequence[Message]) -> int:
+    final, assistant = Channel.FINAL, Role.ASSISTANT
+    for place in range(len(messages) - 1, -1, -1):  # plain, for every prompt asks this
+        header = messages[place].header
+        if header.channel == final and header.role is assistant:
+            return place
+    return 0
 
 
 def next_header(role: Role | str | None) -> list[int]:
@@ -541,8 +552,13 @@ def next_header(role: Role | str | None) -> list[int]:
     """
     if role is None:
         return []
-    _check_choice("next_role", role, tuple(Role))
-    return [START, *encode(Role(role).value)]
+    _check_choice("next_role", role, _ROLES)
+    return [*_opening(role)]
+
+
+@cache
+def _opening(role: str) -> tuple[int, ...]:
+    return (START, *encode(Role(role).value))
 
 
 # --- One message ----------------------------------------------------------------------------
