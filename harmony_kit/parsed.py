@@ -252,8 +252,7 @@ class Completion:
         Raises:
             OptionError: There is no such reason.
         """
-        if finish_reason not in (None, *get_args(FinishReason)):
-            raise OptionError(f"{finish_reason!r} is no finish reason", option="finish_reason")
+        check_finish_reason(finish_reason)
         is_stopped = finish_reason == "stop"
         return tuple(
             parsed.message
@@ -264,6 +263,20 @@ class Completion:
 
 FinishReason = Literal["stop", "length", "abort"]
 """Why a generation ended: at a stop token, at the token limit, or because it was aborted."""
+
+
+def check_finish_reason(value: FinishReason | None) -> None:
+    """Refuse what is not a finish reason; `None` stands for an unknown one.
+
+    Args:
+        value: The reason.
+
+    Raises:
+        OptionError: There is no such reason.
+    """
+    if value is not None and value not in get_args(FinishReason):
+        known = ", ".join(repr(reason) for reason in get_args(FinishReason))
+        raise OptionError(f"{value!r} is none of {known}", option="finish_reason")
 
 
 def is_answer(message: Message) -> bool:

@@ -502,3 +502,28 @@ def test_types_accept_what_the_documentation_promises(tmp_path):
     wrong = [number for number, text in enumerate(USER_CODE.splitlines(), 1) if "# E" in text]
     assert [int(line.split(":")[1]) for line in errors] == wrong, done.stdout + done.stderr
     assert any("TurnStarted" in line for line in lines if "Revealed type" in line)
+
+
+@pytest.mark.parametrize("reason", ["lenght", "", "eos", 5, ["stop"]])
+@pytest.mark.parametrize("api", [anthropic, chat_completions, responses])
+def test_an_unknown_finish_reason_is_refused(api, reason):
+    """Written or streamed: a client would be told that a truncated answer is whole."""
+    tokens = hk.encode_with_special("<|channel|>final<|message|>Done.<|return|>")
+    result = hk.parse(tokens)
+    more = {chat_completions: {"created": 0}, responses: {"created_at": 0}}.get(api, {})
+    writer = api.StreamWriter(model="m", id="x", **more)
+    with pytest.raises(hk.OptionError, match="finish_reason"):
+        api.write_response(result, model="m", id="x", finish_reason=reason, **more)
+    parser = hk.Parser()
+    for event in [*parser.feed(tokens), *parser.close()]:
+        writer.feed(event)
+    with pytest.raises(hk.OptionError, match="finish_reason"):
+        writer.close(parser.result(), finish_reason=reason)
+    with pytest.raises(hk.OptionError, match="finish_reason"):
+        result.history(finish_reason=reason)
+
+
+@pytest.mark.parametrize("tool", [5, "look", None, [look], {"name": "look"}, hk.user("look")])
+def test_what_cannot_stand_for_a_tool_is_refused_where_the_options_are_made(tool):
+    with pytest.raises(hk.OptionError, match=r"tools\[1\]: expected a function, a Tool"):
+        hk.RunOptions(tools=[look, tool])

@@ -13,6 +13,7 @@ from ..render import RENDER_OPTIONS, RenderKeywords, RenderOptions
 from ..sampling import SamplingParams
 from ..tools import Toolbox, ToolsLike
 from ..tools.choice import ANY_TOOL, ToolChoice
+from ..tools.source import is_tools_like
 from .context import ContextPolicy, drop_tool_cycles
 
 
@@ -144,7 +145,14 @@ def _checked_tools(tools: Any) -> Iterable[ToolsLike]:
             f"expected a Toolbox or an iterable of tools such as [look], got {tools!r}",
             option="tools",
         )
-    return tuple(tools)
+    listed = tuple(tools)
+    for place, tool in enumerate(listed):
+        if not is_tools_like(tool):
+            raise OptionError(
+                f"expected a function, a Tool, a namespace or a source of tools, got {tool!r}",
+                option=f"tools[{place}]",
+            )
+    return listed
 
 
 def _check_tool_choice(choice: ToolChoice | str) -> None:

@@ -75,6 +75,15 @@ def is_source(value: object) -> TypeGuard[ToolSource]:
     return not inspect.isclass(value) and isinstance(value, ToolSource)
 
 
+def is_tools_like(value: object) -> TypeGuard[ToolsLike]:
+    """Whether a value can stand for tools, as far as its type says.
+
+    Args:
+        value: Anything.
+    """
+    return isinstance(value, Tool | ToolNamespace) or callable(value) or is_source(value)
+
+
 def namespace_of(value: ToolsLike) -> ToolNamespace:
     """What declares a tool, or several: functions by themselves belong to `functions`.
 

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from ..._options import checked_options
 from ...messages import Message
-from ...parsed import Completion, TurnEnd
+from ...parsed import Completion, FinishReason, TurnEnd, check_finish_reason
 from ...tools import CallStatus, ToolCall, tool_calls
 from .. import reply
 from ..names import ToolNames
@@ -35,7 +35,7 @@ def write_response(
     id: str,  # noqa: A002 (the API's word)
     model: str,
     request: HarmonyRequest | None = None,
-    finish_reason: str | None = None,
+    finish_reason: FinishReason | None = None,
     prompt_tokens: int = 0,
     completion_tokens: int | None = None,
     repair: bool = False,
@@ -121,7 +121,7 @@ def stop_of(
     content: list[dict[str, Any]],
     *,
     request: HarmonyRequest | None,
-    finish_reason: str | None,
+    finish_reason: FinishReason | None,
 ) -> dict[str, str | None]:
     """Why a completion stopped, as the fields of a message that say it.
 
@@ -135,6 +135,7 @@ def stop_of(
         request: The request, for its stop sequences.
         finish_reason: Why the engine stopped.
     """
+    check_finish_reason(finish_reason)
     stop = () if request is None else request.sampling.stop
     if result.turn_end not in _ENDED:
         cut_off = finish_reason is None and result.turn_end is TurnEnd.LENGTH

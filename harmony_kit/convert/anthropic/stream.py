@@ -13,6 +13,7 @@ from ...parsed import (
     Completion,
     ContentDelta,
     Event,
+    FinishReason,
     MessageEnded,
     MessageStarted,
 )
@@ -105,7 +106,7 @@ class StreamWriter:
         self,
         result: Completion,
         *,
-        finish_reason: str | None = None,
+        finish_reason: FinishReason | None = None,
         completion_tokens: int | None = None,
     ) -> list[dict[str, Any]]:
         """End the stream.

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any, Literal
+from typing import Any
 
 from ..._options import checked_options
 from ...messages import FUNCTIONS, Message, Role
-from ...parsed import Completion, TurnEnd
+from ...parsed import Completion, FinishReason, TurnEnd, check_finish_reason
 from ...tools import PYTHON, CallStarted, CallStatus, ToolCall, tool_calls
 from .. import reply
 from ..reading import Node
@@ -15,7 +15,6 @@ from ..reply import Kind, kind_of
 from ..request import HarmonyRequest
 from .request import read_messages
 
-FinishReason = Literal["stop", "length", "abort"]
 """Why an engine stopped generating."""
 
 PARAGRAPH = "\n"
@@ -206,6 +205,7 @@ def finish_of(
         calls: Its calls.
         finish_reason: Why the engine stopped, where it said so.
     """
+    check_finish_reason(finish_reason)
     cut = result.turn_end is TurnEnd.LENGTH and result.incomplete is not None
     if finish_reason == "length" or (finish_reason is None and cut):
         return "length"

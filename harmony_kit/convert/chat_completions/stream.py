@@ -7,14 +7,13 @@ from typing import Any
 
 from ..._options import checked_options
 from ...errors import RequestError
-from ...parsed import Completion, ContentDelta, Event, MessageStarted
+from ...parsed import Completion, ContentDelta, Event, FinishReason, MessageStarted
 from ...tools import CallEnded, CallStarted, ToolCallStream
 from ..reading import Node
 from ..reply import Kind, kind_of
 from ..request import HarmonyRequest
 from .response import (
     PARAGRAPH,
-    FinishReason,
     call_head,
     call_id,
     call_of_response,

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from ..._options import checked_options
 from ...messages import Message
-from ...parsed import Completion, FinishReason, ParsedMessage, TurnEnd
+from ...parsed import Completion, FinishReason, ParsedMessage, TurnEnd, check_finish_reason
 from ...tools import tool_calls
 from .. import reply
 from ..reading import Node
@@ -49,7 +49,7 @@ def write_response(
     created_at: float,
     model: str,
     request: HarmonyRequest | None = None,
-    finish_reason: str | None = None,
+    finish_reason: FinishReason | None = None,
     prompt_tokens: int = 0,
     completion_tokens: int | None = None,
     repair: bool = False,
@@ -124,7 +124,7 @@ def ended_response(
     output: list[dict[str, Any]],
     result: Completion,
     *,
-    finish_reason: str | None,
+    finish_reason: FinishReason | None,
     usage: dict[str, Any],
 ) -> dict[str, Any]:
     """A response that is over.
@@ -145,13 +145,14 @@ def ended_response(
     return ended
 
 
-def is_cut_off(result: Completion, finish_reason: str | None) -> bool:
+def is_cut_off(result: Completion, finish_reason: FinishReason | None) -> bool:
     """Whether the model could not say all it wanted to.
 
     Args:
         result: The completion.
         finish_reason: Why the engine stopped, where that is known.
     """
+    check_finish_reason(finish_reason)
     if finish_reason is not None:
         return finish_reason in ("length", "abort")
     if result.incomplete is not None:
@@ -161,7 +162,9 @@ def is_cut_off(result: Completion, finish_reason: str | None) -> bool:
     return result.turn_end is TurnEnd.LENGTH and not awaits
 
 
-def item_status(result: Completion, parsed: ParsedMessage, finish_reason: str | None) -> Status:
+def item_status(
+    result: Completion, parsed: ParsedMessage, finish_reason: FinishReason | None
+) -> Status:
     """Whether the item of a message is complete.
 
     An engine that stopped at a stop token may keep that token to itself: what it ended is

@@ -6,7 +6,15 @@ from collections.abc import Iterable
 from typing import Any, Final
 
 from ..._options import checked_options
-from ...parsed import Completion, ContentDelta, Event, MessageEnded, MessageStarted, ParsedMessage
+from ...parsed import (
+    Completion,
+    ContentDelta,
+    Event,
+    FinishReason,
+    MessageEnded,
+    MessageStarted,
+    ParsedMessage,
+)
 from ...tools import CallEnded, ToolCall, ToolCallStream
 from ..request import HarmonyRequest
 from .output import Item, Items, ItemType, Status, custom_input, repaired, text_part
@@ -107,7 +115,7 @@ class StreamWriter:
         self,
         result: Completion,
         *,
-        finish_reason: str | None = None,
+        finish_reason: FinishReason | None = None,
         prompt_tokens: int = 0,
         completion_tokens: int | None = None,
     ) -> list[dict[str, Any]]:
