@@ -10,7 +10,7 @@ from importlib.util import find_spec
 from rich.table import Table
 
 import harmony_kit as hk
-from harmony_kit.grammar import matching
+from harmony_kit.grammar import _matching as matching
 
 from .measure import median_time
 from .samples import PROSE, TOOLS
@@ -23,7 +23,7 @@ import harmony_kit as hk
 from harmony_kit.grammar import matching
 def f(city: str, days: int = 1) -> str:
     "The weather."
-tool = hk.tool_from_function(f)
+tool = hk.tools.tool_from_function(f)
 start = time.perf_counter()
 {}
 print(time.perf_counter() - start)

@@ -3,7 +3,7 @@
 from rich.table import Table
 
 import harmony_kit as hk
-from harmony_kit.vocabulary import CHANNEL, END, MESSAGE, START
+from harmony_kit.wire._vocabulary import CHANNEL, END, MESSAGE, START
 
 from .measure import median_time
 

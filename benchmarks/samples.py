@@ -75,7 +75,7 @@ def our_conversation():
     tools = [hk.Tool(*tool) for tool in TOOLS]
     conversation = [hk.system(current_date=DATE), hk.developer("Be brief.", tools=tools)]
     for role, text, fields in turns():
-        conversation.append(hk.message_from_dict({"role": role, "content": text, **fields}))
+        conversation.append(hk.convert.message_from_dict({"role": role, "content": text, **fields}))
     return conversation
 
 

@@ -22,7 +22,7 @@ import time
 
 import harmony_kit as hk
 from harmony_kit.sampling import SamplingParams
-from harmony_kit.vocabulary import FIRST_SPECIAL
+from harmony_kit.wire._vocabulary import FIRST_SPECIAL
 
 HEADER = hk.encode_with_special("<|channel|>final<|message|>")
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import atheris
 
-with atheris.instrument_imports(include=["harmony_kit.parse", "harmony_kit.header"]):
+with atheris.instrument_imports(include=["harmony_kit.wire"]):
     import harmony_kit  # noqa: F401
 
 from .check import check

@@ -69,11 +69,11 @@ def check_chunks(tokens, size, role, whole):
     contents = {}
     found = []
     for event in events:
-        if isinstance(event, hk.MessageStarted):
+        if isinstance(event, hk.wire.MessageStarted):
             contents[event.message_index] = ""
         elif isinstance(event, hk.ContentDelta):
             contents[event.message_index] += event.text
-        elif isinstance(event, hk.ProblemFound):
+        elif isinstance(event, hk.wire.ProblemFound):
             found.append(event.problem)
         else:
             assert contents[event.message_index] == event.message.content

@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import harmony_kit as hk
+from harmony_kit.wire._vocabulary import SIZE
 
 from .check import check
 from .soup import PIECES, seeds, tokens_of
@@ -33,7 +34,7 @@ def soup(chance):
         if chance.random() < 0.95:
             tokens += chance.choice(PIECES)
         else:
-            tokens.append(chance.randint(-10, hk.vocabulary.SIZE + 10))
+            tokens.append(chance.randint(-10, SIZE + 10))
     return tokens
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from ._checks import NOT_NEGATIVE, NumberRange, as_index, checked_integer, checked_number
 from ._options import checked_options
 from .errors import OptionError
-from .vocabulary import CALL, RETURN, SIZE
+from .wire._vocabulary import CALL, RETURN, SIZE
 
 if TYPE_CHECKING:
     from .grammar import Constraint

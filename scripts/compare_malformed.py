@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import harmony_kit as hk
-from harmony_kit.vocabulary import export_tiktoken
+from harmony_kit.wire._vocabulary import export_tiktoken
 
 ROOT = Path(__file__).parent.parent
 CONSTRAIN = "<|constrain|>"

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from harmony_kit.grammar.schema import ENFORCED, FORMATS, RESTRICTING
+from harmony_kit.grammar._schema import ENFORCED, FORMATS, RESTRICTING
 
 INTRODUCTION = """\
 # JSON Schema keywords
@@ -10,7 +10,7 @@ INTRODUCTION = """\
 What constraints enforce of a JSON Schema. A keyword that an engine's grammar cannot say is a
 `GrammarError` that names it; none is dropped in silence. Keywords that restrict nothing (`title`,
 `description`, `default`, unknown ones) are passed over. Written by
-`python scripts/keyword_table.py` from `harmony_kit/grammar/schema.py`.
+`python scripts/keyword_table.py` from `harmony_kit/grammar/_schema.py`.
 
 llguidance reads schemas itself. xgrammar and llama.cpp get rules that harmony-kit writes of them:
 xgrammar's own reading of schemas (0.2.8) leaves out, without a word, `minLength` beside `pattern`,

@@ -17,7 +17,7 @@ from typing import Any
 import gguf
 import numpy as np
 
-from harmony_kit.vocabulary import (
+from harmony_kit.wire._vocabulary import (
     END_OF_TEXT,
     FIRST_SPECIAL,
     RETURN,

@@ -14,7 +14,7 @@ from pathlib import Path
 from transformers import PreTrainedTokenizerFast
 from transformers.convert_slow_tokenizer import TikTokenConverter
 
-from harmony_kit import vocabulary
+from harmony_kit.wire import _vocabulary as vocabulary
 
 MODEL_VOCABULARY = 201088  # the last of o200k_harmony's ids is not in it
 

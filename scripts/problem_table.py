@@ -3,7 +3,7 @@
 from itertools import groupby
 from pathlib import Path
 
-from harmony_kit.problems import PROBLEM_KINDS, Layer
+from harmony_kit.wire._problems import PROBLEM_KINDS, Layer
 
 INTRODUCTION = """\
 # Problems
@@ -11,7 +11,7 @@ INTRODUCTION = """\
 What lenient reading notices, by who notices it. Each is a
 `Problem(code, span, message, detail, outside)`; with `strict=True` the first of them raises a
 `ParseError` with the same code (calls never raise). Written by `python scripts/problem_table.py`
-from `harmony_kit/problems.py`.
+from `harmony_kit/wire/_problems.py`.
 """
 TITLES = {
     Layer.HEADER: "One header",

@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 import harmony_kit as hk
 from harmony_kit.grammar import Choice, Pattern, ToolChoice
-from harmony_kit.vocabulary import CALL, RETURN
+from harmony_kit.wire._vocabulary import CALL, RETURN
 
 GrammarOf = Literal["llguidance", "rules"]
 """Who reads the JSON Schemas of a grammar."""
@@ -61,7 +61,7 @@ def completion(
     tokens = [
         token
         for message in messages
-        for token in hk.render_message(
+        for token in hk.wire.render_message(
             message, header_order=chance.choice(["channel-first", "recipient-first"])
         )
     ]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import HealthCheck, settings
 
-from harmony_kit import vocabulary
+from harmony_kit.wire import _vocabulary as vocabulary
 
 if TYPE_CHECKING:
     import openai_harmony

@@ -50,7 +50,7 @@ def constraint_of(number: int) -> Constraint:
     return hk.constraint(**choices[number % len(choices)])
 
 
-async def answer_all(backend: hk.Backend, *, temperature: float = 1.0) -> list[list[int]]:
+async def answer_all(backend: hk.engine.Backend, *, temperature: float = 1.0) -> list[list[int]]:
     """The completions of many requests at once, each under a constraint."""
 
     async def complete(number: int) -> list[int]:

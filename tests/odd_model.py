@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 import harmony_kit as hk
-from harmony_kit.vocabulary import CALL
+from harmony_kit.wire._vocabulary import CALL
 
 TURNS = 20
 CITIES = ("Paris", "Zürich", "東京", "Rio 🥀")
@@ -72,7 +72,7 @@ class OddModel:
         said = (n for n in lengths if completion[:n] == list(prompt[-n:]))
         return completion[next(said, 0) :]
 
-    def run(self, backend: hk.Backend) -> list[tuple[tuple[int, ...], int]]:
+    def run(self, backend: hk.engine.Backend) -> list[tuple[tuple[int, ...], int]]:
         """Run the loop, and see that each prompt begins with the last and its completion.
 
         Args:
@@ -91,9 +91,9 @@ class OddModel:
             )
         )
         ended = events[-1]
-        assert isinstance(ended, hk.RunEnded)
+        assert isinstance(ended, hk.loop.RunEnded)
         assert (ended.reply.outcome, ended.reply.text) == ("final", "Sunny.")
-        started = [event.prompt for event in events if isinstance(event, hk.TurnStarted)]
+        started = [event.prompt for event in events if isinstance(event, hk.loop.TurnStarted)]
         assert [prompt.extends for prompt in started] == [False] + [True] * TURNS
         prompts = []
         calls = self.completions[:TURNS]

@@ -25,16 +25,16 @@ from harmony_kit.convert.anthropic import (
     write_request,
     write_response,
 )
-from harmony_kit.convert.anthropic.arguments import (
+from harmony_kit.convert.anthropic._arguments import (
     ArgumentsWriter,
     call_input,
     call_text,
     code_text,
 )
-from harmony_kit.convert.anthropic.settings import RESPONSE_FORMAT
+from harmony_kit.convert.anthropic._settings import RESPONSE_FORMAT
 from harmony_kit.errors import HarmonyError, RequestError
-from harmony_kit.messages import Message, Role
-from harmony_kit.render import render_text
+from harmony_kit.wire._messages import Message, Role
+from harmony_kit.wire._render import render_text
 
 anthropic = pytest.importorskip("anthropic")
 pydantic = pytest.importorskip("pydantic")
@@ -649,7 +649,7 @@ def test_tool_choice(choice: Any, mode: str, names: tuple[str, ...], parallel: b
         {"type": "web_search_20250305", "name": "web_search"},
     ]
     request = read([HI], tools=tools, tool_choice=choice)
-    assert request.tool_choice == (mode, names)
+    assert request.tool_choice == hk.grammar.ToolChoice(mode, names)
     assert request.parallel_tool_calls is parallel
     assert bool(request.tools) == (mode != "none")
     assert ("get_x" in render_text(request.prompt())) == (mode != "none")
@@ -727,7 +727,7 @@ def test_the_other_settings() -> None:
     request = read(
         [HI], model="m", stream=True, output_format={"type": "json_schema", "schema": schema}
     )
-    assert request.response_format == hk.ResponseFormat(RESPONSE_FORMAT, schema)
+    assert request.response_format == hk.wire.ResponseFormat(RESPONSE_FORMAT, schema)
     assert (request.model, request.stream, request.include_usage) == ("m", True, True)
     developer = read([HI, {"role": "system", "content": "New rules."}, HI]).messages[-2]
     assert developer.content.instructions == "New rules."

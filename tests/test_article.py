@@ -81,7 +81,7 @@ def test_the_day_of_the_week_is_computed_by_the_kernel():
     (recorded,) = read_recording("python-date")
     weekday = date(3050, 1, 1).weekday()
     assert case["answer"] == f"{weekday} (Tuesday)"
-    with hk.PythonTool() as python:
+    with hk.builtins.PythonTool() as python:
         conversation = [
             hk.system(current_date=DATE, tools=[hk.BROWSER, python]),
             hk.user(case["request"]["user"]),
@@ -116,12 +116,12 @@ def place_of(view, words):
 
 def test_records_are_searched_for_and_the_answer_cites_them(tmp_path):
     pytest.importorskip("lxml")
-    from harmony_kit.tools.browser import LocalSearch, resolve_citations
+    from harmony_kit.builtins.browser import LocalSearch, resolve_citations
 
     for name, text in PAGES.items():
         (tmp_path / name).write_text(text, "utf-8")
     search = LocalSearch.from_folder(tmp_path, base_url="https://climate.example/")
-    browser = hk.BrowserTool(search)
+    browser = hk.builtins.BrowserTool(search)
     (recorded,) = read_recording("browser-search")
     views = []
 

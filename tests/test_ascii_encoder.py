@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harmony_kit import vocabulary as v
-from harmony_kit.ascii_encoder import LONGEST_PIECE, AsciiEncoder
+from harmony_kit.wire import _vocabulary as v
+from harmony_kit.wire._ascii_encoder import LONGEST_PIECE, AsciiEncoder
 
 PIECES = ["'s", "'RE", "'lL", "the", " The", "HTTPServer", "123", "\r\n", "\n", "  ", "\t", "\x1c"]
 PIECES += ["...", "//", "{}", '"a":', "_", "don't", "I'D", "\x0b", "\x7f", "\x00", "=" * 20]

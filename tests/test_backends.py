@@ -21,10 +21,10 @@ from harmony_backends.replay import ReplayBackend
 from harmony_backends.testing import BackendContract
 
 import harmony_kit as hk
-from harmony_kit import generation
 from harmony_kit.cli import main
-from harmony_kit.generation import check_prompt, supported_by
-from harmony_kit.vocabulary import CALL, RETURN, SIZE
+from harmony_kit.engine import _protocol as generation
+from harmony_kit.engine._protocol import check_prompt, supported_by
+from harmony_kit.wire._vocabulary import CALL, RETURN, SIZE
 
 
 def babble(prompt, sampling):
@@ -185,15 +185,15 @@ def test_a_functions_generator_is_closed_with_the_iterator():
 )
 def test_a_function_that_fails(function, reason):
     backend = FunctionBackend(function, "mine")
-    with pytest.raises(hk.BackendError, match=reason):
+    with pytest.raises(hk.errors.BackendError, match=reason):
         collect(backend, [1])
     assert backend.unfinished == 0
 
 
 def test_options_of_a_function():
-    with pytest.raises(hk.BackendError, match="5 is no function"):
+    with pytest.raises(hk.errors.BackendError, match="5 is no function"):
         hk.load_backend("function", function=5)
-    with pytest.raises(hk.BackendError, match="chunk_size is 0"):
+    with pytest.raises(hk.errors.BackendError, match="chunk_size is 0"):
         FunctionBackend(babble, chunk_size=0)
     assert collect(FunctionBackend(babble, max_context=7), [1, 2, 3])[1] == "length"
     assert len(collect(FunctionBackend(babble, max_context=7), [1, 2, 3])[0]) == 4
@@ -221,14 +221,16 @@ def test_a_plugin_that_is_no_backend_is_told_what_it_lacks(monkeypatch):
     sys.modules["plugins"].Half = Half
     sys.modules["plugins"].nothing = lambda: None
     monkeypatch.setattr(generation, "entry_points", entry_points_of("plugins:Half"))
-    with pytest.raises(hk.BackendError) as caught:
+    with pytest.raises(hk.errors.BackendError) as caught:
         hk.load_backend("mine")
     assert str(caught.value) == (
         "backend 'mine': Half is no backend: it lacks supports and generate(); "
         "see harmony_kit.Backend"
     )
     monkeypatch.setattr(generation, "entry_points", entry_points_of("plugins:nothing"))
-    with pytest.raises(hk.BackendError, match=r"lacks name, supports, generate\(\) and aclose\(\)"):
+    with pytest.raises(
+        hk.errors.BackendError, match=r"lacks name, supports, generate\(\) and aclose\(\)"
+    ):
         hk.load_backend("mine")
 
 
@@ -244,15 +246,20 @@ def test_a_plugin_that_is_no_backend_is_refused_without_assertions_too(tmp_path)
     program = (
         f"import sys; sys.path.insert(0, {str(tmp_path)!r}); import harmony_kit as hk\n"
         "try: hk.load_backend('mine')\n"
-        "except hk.BackendError as error: print(error)"
+        "except hk.errors.BackendError as error: print(error)"
     )
     ran = subprocess.run([sys.executable, "-O", "-c", program], capture_output=True, check=True)
     assert b"lacks name, supports, generate() and aclose()" in ran.stdout
 
 
 def test_what_a_backend_lacks_is_told_of_the_whole_protocol():
-    members = {name for name in vars(hk.Backend) if not name.startswith("_")}
-    assert members | set(hk.Backend.__annotations__) == {"name", "supports", "generate", "aclose"}
+    members = {name for name in vars(hk.engine.Backend) if not name.startswith("_")}
+    assert members | set(hk.engine.Backend.__annotations__) == {
+        "name",
+        "supports",
+        "generate",
+        "aclose",
+    }
 
 
 @pytest.mark.parametrize(
@@ -268,7 +275,9 @@ def test_what_a_backend_lacks_is_told_of_the_whole_protocol():
     ],
 )
 def test_a_misspelt_option_of_a_backend(name, options, hint):
-    with pytest.raises(hk.BackendError, match=f"backend '{name}': .*: unexpected option {hint}"):
+    with pytest.raises(
+        hk.errors.BackendError, match=f"backend '{name}': .*: unexpected option {hint}"
+    ):
         hk.load_backend(name, **options)
 
 
@@ -284,7 +293,7 @@ def backends(folder):
 
 
 def is_closed(backend):
-    with pytest.raises(hk.BackendError, match="closed"):
+    with pytest.raises(hk.errors.BackendError, match="closed"):
         collect(backend, [1])
     return True
 
@@ -324,9 +333,9 @@ def test_an_event_loop_awaits_the_end(tmp_path):
     """Beside a running loop `hk.run` is refused too."""
 
     async def go(backend):
-        with pytest.raises(hk.BackendError, match="an event loop is running here"):
+        with pytest.raises(hk.errors.BackendError, match="an event loop is running here"):
             backend.close()
-        with pytest.raises(hk.BackendError, match="use 'async with'"), backend:
+        with pytest.raises(hk.errors.BackendError, match="use 'async with'"), backend:
             pass
         await anext(backend.generate([1], hk.SamplingParams(max_tokens=1)))
         await backend.aclose()
@@ -381,14 +390,14 @@ def test_a_recorder_supports_what_it_wraps_at_all_times(tmp_path):
     ],
 )
 def test_prompts_that_are_none(prompt, reason):
-    with pytest.raises(hk.BackendError, match=reason):
+    with pytest.raises(hk.errors.BackendError, match=reason):
         check_prompt(prompt)
 
 
 def test_prompts_are_checked_against_the_model():
     check_prompt([0, SIZE - 1])
     check_prompt((5,), vocabulary_size=6)
-    with pytest.raises(hk.BackendError, match=r"at position 1 6, .*0 to 5"):
+    with pytest.raises(hk.errors.BackendError, match=r"at position 1 6, .*0 to 5"):
         check_prompt([5, 6], vocabulary_size=6)
 
 
@@ -407,7 +416,7 @@ def test_replay_cuts_at_stop_tokens():
 def test_a_recorder_does_not_record_what_is_refused(tmp_path):
     path = tmp_path / "recording.jsonl"
     backend = RecordingBackend(FunctionBackend(babble), path)
-    with pytest.raises(hk.BackendError):
+    with pytest.raises(hk.errors.BackendError):
         collect(backend, [])
     collect(backend, [1], max_tokens=2)
     assert [exchange.prompt for exchange in read_recording(path)] == [(1,)]
@@ -460,7 +469,7 @@ def test_many_requests_need_no_more_memory_and_leave_no_task():
 def test_the_command_lists_backends(capsys):
     assert main(["backends", "--json"]) == 0
     listed = {entry["name"]: entry for entry in json.loads(capsys.readouterr().out)}
-    assert set(listed) == set(hk.backend_names())
+    assert set(listed) == set(hk.engine.backend_names())
     for name in ("function", "replay"):
         assert listed[name] == {
             "name": name,
@@ -512,5 +521,5 @@ def test_the_command_says_why_a_backend_is_not_installed(tmp_path, monkeypatch, 
     assert listed["broken"]["reason"] == "cannot be loaded: OSError: no driver"
     assert main(["backends"]) == 0
     assert "no_such_module" in capsys.readouterr().out
-    with pytest.raises(hk.BackendError, match=r"pip install 'some-engines\[far\]'"):
+    with pytest.raises(hk.errors.BackendError, match=r"pip install 'some-engines\[far\]'"):
         hk.load_backend("far")

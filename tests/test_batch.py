@@ -15,9 +15,9 @@ from openai.types.chat import ChatCompletion
 from openai.types.responses import Response
 
 import harmony_kit as hk
-from harmony_kit.batch import CHAT_COMPLETIONS, RESPONSES, BatchFile, read_batch, run_batch
 from harmony_kit.cli import main
 from harmony_kit.convert import chat_completions, responses
+from harmony_kit.engine._batch import CHAT_COMPLETIONS, RESPONSES, BatchFile, read_batch, run_batch
 
 
 def chat_line(number, **fields):
@@ -93,7 +93,9 @@ def test_the_engine_is_kept_full():
             self.most = max(self.most, self.open)
             await asyncio.sleep(0.001)
             self.open -= 1
-            yield hk.Delta(hk.encode_with_special("<|channel|>final<|message|>a<|return|>"), "stop")
+            yield hk.engine.Delta(
+                hk.encode_with_special("<|channel|>final<|message|>a<|return|>"), "stop"
+            )
 
         async def aclose(self):
             pass

@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 from timing import assert_linear
 
 import harmony_kit as hk
-from harmony_kit.tools.browser import Document, Page
-from harmony_kit.tools.browser.document_page import page_of_document
-from harmony_kit.tools.browser.find import find_in_page
-from harmony_kit.tools.browser.marks import clean_text, without_links
-from harmony_kit.tools.browser.page import WIDTH, wrap_line
-from harmony_kit.tools.browser.page_view import render_view
+from harmony_kit.builtins.browser import Document, Page
+from harmony_kit.builtins.browser._document_page import page_of_document
+from harmony_kit.builtins.browser._find import find_in_page
+from harmony_kit.builtins.browser._marks import clean_text, without_links
+from harmony_kit.builtins.browser._page import WIDTH, wrap_line
+from harmony_kit.builtins.browser._page_view import render_view
 
 URL = "https://site.example/a/b"
 

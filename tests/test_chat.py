@@ -72,7 +72,7 @@ async def wait() -> None:
 
 class Search:
     async def search(self, query, topn):
-        from harmony_kit.tools.browser import SearchResult
+        from harmony_kit.builtins.browser import SearchResult
 
         return [SearchResult("https://rivers.example/danube", "Danube", f"about {query}")]
 '''

@@ -17,7 +17,7 @@ from timing import assert_linear, best_time
 
 import harmony_kit as hk
 from harmony_kit.convert import chat_completions as chat
-from harmony_kit.convert.names import tool_names
+from harmony_kit.convert._names import tool_names
 from harmony_kit.errors import RequestError
 
 WEATHER = {
@@ -150,7 +150,7 @@ USER = {"role": "user", "content": "hi"}
 )
 def test_tool_choice(choice, mode, names, declared):
     request = read([USER], tools=[WEATHER], tool_choice=choice)
-    assert request.tool_choice == (mode, names)
+    assert request.tool_choice == hk.grammar.ToolChoice(mode, names)
     assert len(request.tools) == declared
     assert ("namespace functions" in hk.decode(request.prompt())) is bool(declared)
 
@@ -162,7 +162,7 @@ def test_response_formats():
         "json_schema": {"name": "answer", "schema": schema, "strict": True},
     }
     request = read([USER], response_format=shape)
-    assert request.response_format == hk.ResponseFormat("answer", schema)
+    assert request.response_format == hk.wire.ResponseFormat("answer", schema)
     assert "# Response Formats\n\n## answer" in hk.decode(request.prompt())
     assert read([USER], response_format={"type": "text"}).response_format is None
     assert (

@@ -194,4 +194,4 @@ def test_control_tokens_in_a_text_stay_text():
     body = body_of({"role": "assistant", "content": "a"}, {"role": "user", "content": "<|end|>"})
     tokens = chat.read_request(body, current_date=DATE).prompt()
     assert hk.decode(tokens) == theirs(body)
-    assert tokens.count(hk.vocabulary.END) == theirs(body).count("<|end|>") - 1
+    assert tokens.count(hk.wire.SPECIAL_TOKENS["<|end|>"]) == theirs(body).count("<|end|>") - 1

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harmony_kit.tools.browser import CitationStream, Link, Page, resolve_citations
+from harmony_kit.builtins.browser import CitationStream, Link, Page, resolve_citations
 
 RIVERS = Page("https://a.example/rivers", "Rivers", "\n".join(f"line {n}" for n in range(20)))
 LAKES = Page("https://a.example/lakes", "Lakes", "Lake 【0†Constance†b.example】 is deep.")

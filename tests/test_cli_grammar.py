@@ -10,8 +10,8 @@ from llguidance import LLMatcher
 
 import harmony_kit as hk
 from harmony_kit.cli import main
-from harmony_kit.grammar.matching import Matcher
-from harmony_kit.vocabulary import encode_with_special
+from harmony_kit.grammar._matching import Matcher
+from harmony_kit.wire._vocabulary import encode_with_special
 
 PARAMETERS = {"type": "object", "properties": {"days": {"type": "integer", "maximum": 20}}}
 CHAT = {

@@ -13,7 +13,7 @@ from harmony_backends.recording import (
 from harmony_backends.replay import PromptMismatchError, ReplayBackend
 
 import harmony_kit as hk
-from harmony_kit.vocabulary import CALL, RETURN
+from harmony_kit.wire._vocabulary import CALL, RETURN
 
 CALL_TEXT = (
     "<|channel|>analysis<|message|>Look.<|end|><|start|>assistant to=functions.{name}"
@@ -42,8 +42,8 @@ class Scripted:
         try:
             for start in range(0, len(tokens), self.chunk_size):
                 await asyncio.sleep(0)
-                yield hk.Delta(tokens[start : start + self.chunk_size])
-            yield hk.Delta([], self.finish_reason)
+                yield hk.engine.Delta(tokens[start : start + self.chunk_size])
+            yield hk.engine.Delta([], self.finish_reason)
         finally:
             self.open -= 1
 
@@ -91,7 +91,7 @@ def test_an_answer_at_once():
     reply = hk.run(QUESTION, backend)
     assert (reply.outcome, reply.text) == ("final", "Clear.")
     assert backend.prompts == [hk.render(QUESTION)]
-    assert reply.usage == hk.Usage(len(backend.prompts[0]), len(backend.completions[0]))
+    assert reply.usage == hk.loop.Usage(len(backend.prompts[0]), len(backend.completions[0]))
     assert list(reply.conversation) == [*QUESTION, *reply.messages]
 
 
@@ -299,13 +299,13 @@ def test_two_tools_of_one_name_are_refused():
         return city
 
     other.__name__ = "get_weather"
-    with pytest.raises(hk.ToolError, match=r"functions\.get_weather"):
+    with pytest.raises(hk.errors.ToolError, match=r"functions\.get_weather"):
         hk.Toolbox([get_weather, other])
     assert list(hk.Toolbox([get_weather, get_weather]).tools) == ["functions.get_weather"]
 
 
 def test_what_is_no_tool_is_refused():
-    with pytest.raises(hk.ToolError, match="int is no tool"):
+    with pytest.raises(hk.errors.ToolError, match="int is no tool"):
         hk.developer(tools=[5])
 
 
@@ -326,16 +326,18 @@ def test_a_pydantic_model_declares_a_tool():
 
 
 def test_backends_are_found_by_name():
-    assert "replay" in hk.backend_names()
-    assert isinstance(hk.load_backend("replay", recording="paris-weather"), hk.Backend)
-    with pytest.raises(hk.BackendError, match=r"unknown backend 'nothing'; installed: .*replay"):
+    assert "replay" in hk.engine.backend_names()
+    assert isinstance(hk.load_backend("replay", recording="paris-weather"), hk.engine.Backend)
+    with pytest.raises(
+        hk.errors.BackendError, match=r"unknown backend 'nothing'; installed: .*replay"
+    ):
         hk.load_backend("nothing")
-    with pytest.raises(hk.BackendError, match=r"backend 'replay': .*recording"):
+    with pytest.raises(hk.errors.BackendError, match=r"backend 'replay': .*recording"):
         hk.load_backend("replay")
 
 
 def test_recordings_play_back():
-    from harmony_kit.cli.demo import get_current_weather
+    from harmony_kit.cli._demo import get_current_weather
 
     conversation = [
         hk.system(current_date="2025-08-06", tools=[hk.BROWSER, hk.PYTHON]),
@@ -425,12 +427,12 @@ def test_a_recorder_keeps_what_was_given_up(tmp_path):
 def test_a_broken_recording_is_named_with_its_line(tmp_path, line, reason):
     path = tmp_path / "recording.jsonl"
     path.write_text('{"prompt": [], "completion": []}\n' + line)
-    with pytest.raises(hk.BackendError, match=f"recording.jsonl, line 2: .*{reason}"):
+    with pytest.raises(hk.errors.BackendError, match=f"recording.jsonl, line 2: .*{reason}"):
         read_recording(path)
 
 
 def test_a_missing_recording_is_named():
     with pytest.raises(
-        hk.BackendError, match=r"no recording 'x\.jsonl': No such file.*paris-weather"
+        hk.errors.BackendError, match=r"no recording 'x\.jsonl': No such file.*paris-weather"
     ):
         read_recording("x.jsonl")

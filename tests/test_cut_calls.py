@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import harmony_kit as hk
-from harmony_kit.cli.chat_said import Said
-from harmony_kit.cli.chat_transcript import save_transcript, saved_transcript
+from harmony_kit.cli._chat_said import Said
+from harmony_kit.cli._chat_transcript import save_transcript, saved_transcript
 from harmony_kit.convert import anthropic, chat_completions, responses
-from harmony_kit.convert.store import MemoryStore, SQLiteStore
+from harmony_kit.convert._store import MemoryStore, SQLiteStore
 
 RAN = []
 
@@ -119,9 +119,9 @@ def test_law_10_in_what_was_parsed(end):
 
 
 def stream_of(tokens):
-    parser, stream = hk.Parser(), hk.ToolCallStream(TOOLS)
+    parser, stream = hk.Parser(), hk.tools.ToolCallStream(TOOLS)
     events = stream.feed([*parser.feed(tokens), *parser.close()])
-    return [event.call for event in events if isinstance(event, hk.CallEnded)]
+    return [event.call for event in events if isinstance(event, hk.calls.CallEnded)]
 
 
 @pytest.mark.parametrize("with_tokens", [False, True])
@@ -131,8 +131,10 @@ def test_law_10_through_json(with_tokens, tmp_path):
         text = hk.messages_to_json(messages, tokens=with_tokens)
         again = hk.messages_from_json(text)
         assert not runnable(hk.tool_calls(again, TOOLS))
-        state = hk.RunState((*CONVERSATION, *messages))
-        assert not runnable(hk.tool_calls(hk.RunState.from_json(state.to_json()).messages, TOOLS))
+        state = hk.loop.RunState((*CONVERSATION, *messages))
+        assert not runnable(
+            hk.tool_calls(hk.loop.RunState.from_json(state.to_json()).messages, TOOLS)
+        )
         if number % 20 == 0:
             check_messages(again)
             path = Path(tmp_path, f"{number}.json")
@@ -152,7 +154,7 @@ def test_law_10_in_runs():
         assert reply.outcome == "length"
         for messages in (reply.messages, reply.conversation, reply.state.messages, reply.history()):
             assert not any(message.is_call for message in messages)
-        saved = hk.RunState.from_json(reply.state.to_json())
+        saved = hk.loop.RunState.from_json(reply.state.to_json())
         for going_on in (reply.conversation, reply.state, saved):
             assert hk.run(going_on, answering(), tools=TOOLS).outcome == "final"
         assert len(RAN) == before
@@ -430,13 +432,13 @@ def test_a_call_whose_tokens_are_not_kept_is_still_known_to_be_closed():
         message,
         pickle.loads(pickle.dumps(message)),
         copy.deepcopy(message),
-        hk.message_from_dict(hk.message_to_dict(message, tokens=True)),
-        hk.RunState.from_json(hk.RunState((message,)).to_json()).messages[0],
+        hk.convert.message_from_dict(hk.convert.message_to_dict(message, tokens=True)),
+        hk.loop.RunState.from_json(hk.loop.RunState((message,)).to_json()).messages[0],
     ):
         assert runnable(hk.tool_calls([same], [hk.PYTHON]))
-    forged = {**hk.message_to_dict(hk.assistant("x")), "terminator": "<|call|>"}
-    with pytest.raises(hk.InvalidMessageError, match="terminator"):
-        hk.message_from_dict(forged)
+    forged = {**hk.convert.message_to_dict(hk.assistant("x")), "terminator": "<|call|>"}
+    with pytest.raises(hk.errors.InvalidMessageError, match="terminator"):
+        hk.convert.message_from_dict(forged)
 
 
 def test_text_in_brackets_is_no_value_where_code_stands_around_it():

@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 
 from harmony_kit import errors
 from harmony_kit.compat import openai_harmony as ours
-from harmony_kit.vocabulary import (
+from harmony_kit.wire._vocabulary import (
     CALL,
     CHANNEL,
     CONSTRAIN,

@@ -124,7 +124,7 @@ def test_an_event_loop_that_has_ended_is_a_named_error() -> None:
     loop = asyncio.run(make())
 
     async def go() -> None:
-        with pytest.raises(hk.BackendError, match="not running any more"):
+        with pytest.raises(hk.errors.BackendError, match="not running any more"):
             await anext(loop.bring(Source().values()))
 
     asyncio.run(go())
@@ -142,7 +142,7 @@ def test_ending_the_loop_ends_who_still_waits() -> None:
         values = loop.bring(forever())
         assert await anext(values) == 1
         await asyncio.to_thread(loop.end)
-        with pytest.raises(hk.BackendError, match="has ended"):
+        with pytest.raises(hk.errors.BackendError, match="has ended"):
             await anext(values)
 
     asyncio.run(go())

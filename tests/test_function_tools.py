@@ -30,8 +30,8 @@ from jsonschema import Draft202012Validator
 from strategies import stable_repr
 
 from harmony_kit.errors import ToolError
-from harmony_kit.tools.function import tool_from_function
-from harmony_kit.typescript import type_text
+from harmony_kit.tools._function import tool_from_function
+from harmony_kit.wire._typescript import type_text
 
 # --- Helpers --------------------------------------------------------------------------------
 

@@ -20,7 +20,7 @@ from walks import schema_of, tokens_of, walk
 
 import harmony_kit as hk
 from harmony_kit.grammar import Choice, Constraint, Pattern, Refusal, ToolChoice, constraint
-from harmony_kit.grammar.shape import (
+from harmony_kit.grammar._shape import (
     EMPTY,
     FixedText,
     InOrder,
@@ -29,10 +29,10 @@ from harmony_kit.grammar.shape import (
     ZeroOrMore,
     in_order,
 )
-from harmony_kit.grammar.turn import Turn, turn_shape
-from harmony_kit.header import HeaderOrder, header_tokens
-from harmony_kit.messages import Header
-from harmony_kit.vocabulary import END, FIRST_SPECIAL, MESSAGE
+from harmony_kit.grammar._turn import Turn, turn_shape
+from harmony_kit.wire._header import HeaderOrder, header_tokens
+from harmony_kit.wire._messages import Header
+from harmony_kit.wire._vocabulary import END, FIRST_SPECIAL, MESSAGE
 
 pytest.importorskip("llguidance")
 
@@ -200,7 +200,7 @@ def test_law_8_what_a_constraint_admits_is_well_formed(turn, seed, malice):
     made = constraint(namespaces, **options)
     try:
         tokens = walk(made, 200 + seed % 200, seed, malice=malice)
-    except hk.GrammarError as error:
+    except hk.errors.GrammarError as error:
         # A schema that nothing meets, or one whose least value is longer than the limit.
         is_expected = "nsatisfiable" in str(error) or error.path == "max_tokens"
         assert is_expected, error  # noqa: PT017
@@ -267,10 +267,10 @@ def test_a_constraint_goes_on_after_any_beginning(turn, seed):
     for cut in range(len(tokens)):
         head, tail = tokens[:cut], tokens[cut:]
         wrong = wrong_token(followed.mask(), random.Random(seed + cut))
-        with pytest.raises(hk.GrammarError, match=r"^after: "):
+        with pytest.raises(hk.errors.GrammarError, match=r"^after: "):
             constraint(namespaces, **options, after=[*head, wrong])
         if is_within_a_value(head, namespaces, options) or is_within_a_character(head):
-            with pytest.raises(hk.GrammarError, match=r"^after: .* but not within$"):
+            with pytest.raises(hk.errors.GrammarError, match=r"^after: .* but not within$"):
                 constraint(namespaces, **options, after=head)
         else:
             rest = constraint(namespaces, **options, after=head)
@@ -340,7 +340,7 @@ def test_what_was_thought_counts():
     ],
 )
 def test_what_no_completion_begins_with(after, reason):
-    with pytest.raises(hk.GrammarError) as raised:
+    with pytest.raises(hk.errors.GrammarError) as raised:
         constraint([F], after=hk.encode_with_special(after))
     assert (raised.value.path, raised.value.reason) == ("after", reason)
 
@@ -352,12 +352,12 @@ def test_characters_of_several_tokens():
     (stop,) = hk.encode_with_special("<|return|>")
     assert constraint(after=[*begun, *letter]).check([stop]) is None
     for cut in range(1, len(letter)):
-        with pytest.raises(hk.GrammarError, match="a character of several tokens has begun"):
+        with pytest.raises(hk.errors.GrammarError, match="a character of several tokens has begun"):
             constraint(after=[*begun, *letter[:cut]])
-        with pytest.raises(hk.GrammarError, match="is not admitted there"):
+        with pytest.raises(hk.errors.GrammarError, match="is not admitted there"):
             constraint(after=[*begun, *letter[:cut], stop])
     thought = hk.encode_with_special("<|channel|>analysis<|message|>")
-    with pytest.raises(hk.GrammarError, match="is not admitted there"):
+    with pytest.raises(hk.errors.GrammarError, match="is not admitted there"):
         constraint(reasoning=9, after=[*thought, *letter])
 
 
@@ -451,16 +451,19 @@ def test_tools_with_any_arguments():
 
 
 def test_a_conversation_has_the_formats_that_it_declares():
-    formats = [hk.ResponseFormat("n", {"type": "integer"}), hk.ResponseFormat("b", {"const": "b"})]
+    formats = [
+        hk.wire.ResponseFormat("n", {"type": "integer"}),
+        hk.wire.ResponseFormat("b", {"const": "b"}),
+    ]
     conversation = [hk.developer("Hi", tools=[F], response_formats=formats), hk.user("Hi")]
-    made = hk.conversation_constraint(conversation)
+    made = hk.grammar.conversation_constraint(conversation)
     for answer, is_admitted in (("12", True), ('"b"', True), ('"c"', False), ("x", False)):
         for kind in ("", " json", " <|constrain|>json"):
             text = f"<|channel|>final{kind}<|message|>{answer}<|return|>"
             assert admits(made, text) is is_admitted
     assert admits(made, CALL_F)
     assert not admits(made, CALL_G)
-    only = hk.conversation_constraint(conversation, tool_choice="none", reasoning="none")
+    only = hk.grammar.conversation_constraint(conversation, tool_choice="none", reasoning="none")
     assert not admits(only, CALL_F)
 
 
@@ -503,7 +506,7 @@ def deep_tool() -> hk.Tool:
     ],
 )
 def test_what_cannot_be(arguments, path, reason):
-    with pytest.raises(hk.GrammarError) as raised:
+    with pytest.raises(hk.errors.GrammarError) as raised:
         constraint(**arguments)
     assert raised.value.path == path
     assert raised.value.reason.startswith(reason)
@@ -528,7 +531,7 @@ def test_what_cannot_be(arguments, path, reason):
 )
 def test_schemas_that_llguidance_does_not_keep_to(schema, path, reason):
     made = constraint(response_format=schema)
-    with pytest.raises(hk.GrammarError) as raised:
+    with pytest.raises(hk.errors.GrammarError) as raised:
         made.verify()
     assert raised.value.path == ("" if path is None else f"response_format{path}")
     assert raised.value.reason.startswith(reason)
@@ -706,7 +709,7 @@ def test_long_chains_of_references():
         assert hk.parse(walk(made, 300, 1), strict=True).messages
     made = constraint(response_format=chain_of_references(1_000))
     with pytest.raises(
-        hk.GrammarError, match=r"^response_format: the schema is nested too deeply$"
+        hk.errors.GrammarError, match=r"^response_format: the schema is nested too deeply$"
     ):
         made.verify()
 

@@ -18,8 +18,8 @@ from rule_reader import Reader
 import harmony_kit as hk
 from harmony_kit.errors import GrammarError
 from harmony_kit.grammar import Choice, Constraint, Pattern, constraint
-from harmony_kit.grammar.matching import Matcher
-from harmony_kit.grammar.shape import (
+from harmony_kit.grammar._matching import Matcher
+from harmony_kit.grammar._shape import (
     FixedText,
     FreeText,
     JsonValue,
@@ -29,8 +29,8 @@ from harmony_kit.grammar.shape import (
     in_order,
     one_of,
 )
-from harmony_kit.messages import Tool
-from harmony_kit.vocabulary import CALL, END, RETURN, encode
+from harmony_kit.wire._messages import Tool
+from harmony_kit.wire._vocabulary import CALL, END, RETURN, encode
 
 slow = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 many = settings(slow, max_examples=300)

@@ -9,7 +9,7 @@ from constrained_requests import constraint_of
 from walks import pick
 
 from harmony_kit.grammar import Matcher
-from harmony_kit.grammar.matching import MaskWriter, mask_size
+from harmony_kit.grammar._matching import MaskWriter, mask_size
 
 VOCABULARY = 201088
 

@@ -56,7 +56,7 @@ def ask(toolbox, name, arguments="{}"):
 
 
 def test_a_server_is_listed_called_and_closed():
-    with hk.McpTools(COMMAND) as server:
+    with hk.tools.McpTools(COMMAND) as server:
         assert len(children()) >= 1
         assert server.namespace.name == NAMESPACE
         assert server.namespace.description == "Adds and fails."
@@ -85,8 +85,8 @@ def test_a_server_is_listed_called_and_closed():
 
 
 def test_a_call_that_hangs_and_a_server_that_dies():
-    with hk.McpTools(COMMAND) as server:
-        toolbox = hk.Toolbox([server], policy=hk.ToolPolicy(timeout=0.2))
+    with hk.tools.McpTools(COMMAND) as server:
+        toolbox = hk.Toolbox([server], policy=hk.tools.ToolPolicy(timeout=0.2))
         assert ask(toolbox, "hang").ending == "timed_out"
         assert ask(toolbox, "add", '{"a": 1, "b": 2}').message.text == "3"
         toolbox = hk.Toolbox([server])
@@ -104,7 +104,7 @@ def test_a_run_over_a_server():
         for n in (1, 2)
     )
     backend = Scripted(*calls, FINAL_TEXT.format(text="5"))
-    with hk.McpTools(COMMAND, only=["add"]) as server:
+    with hk.tools.McpTools(COMMAND, only=["add"]) as server:
         reply = hk.run([hk.user("hi")], backend, tools=[server])
         # Each run has an event loop of its own, and what it leaves can be continued.
         twin = Scripted(FINAL_TEXT.format(text="Yes."))
@@ -112,14 +112,14 @@ def test_a_run_over_a_server():
     assert [m.text for m in reply.messages if m.role == "tool"] == ["2", "3"]
     assert (reply.text, again.text) == ("5", "Yes.")
     assert [n.name for n in again.conversation[0].content.tools] == [NAMESPACE]
-    with hk.McpTools(COMMAND, only=["add"]) as server:
+    with hk.tools.McpTools(COMMAND, only=["add"]) as server:
         twin = Scripted(FINAL_TEXT.format(text="Yes."))
         assert hk.run(again.conversation, twin, tools=[server]).text == "Yes."
 
 
 def test_several_tasks_share_a_server_and_any_closes_it():
     async def go():
-        server = hk.McpTools(COMMAND)
+        server = hk.tools.McpTools(COMMAND)
         await asyncio.create_task(server.aopen())
         toolbox = hk.Toolbox([server])
         calls = [call_of(toolbox, "add", f'{{"a": {n}, "b": 1}}') for n in range(9)]
@@ -140,7 +140,7 @@ def test_several_tasks_share_a_server_and_any_closes_it():
 
 def test_a_cancelled_call_leaves_the_server_usable():
     async def go():
-        async with hk.McpTools(COMMAND) as server:
+        async with hk.tools.McpTools(COMMAND) as server:
             toolbox = hk.Toolbox([server])
             hanging = asyncio.create_task(toolbox.run(call_of(toolbox, "hang")))
             await asyncio.sleep(0.1)
@@ -154,7 +154,7 @@ def test_a_cancelled_call_leaves_the_server_usable():
 
 
 def test_namespace_and_selection():
-    with hk.McpTools(COMMAND, namespace="functions", only=["get-weather", "add"]) as server:
+    with hk.tools.McpTools(COMMAND, namespace="functions", only=["get-weather", "add"]) as server:
         assert [*server.tools] == ["functions.get_weather", "functions.add"]
 
         def other():
@@ -164,8 +164,8 @@ def test_namespace_and_selection():
         assert len([*toolbox]) == 1
         (call,) = hk.tool_calls([hk.tool_call("functions.get_weather", '{"city": "x"}')], toolbox)
         assert asyncio.run(toolbox.run(call)).message.text == "hyphen: x"
-    with pytest.raises(hk.ToolError, match="has no tool get_weather"):
-        hk.McpTools(COMMAND, only=["get_weather"]).open()
+    with pytest.raises(hk.errors.ToolError, match="has no tool get_weather"):
+        hk.tools.McpTools(COMMAND, only=["get_weather"]).open()
 
 
 def test_environment_and_folder(tmp_path):
@@ -176,10 +176,10 @@ sys.argv = [{str(PROGRAM)!r}]
 runpy.run_path({str(PROGRAM)!r}, run_name="__main__")
 """
     command = [sys.executable, "-c", program]
-    with hk.McpTools(command, environment={"GREETING": "hello"}, folder=tmp_path) as server:
+    with hk.tools.McpTools(command, environment={"GREETING": "hello"}, folder=tmp_path) as server:
         assert "Test_server_1.add" in server.tools
-    with pytest.raises(hk.ToolError, match=r"(?s)it wrote: .*KeyError: 'GREETING'"):
-        hk.McpTools(command, folder=tmp_path).open()
+    with pytest.raises(hk.errors.ToolError, match=r"(?s)it wrote: .*KeyError: 'GREETING'"):
+        hk.tools.McpTools(command, folder=tmp_path).open()
 
 
 @pytest.mark.parametrize(
@@ -191,13 +191,13 @@ runpy.run_path({str(PROGRAM)!r}, run_name="__main__")
     ],
 )
 def test_a_server_that_does_not_start_is_named(command, reason):
-    server = hk.McpTools(command, timeout=1)
-    with pytest.raises(hk.ToolError, match=reason) as caught:
+    server = hk.tools.McpTools(command, timeout=1)
+    with pytest.raises(hk.errors.ToolError, match=reason) as caught:
         server.open()
     assert str(caught.value).startswith(f"MCP server {' '.join(command)}: ")
 
     async def go():
-        with pytest.raises(hk.ToolError, match=reason):
+        with pytest.raises(hk.errors.ToolError, match=reason):
             await server.aopen()
 
     asyncio.run(go())
@@ -205,7 +205,7 @@ def test_a_server_that_does_not_start_is_named(command, reason):
 
 def test_opening_can_be_cancelled():
     async def go():
-        server = hk.McpTools([sys.executable, "-c", "import time; time.sleep(600)"])
+        server = hk.tools.McpTools([sys.executable, "-c", "import time; time.sleep(600)"])
         opening = asyncio.create_task(server.aopen())
         while not children():
             await asyncio.sleep(0.01)
@@ -217,18 +217,18 @@ def test_opening_can_be_cancelled():
 
 
 def test_what_is_not_open_says_so():
-    server = hk.McpTools(COMMAND)
-    with pytest.raises(hk.ToolError, match="is not open: use `with`"):
+    server = hk.tools.McpTools(COMMAND)
+    with pytest.raises(hk.errors.ToolError, match="is not open: use `with`"):
         hk.Toolbox([server])
-    with server, pytest.raises(hk.ToolError, match="is open already"):
+    with server, pytest.raises(hk.errors.ToolError, match="is open already"):
         server.open()
 
 
 def test_options_for_another_kind_of_server_are_refused():
-    with pytest.raises(hk.ToolError, match="headers are for the URL"):
-        hk.McpTools(COMMAND, headers={"a": "b"})
-    with pytest.raises(hk.ToolError, match="environment and folder are for a command"):
-        hk.McpTools("http://127.0.0.1/mcp", environment={})
+    with pytest.raises(hk.errors.ToolError, match="headers are for the URL"):
+        hk.tools.McpTools(COMMAND, headers={"a": "b"})
+    with pytest.raises(hk.errors.ToolError, match="environment and folder are for a command"):
+        hk.tools.McpTools("http://127.0.0.1/mcp", environment={})
 
 
 # --- Streamable HTTP ------------------------------------------------------------------------
@@ -255,16 +255,18 @@ def url():
 
 @pytest.mark.parametrize("headers", [None, {"Authorization": "Bearer x"}])
 def test_a_server_over_http(url, headers):
-    with hk.McpTools(url, headers=headers) as server:
-        toolbox = hk.Toolbox([server], policy=hk.ToolPolicy(timeout=0.5))
+    with hk.tools.McpTools(url, headers=headers) as server:
+        toolbox = hk.Toolbox([server], policy=hk.tools.ToolPolicy(timeout=0.5))
         assert ask(toolbox, "add", '{"a": 1, "b": 2}').message.text == "3"
         assert ask(toolbox, "hang").ending == "timed_out"
         assert ask(toolbox, "get_weather_2", '{"city": "x"}').message.text == "hyphen: x"
 
 
 def test_a_server_that_is_not_there():
-    with pytest.raises(hk.ToolError, match=r"MCP server http://127\.0\.0\.1:9/mcp: ConnectError"):
-        hk.McpTools("http://127.0.0.1:9/mcp", timeout=5).open()
+    with pytest.raises(
+        hk.errors.ToolError, match=r"MCP server http://127\.0\.0\.1:9/mcp: ConnectError"
+    ):
+        hk.tools.McpTools("http://127.0.0.1:9/mcp", timeout=5).open()
 
 
 # --- In this process ------------------------------------------------------------------------
@@ -292,7 +294,7 @@ def test_lists_of_several_pages():
         )
 
     served = Server("pages", on_list_tools=list_tools, on_call_tool=call_tool)
-    with hk.McpTools(served, namespace=NAMESPACE) as server:
+    with hk.tools.McpTools(served, namespace=NAMESPACE) as server:
         assert [*server.tools] == [f"{NAMESPACE}.tool{number}" for number in range(10)]
         toolbox = hk.Toolbox([server])
         assert ask(toolbox, "tool7").message.text == "tool7 \ufffd"

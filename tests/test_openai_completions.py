@@ -22,8 +22,8 @@ from harmony_backends.openai_completions import MODEL_VOCABULARY_SIZE, OpenAICom
 from harmony_backends.testing import BackendContract
 
 import harmony_kit as hk
-from harmony_kit.generation import supported_by
-from harmony_kit.vocabulary import (
+from harmony_kit.engine._protocol import supported_by
+from harmony_kit.wire._vocabulary import (
     CALL,
     END_OF_TEXT,
     RETURN,
@@ -156,7 +156,7 @@ class Server:
         deltas = self.backend.generate(prompt, self._sampling(body))
         try:
             first = await anext(deltas)  # an error comes before a status is sent
-        except hk.BackendError as error:
+        except hk.errors.BackendError as error:
             await deltas.aclose()
             self._whole(writer, 400, {"error": {"message": str(error), "code": 400}})
             return True
@@ -364,7 +364,7 @@ async def fails(backend, match, *, after=0, **sampling):
         async for delta in backend.generate([1, 2, 3], hk.SamplingParams(**sampling)):
             tokens.extend(delta.tokens)
 
-    with pytest.raises(hk.BackendError, match=match):
+    with pytest.raises(hk.errors.BackendError, match=match):
         await consume()
     assert len(tokens) == after
     return tokens
@@ -655,7 +655,7 @@ def test_what_is_supported_is_settled_once(dialect):
             await complete(lazy, max_tokens=2)
             assert (lazy.supports, len(server.gets)) == (features, 2)
             await lazy.aclose()
-            with pytest.raises(hk.BackendError, match="closed"):
+            with pytest.raises(hk.errors.BackendError, match="closed"):
                 await lazy.connect()
 
     asyncio.run(go())
@@ -703,7 +703,7 @@ def test_a_server_that_is_not_ready_is_not_taken_for_another():
     async def go():
         server = await Loading(babble_ascii, "llama_cpp").start()
         backend = OpenAICompletionsBackend(server.url, max_retries=1, backoff=0.01)
-        with pytest.raises(hk.BackendError, match="answered 503"):
+        with pytest.raises(hk.errors.BackendError, match="answered 503"):
             await backend.connect()
         server.status = 200
         assert len(await complete(backend, max_tokens=2)) == 2
@@ -721,7 +721,7 @@ def test_a_server_that_is_not_ready_is_not_taken_for_another():
 
 
 def test_an_unknown_dialect_is_refused():
-    with pytest.raises(hk.BackendError, match="unknown dialect 'ollama'; known: auto, vllm"):
+    with pytest.raises(hk.errors.BackendError, match="unknown dialect 'ollama'; known: auto, vllm"):
         hk.load_backend("openai_completions", base_url="http://x/v1", dialect="ollama")
 
 
@@ -738,7 +738,7 @@ def test_connections_are_used_again(dialect):
 
 @pytest.mark.parametrize("key", ["secret\n", "sécret", ""])
 def test_a_key_that_no_header_can_carry_is_refused_and_not_shown(key):
-    with pytest.raises(hk.BackendError, match="api_key") as raised:
+    with pytest.raises(hk.errors.BackendError, match="api_key") as raised:
         OpenAICompletionsBackend("http://x/v1", api_key=key)
     assert "cret" not in str(raised.value)
 
@@ -1044,7 +1044,7 @@ def test_closing_the_backend_ends_what_is_going_on():
             deltas = backend.generate([1, 2, 3], hk.SamplingParams(max_tokens=50))
             await anext(deltas)
             await backend.aclose()
-            with pytest.raises(hk.BackendError):
+            with pytest.raises(hk.errors.BackendError):
                 async for _ in deltas:
                     pass
             while server.unfinished:
@@ -1063,7 +1063,7 @@ def test_what_is_closed_does_not_ask_again_for_ids_that_were_left_out():
             assert [(await anext(deltas)).tokens for _ in range(2)] == [[64], character]
             asked = len(server.requests)
             await backend.aclose()
-            with pytest.raises(hk.BackendError, match="is closed"):
+            with pytest.raises(hk.errors.BackendError, match="is closed"):
                 await anext(deltas)
             assert len(server.requests) == asked
 
@@ -1114,7 +1114,7 @@ def test_runs_one_after_the_other():
                 assert (reply.outcome, reply.text) == ("final", "Grey cat on seven hills.")
                 becomes_true(lambda: not server.tasks)
         assert server.connections == 3
-        with pytest.raises(hk.BackendError, match="closed"):
+        with pytest.raises(hk.errors.BackendError, match="closed"):
             hk.run([hk.user("hi")], backend)
 
 
@@ -1175,7 +1175,7 @@ def test_leaving_a_run_gives_the_request_up():
     with in_a_thread(Server(pace=0.01)) as server:
         backend = hk.load_backend("openai_completions", base_url=server.url)
         for event in hk.stream([hk.user("hi")], backend, sampling=hk.SamplingParams(max_tokens=90)):
-            if not isinstance(event, hk.TurnStarted):
+            if not isinstance(event, hk.loop.TurnStarted):
                 break
         deadline = time.monotonic() + 10
         while server.unfinished:
@@ -1437,9 +1437,9 @@ def test_what_cannot_be_is_refused_before_anything_is_generated(way):
 
     async def go():
         async with constrained_by(way) as (server, backend):
-            with pytest.raises(hk.GrammarError, match=r"^response_format\.not: "):
+            with pytest.raises(hk.errors.GrammarError, match=r"^response_format\.not: "):
                 await complete(backend, constraint=hk.constraint(response_format=nothing))
-            with pytest.raises(hk.GrammarError, match="max_tokens is 3"):
+            with pytest.raises(hk.errors.GrammarError, match="max_tokens is 3"):
                 await complete(backend, max_tokens=3, constraint=hk.constraint())
             if way[1] != "processor":
                 await fails(backend, "logprobs", logprobs=1, constraint=hk.constraint())
@@ -1503,7 +1503,9 @@ def test_a_server_that_cannot_be_told_a_constraint():
         await server.stop()
 
     asyncio.run(go())
-    with pytest.raises(hk.BackendError, match=r"constraints is 'grammar'; .* structured_outputs"):
+    with pytest.raises(
+        hk.errors.BackendError, match=r"constraints is 'grammar'; .* structured_outputs"
+    ):
         OpenAICompletionsBackend("http://x/v1", dialect="vllm", constraints="grammar")
 
 

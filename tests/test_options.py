@@ -22,17 +22,19 @@ from hypothesis import strategies as st
 from strategies import texts
 
 import harmony_kit as hk
-from harmony_kit import batch, cli
-from harmony_kit.cli import chat as chat_command
-from harmony_kit.cli.chat_interrupts import Interrupts
-from harmony_kit.cli.chat_said import Said
-from harmony_kit.cli.chat_session import ChatSession
-from harmony_kit.conversation.options import RunKeywords
-from harmony_kit.convert import anthropic, chat_completions, responses, store
-from harmony_kit.convert.request import HarmonyRequest
+from harmony_kit import cli
+from harmony_kit.cli import _chat as chat_command
+from harmony_kit.cli._chat_interrupts import Interrupts
+from harmony_kit.cli._chat_said import Said
+from harmony_kit.cli._chat_session import ChatSession
+from harmony_kit.convert import _store as store
+from harmony_kit.convert import anthropic, chat_completions, responses
+from harmony_kit.convert._request import HarmonyRequest
+from harmony_kit.engine import _batch as batch
 from harmony_kit.grammar import ToolChoice
-from harmony_kit.parsed import ParsedMessage
-from harmony_kit.render import RenderKeywords
+from harmony_kit.loop._options import RunKeywords
+from harmony_kit.wire._events import ParsedMessage
+from harmony_kit.wire._render import RenderKeywords
 
 QUESTION = [hk.user("What is the weather in Paris?")]
 
@@ -74,7 +76,7 @@ def test_run_options_are_a_frozen_value():
 def test_run_options_have_one_set_of_defaults():
     options = hk.RunOptions()
     assert (options.max_turns, options.max_retries) == (10, 3)
-    assert options.context_policy is hk.drop_tool_cycles
+    assert options.context_policy is hk.loop.drop_tool_cycles
     assert options.sampling == hk.SamplingParams()
     assert options.rendering == hk.RenderOptions()
 
@@ -97,20 +99,26 @@ def test_run_options_have_one_set_of_defaults():
         ("sampling", {"temperature": 1}, "SamplingParams"),
         ("constrained", 1, "bool"),
         *[("tool_choice", choice, "'auto', 'none', 'required'") for choice in (None, 5, ["auto"])],
-        ("tool_choice", ToolChoice("any"), "'auto', 'none', 'required'"),
-        ("tool_choice", ToolChoice("required", "python"), "a tuple of names"),
         ("context_policy", None, "a function"),
         ("rendering", {"drop_analysis": "never"}, "RenderOptions"),
     ],
 )
 def test_a_wrong_value_is_refused_when_the_options_are_made(name, value, allowed):
-    with pytest.raises(hk.OptionError) as caught:
+    with pytest.raises(hk.errors.OptionError) as caught:
         hk.RunOptions(**{name: value})
     assert caught.value.option == name
     assert allowed in caught.value.reason
-    shown = value.mode if isinstance(value, ToolChoice) and value.mode == "any" else value
-    shown = value.names if allowed == "a tuple of names" else shown
-    assert repr(shown) in caught.value.reason
+    assert repr(value) in caught.value.reason
+
+
+@pytest.mark.parametrize(
+    ("name", "values"), [("mode", ("any",)), ("names", ("required", "python"))]
+)
+def test_a_wrong_tool_choice_cannot_be_made(name, values):
+    with pytest.raises(hk.errors.OptionError) as caught:
+        ToolChoice(*values)
+    assert caught.value.option == name
+    assert repr(values[-1]) in caught.value.reason
 
 
 def test_tools_of_a_generator_serve_more_than_one_run():
@@ -145,7 +153,7 @@ def test_the_keywords_are_the_fields_of_the_options():
 
 
 def test_options_of_another_kind_are_refused():
-    with pytest.raises(hk.OptionError, match="options: expected RunOptions"):
+    with pytest.raises(hk.errors.OptionError, match="options: expected RunOptions"):
         hk.run(QUESTION, Recorder().backend(), options={"max_turns": 1})
 
 
@@ -156,7 +164,7 @@ DOORS = [hk.run, hk.arun, hk.stream, hk.astream]
 
 def refused_at_the_call(door, **changes):
     """What a call raises before anything is asked of what it returns."""
-    with pytest.raises((TypeError, hk.OptionError)) as caught:
+    with pytest.raises((TypeError, hk.errors.OptionError)) as caught:
         started(door(QUESTION, Recorder().backend(), **changes))
     return caught.value
 
@@ -194,11 +202,30 @@ def test_runs_refuse_wrong_values_when_they_are_called(door):
 
 # What only the library makes, and programs read.
 READ = {
-    *get_args(hk.Event),
-    *get_args(hk.RunEvent),
-    *get_args(hk.CallEvent),
-    *(hk.Completion, ParsedMessage, hk.Header, hk.MessageSpan, hk.Span, hk.Problem, hk.Delta),
-    *(hk.Reply, hk.ToolAnswer, hk.ToolCall, hk.TrainingRendering, hk.Prompt, hk.MessageTokens),
+    *get_args(hk.wire.Event),
+    *get_args(hk.loop.RunEvent),
+    *get_args(hk.calls.CallEvent),
+    *(
+        hk.Completion,
+        ParsedMessage,
+        hk.wire.Header,
+        hk.wire.MessageSpan,
+        hk.wire.Span,
+        hk.Problem,
+        hk.engine.Delta,
+        hk.engine.BatchLine,
+        hk.engine.BatchResult,
+        hk.calls.Arguments,
+        hk.grammar.Refusal,
+    ),
+    *(
+        hk.Reply,
+        hk.tools.ToolAnswer,
+        hk.ToolCall,
+        hk.wire.TrainingRendering,
+        hk.Prompt,
+        hk.wire.MessageTokens,
+    ),
 }
 
 
@@ -212,6 +239,22 @@ def takes_options(value):
 
 PUBLIC = {
     **{f"hk.{name}": getattr(hk, name) for name in hk.__all__},
+    **{
+        f"hk.{room.__name__.rpartition('.')[2]}.{name}": getattr(room, name)
+        for room in (
+            hk.wire,
+            hk.calls,
+            hk.tools,
+            hk.builtins,
+            hk.sampling,
+            hk.grammar,
+            hk.convert,
+            hk.engine,
+            hk.loop,
+        )
+        for name in getattr(room, "__all__", ())
+        if name not in hk.__all__
+    },
     **{
         f"{module.__name__.rpartition('.')[2]}.{name}": getattr(module, name)
         for module in (anthropic, chat_completions, responses)
@@ -228,9 +271,6 @@ PUBLIC = {
     },
     "MemoryStore": store.MemoryStore,
     "SQLiteStore": store.SQLiteStore,
-    "read_batch": batch.read_batch,
-    "run_batch": batch.run_batch,
-    "BatchFile": batch.BatchFile,
 }
 CHECKED = {name: value for name, value in PUBLIC.items() if takes_options(value)}
 
@@ -273,7 +313,9 @@ def test_law_7_a_misspelt_option_is_an_error_that_says_what_was_meant(name):
 
 def test_law_7_is_asked_of_most_public_names():
     assert len(CHECKED) > 65
-    assert {"hk.run", "hk.ToolPolicy", "hk.Toolbox", "chat_completions.StreamWriter"} <= {*CHECKED}
+    assert {"hk.run", "hk.tools.ToolPolicy", "hk.Toolbox", "chat_completions.StreamWriter"} <= {
+        *CHECKED
+    }
 
 
 # --- Law 12: one conversation, one prompt ---------------------------------------------------
@@ -400,19 +442,19 @@ def test_law_12_one_conversation_one_prompt_with_options(body, options):
 
 
 def test_a_constraint_takes_what_other_functions_take():
-    source = hk.constraint([hk.PythonTool(), look])
+    source = hk.constraint([hk.builtins.PythonTool(), look])
     assert source == hk.constraint([hk.PYTHON, look])
     assert source == hk.constraint(hk.Toolbox([hk.PYTHON, look]))
     calls = hk.encode_with_special("<|channel|>analysis to=python code<|message|>1 + 1<|call|>")
     assert source.check(calls) is None
 
 
-@pytest.mark.parametrize("choice", [None, 5, ToolChoice("any")])
+@pytest.mark.parametrize("choice", [None, 5, ["auto"]])
 def test_a_constraint_refuses_a_choice_of_another_kind(choice):
-    with pytest.raises(hk.OptionError, match="tool_choice: "):
+    with pytest.raises(hk.errors.OptionError, match="tool_choice: "):
         hk.constraint([look], tool_choice=choice)
-    with pytest.raises(hk.OptionError, match="tool_choice: "):
-        hk.conversation_constraint([hk.developer(tools=[look])], tool_choice=choice)
+    with pytest.raises(hk.errors.OptionError, match="tool_choice: "):
+        hk.grammar.conversation_constraint([hk.developer(tools=[look])], tool_choice=choice)
 
 
 class Search:
@@ -422,28 +464,19 @@ class Search:
 
 @pytest.mark.parametrize(
     "make",
-    [lambda: hk.PYTHON, lambda: hk.BROWSER, hk.PythonTool, lambda: hk.BrowserTool(Search())],
+    [
+        lambda: hk.PYTHON,
+        lambda: hk.BROWSER,
+        hk.builtins.PythonTool,
+        lambda: hk.builtins.BrowserTool(Search()),
+    ],
     ids=["PYTHON", "BROWSER", "PythonTool", "BrowserTool"],
 )
 def test_built_in_tools_are_not_declared_by_the_developer(make):
     tool = make()
-    with pytest.raises(hk.ToolError, match=r"system message.*system\(tools=\[\.\.\.\]\)"):
+    with pytest.raises(hk.errors.ToolError, match=r"system message.*system\(tools=\[\.\.\.\]\)"):
         hk.developer(tools=[look, tool])
     assert hk.system(tools=[tool]).content.tools[0].name in ("python", "browser")
-
-
-def test_the_packages_and_the_version_need_no_import_of_their_own():
-    code = (
-        "import harmony_kit as hk; hk.user('x'); print(hk.__version__, "
-        "*(getattr(hk, name).__name__ for name in sorted(hk._PACKAGES)), "
-        "hk._PACKAGES <= set(dir(hk)))"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True)
-    assert done.stdout.split() == [
-        "0.1.0",
-        *(f"harmony_kit.{name}" for name in sorted(hk._PACKAGES)),
-        "True",
-    ]
 
 
 USER_CODE = '''
@@ -464,19 +497,21 @@ def namespaces() -> Iterator[hk.ToolNamespace]:
 tools: list[hk.ToolNamespace] = [*namespaces()]
 conversation = [
     hk.system(reasoning_effort="high", valid_channels=["final"], tools=[hk.PYTHON]),
-    hk.system(reasoning_effort=hk.ReasoningEffort.LOW, tools=(hk.BROWSER, hk.PythonTool())),
+    hk.system(
+        reasoning_effort=hk.wire.ReasoningEffort.LOW, tools=(hk.BROWSER, hk.builtins.PythonTool())
+    ),
     hk.developer("Be brief.", tools=tools),
     hk.developer(tools=namespaces()),
     hk.developer(tools=[look, *namespaces(), hk.Tool("f")], response_formats=iter(())),
     hk.user("Hello!"),
 ]
-constraint: hk.Constraint = hk.constraint([look, hk.PythonTool(), hk.PYTHON])
+constraint: hk.grammar.Constraint = hk.constraint([look, hk.builtins.PythonTool(), hk.PYTHON])
 options = hk.RunOptions(tools=[look], rendering=hk.RenderOptions(drop_analysis="never"))
 module = hk.convert
 version: str = hk.__version__
 
 
-def reply(backend: hk.Backend) -> str | None:
+def reply(backend: hk.engine.Backend) -> str | None:
     for event in hk.stream(conversation, backend, tools=tools, header_order="channel-first"):
         reveal_type(event)
     return hk.run(conversation, backend, options=options, max_turns=3).text
@@ -512,18 +547,18 @@ def test_an_unknown_finish_reason_is_refused(api, reason):
     result = hk.parse(tokens)
     more = {chat_completions: {"created": 0}, responses: {"created_at": 0}}.get(api, {})
     writer = api.StreamWriter(model="m", id="x", **more)
-    with pytest.raises(hk.OptionError, match="finish_reason"):
+    with pytest.raises(hk.errors.OptionError, match="finish_reason"):
         api.write_response(result, model="m", id="x", finish_reason=reason, **more)
     parser = hk.Parser()
     for event in [*parser.feed(tokens), *parser.close()]:
         writer.feed(event)
-    with pytest.raises(hk.OptionError, match="finish_reason"):
+    with pytest.raises(hk.errors.OptionError, match="finish_reason"):
         writer.close(parser.result(), finish_reason=reason)
-    with pytest.raises(hk.OptionError, match="finish_reason"):
+    with pytest.raises(hk.errors.OptionError, match="finish_reason"):
         result.history(finish_reason=reason)
 
 
 @pytest.mark.parametrize("tool", [5, "look", None, [look], {"name": "look"}, hk.user("look")])
 def test_what_cannot_stand_for_a_tool_is_refused_where_the_options_are_made(tool):
-    with pytest.raises(hk.OptionError, match=r"tools\[1\]: expected a function, a Tool"):
+    with pytest.raises(hk.errors.OptionError, match=r"tools\[1\]: expected a function, a Tool"):
         hk.RunOptions(tools=[look, tool])

@@ -26,8 +26,8 @@ CONSTRAINED = {"json": "<|constrain|>json", "code": "<|constrain|>code"}
 
 def render(data, header_order):
     content_type = CONSTRAINED.get(data["content_type"], data["content_type"])
-    message = hk.message_from_dict(data | {"content_type": content_type})
-    return hk.render_message(message, header_order=header_order)
+    message = hk.convert.message_from_dict(data | {"content_type": content_type})
+    return hk.wire.render_message(message, header_order=header_order)
 
 
 @pytest.mark.parametrize("channel", [None, "commentary"])

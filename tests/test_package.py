@@ -1,7 +1,9 @@
 """The package as a whole: its imports, its layers, its names, what it touches."""
 
+import importlib
 import os
 import pickle
+import pkgutil
 import re
 import subprocess
 import sys
@@ -32,17 +34,25 @@ def test_every_public_name_is_there():
         _ = hk.nothing
 
 
-def test_every_name_that_comes_later_is_public():
-    assert set(hk._HOME) <= set(hk.__all__)
+PACKAGES = [
+    module.name for module in pkgutil.iter_modules(hk.__path__) if not module.name.startswith("_")
+]
 
 
-@pytest.mark.parametrize(
-    "import_first", ["harmony_kit.render", "harmony_kit.parse", "harmony_kit.conversation"]
-)
-def test_modules_do_not_hide_the_functions_of_their_name(import_first):
-    assert python(
-        f"import {import_first}, harmony_kit as hk; print(hk.render([]), callable(hk.parse))"
-    )
+def test_packages_are_attributes():
+    """No import of their own is needed, and `dir` lists them."""
+    command_alone = {"cli"}
+    for name in {*PACKAGES} - command_alone:
+        code = f"import harmony_kit as hk; print(hk.{name}.__name__, {name!r} in dir(hk))"
+        assert python(code).split() == [f"harmony_kit.{name}", "True"]
+
+
+@pytest.mark.parametrize("package", [*PACKAGES, "convert.anthropic", "builtins.browser"])
+def test_all_names_of_a_package_are_there(package):
+    module = importlib.import_module(f"harmony_kit.{package}")
+    for name in getattr(module, "__all__", ()):
+        assert getattr(module, name) is not None
+        assert name in dir(module)
 
 
 HEAVY = "pydantic numpy torch vllm transformers tiktoken asyncio rich docstring_parser requests"
@@ -108,8 +118,8 @@ def test_the_package_names_no_path_of_its_workplace():
 @pytest.mark.parametrize(
     "error",
     [
-        hk.InvalidMessageError("wrong", field="role", index=3),
-        hk.UnknownTokenError(-1, 5),
+        hk.errors.InvalidMessageError("wrong", field="role", index=3),
+        hk.errors.UnknownTokenError(-1, 5),
         hk.ParseError("missing_start", "expected <|start|>", position=7),
     ],
 )

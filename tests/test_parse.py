@@ -13,8 +13,8 @@ from strategies import canonical_messages, texts
 from timing import assert_linear, best_time
 
 import harmony_kit as hk
-from harmony_kit.problems import PROBLEM_KINDS
-from harmony_kit.vocabulary import (
+from harmony_kit.wire._problems import PROBLEM_KINDS
+from harmony_kit.wire._vocabulary import (
     CALL,
     CHANNEL,
     CONSTRAIN,
@@ -203,11 +203,11 @@ def check_events(events, parser):
     ended = [event for event in events if isinstance(event, hk.MessageEnded)]
     assert tuple(event.parsed for event in ended) == parser.result().turn
     if not parser.strict:
-        found = [event.problem for event in events if isinstance(event, hk.ProblemFound)]
+        found = [event.problem for event in events if isinstance(event, hk.wire.ProblemFound)]
         assert sorted(found) == sorted(parser.result().problems)
     joined = {}
     for event in events:
-        if isinstance(event, hk.MessageStarted):
+        if isinstance(event, hk.wire.MessageStarted):
             assert event.message_index == len(joined)
             joined[event.message_index] = ""
         elif isinstance(event, hk.ContentDelta):
@@ -257,9 +257,9 @@ def test_law_5_round_trip(conversation, order):
     result = hk.parse(tokens, role=None)
     assert list(result.messages) == conversation
     assert hk.render(result.messages, next_role=None, **options) == tokens
-    training = hk.render_training(conversation, **options).tokens
+    training = hk.wire.render_training(conversation, **options).tokens
     parsed = hk.parse(training, role=None).messages
-    assert hk.render_training(parsed, **options).tokens == training
+    assert hk.wire.render_training(parsed, **options).tokens == training
 
 
 @settings(max_examples=200)
@@ -276,7 +276,7 @@ def test_law_5_round_trip_of_completions(turn):
 @settings(max_examples=300)
 @given(conversations)
 def test_spans_partition_the_tokens(conversation):
-    rendering = hk.render_training(conversation, drop_analysis="never")
+    rendering = hk.wire.render_training(conversation, drop_analysis="never")
     result = hk.parse(rendering.tokens, role=None)
     edges = [0, *[span.end for span in spans_of(result)]]
     assert [span.start for span in spans_of(result)] == edges[:-1]
@@ -292,7 +292,7 @@ def test_spans_partition_the_tokens(conversation):
 def test_terminators_are_kept(ending):
     result = hk.parse(hk.encode_with_special(f"<|channel|>final<|message|>hi{ending}"))
     assert [parsed.terminator for parsed in result.parsed] == [
-        hk.Terminator(ending) if ending else None
+        hk.wire.Terminator(ending) if ending else None
     ]
     assert result.stop == (ending or None)
     assert result.messages[0].content == "hi"
@@ -301,7 +301,7 @@ def test_terminators_are_kept(ending):
 @pytest.mark.parametrize("case", [c for c in TRANSCRIPTS["cases"] if "completion_text" in c])
 def test_transcripts_of_the_model(case):
     result = hk.parse(hk.encode_with_special(case["completion_text"]))
-    parsed = [hk.message_to_dict(message) for message in result.messages]
+    parsed = [hk.convert.message_to_dict(message) for message in result.messages]
     for message, expected in zip(parsed, case["expected"], strict=True):
         assert message["content"] == [{"type": "text", "text": expected["content"]}]
         for key in ("role", "channel", "recipient", "content_type"):
@@ -401,7 +401,7 @@ def test_ids_out_of_range_are_kept_as_a_replacement_character(token):
 @pytest.mark.parametrize("strict", [True, False])
 @pytest.mark.parametrize("before", [[CHANNEL, 17196], HEADER, [*HEADER, 24912]])
 def test_what_is_no_integer_is_refused(value, strict, before):
-    with pytest.raises(hk.UnknownTokenError) as raised:
+    with pytest.raises(hk.errors.UnknownTokenError) as raised:
         hk.parse([*before, value, 24912], strict=strict)
     assert raised.value.position == len(before)
     assert raised.value.token == value
@@ -420,7 +420,7 @@ def test_what_was_complete_before_an_error_is_kept():
 def test_closing_twice_and_feeding_after():
     parser = hk.Parser()
     parser.feed([*HEADER, 24912])
-    assert [type(event) for event in parser.close()] == [hk.ProblemFound, hk.MessageEnded]
+    assert [type(event) for event in parser.close()] == [hk.wire.ProblemFound, hk.MessageEnded]
     assert parser.close() == []
     with pytest.raises(hk.HarmonyError, match="closed"):
         parser.feed(24912)
@@ -517,7 +517,7 @@ def readings(encoding, header, role):
         pass
     try:
         (message,) = hk.parse(tokens, role=role, strict=True).messages
-        ours = hk.message_to_dict(message)
+        ours = hk.convert.message_to_dict(message)
     except hk.ParseError:
         pass
     return theirs, ours
@@ -572,19 +572,19 @@ def test_a_header_that_is_not_utf8():
 @pytest.mark.parametrize(
     ("header", "expected"),
     [
-        ("user:bob", hk.Header(hk.Role.USER, "bob")),
-        ("functions.f", hk.Header(hk.Role.TOOL, "functions.f")),
-        ("python<|channel|>analysis", hk.Header(hk.Role.TOOL, "python", "analysis")),
-        ("tool", hk.Header(hk.Role.TOOL, "tool")),
-        ("lookup to=assistant", hk.Header(hk.Role.TOOL, "lookup", None, "assistant")),
-        ("assistant json", hk.Header(hk.Role.ASSISTANT, content_type="json")),
-        ("assistant to=f\u3000json", hk.Header(hk.Role.ASSISTANT, None, None, "f", "json")),
+        ("user:bob", hk.wire.Header(hk.Role.USER, "bob")),
+        ("functions.f", hk.wire.Header(hk.Role.TOOL, "functions.f")),
+        ("python<|channel|>analysis", hk.wire.Header(hk.Role.TOOL, "python", "analysis")),
+        ("tool", hk.wire.Header(hk.Role.TOOL, "tool")),
+        ("lookup to=assistant", hk.wire.Header(hk.Role.TOOL, "lookup", None, "assistant")),
+        ("assistant json", hk.wire.Header(hk.Role.ASSISTANT, content_type="json")),
+        ("assistant to=f\u3000json", hk.wire.Header(hk.Role.ASSISTANT, None, None, "f", "json")),
     ],
 )
 def test_headers_that_the_reference_cannot_read_back(header, expected):
     parser = hk.Parser(role=None, strict="\u3000" not in header)
     *_, event = parser.feed(hk.encode_with_special(f"<|start|>{header}<|message|>"))
-    assert event == hk.MessageStarted(0, expected)
+    assert event == hk.wire.MessageStarted(0, expected)
 
 
 # --- Law 9: linear --------------------------------------------------------------------------

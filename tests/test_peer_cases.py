@@ -24,7 +24,7 @@ def cases(name):
 
 def read(case):
     if "messages" in case:
-        messages = [hk.message_from_dict(message) for message in case["messages"]]
+        messages = [hk.convert.message_from_dict(message) for message in case["messages"]]
         prompt = hk.render([])
         return hk.parse(hk.render(messages, next_role=None, drop_analysis="never")[len(prompt) :])
     text = case.get("text") or "".join(case.get("chunks", []))
@@ -230,7 +230,7 @@ def test_who_is_called(case):
 def test_streams_of_vllm_say_the_same_as_the_whole(case):
     steps = [step["text"] for step in case["steps"]]
     parser = hk.Parser()
-    calls_of_stream = hk.ToolCallStream()
+    calls_of_stream = hk.tools.ToolCallStream()
     found = []
     for step in steps:
         found += calls_of_stream.feed(parser.feed(hk.encode_with_special(step)))
@@ -239,13 +239,13 @@ def test_streams_of_vllm_say_the_same_as_the_whole(case):
     assert parser.result() == hk.parse(tokens)
     deltas = {}
     for event in found:
-        if isinstance(event, hk.ArgumentsDelta):
+        if isinstance(event, hk.calls.ArgumentsDelta):
             deltas[event.index] = deltas.get(event.index, "") + event.text
     for index, name, text in (
         call for step in case["steps"] for call in (step["delta"] or {}).get("tool_calls", [])
     ):
         assert text in deltas.get(index, "")
-        started = [e for e in found if isinstance(e, hk.CallStarted) and e.index == index]
+        started = [e for e in found if isinstance(e, hk.calls.CallStarted) and e.index == index]
         names = [
             e.name if e.namespace == "functions" else f"{e.namespace}.{e.name}" for e in started
         ]

@@ -19,8 +19,8 @@ from typing import Any
 import pytest
 
 import harmony_kit as hk
+from harmony_kit.builtins.python import Isolation, PythonTool
 from harmony_kit.errors import ToolError
-from harmony_kit.tools.python import Isolation, PythonTool
 
 pytest.importorskip("ipykernel")
 pytest.importorskip("jupyter_client")
@@ -539,7 +539,7 @@ def script(code: str, mark: str, *before: str) -> "subprocess.Popen[str]":
     """A program that uses the tool, in a process of its own."""
     program = f"""
 import asyncio, os, sys, time
-from harmony_kit.tools.python import PythonTool
+from harmony_kit.builtins.python import PythonTool
 tool = PythonTool()
 print(tool.folder.parent, flush=True)
 print(asyncio.run(tool.execute({LEAVE_PROCESSES.format(mark=mark)!r})).strip(), flush=True)
@@ -643,7 +643,7 @@ def test_missing_packages_are_named() -> None:
 import sys
 sys.modules["jupyter_client"] = None
 import asyncio
-from harmony_kit.tools.python import PythonTool
+from harmony_kit.builtins.python import PythonTool
 try:
     asyncio.run(PythonTool().execute("1"))
 except Exception as error:

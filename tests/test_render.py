@@ -9,8 +9,8 @@ from timing import assert_linear, best_time
 
 import harmony_kit as hk
 from harmony_kit.convert.harmony import message_from_dict
-from harmony_kit.render import developer_text, system_text
-from harmony_kit.vocabulary import CALL, END, FIRST_SPECIAL, MESSAGE, RETURN, START
+from harmony_kit.wire._render import developer_text, system_text
+from harmony_kit.wire._vocabulary import CALL, END, FIRST_SPECIAL, MESSAGE, RETURN, START
 
 
 def both(data):
@@ -43,7 +43,7 @@ def test_law_1_parity_of_plain_and_training(openai_harmony_encoding, data, drop)
     plain = openai_harmony_encoding.render_conversation(theirs, config)
     assert hk.render(ours, next_role=None, drop_analysis=policy) == plain
     training = openai_harmony_encoding.render_conversation_for_training(theirs, config)
-    assert hk.render_training(ours, drop_analysis=policy).tokens == training
+    assert hk.wire.render_training(ours, drop_analysis=policy).tokens == training
 
 
 @settings(max_examples=400)
@@ -52,7 +52,7 @@ def test_law_1_parity_of_single_messages(openai_harmony_encoding, data, function
     options = openai_harmony.RenderOptions(conversation_has_function_tools=functions)
     theirs = openai_harmony.Message.from_dict(data)
     expected = openai_harmony_encoding.render(theirs, options)
-    rendered = hk.render_message(message_from_dict(data), has_function_tools=functions)
+    rendered = hk.wire.render_message(message_from_dict(data), has_function_tools=functions)
     assert rendered == expected
 
 
@@ -62,7 +62,7 @@ def test_law_1_parity_of_builtin_tools(openai_harmony_encoding, namespace):
     getattr(content, f"with_{namespace.name}_tool")()
     theirs = openai_harmony.Message.from_role_and_content(openai_harmony.Role.SYSTEM, content)
     ours = hk.system(tools=[namespace])
-    assert hk.render_message(ours) == openai_harmony_encoding.render(theirs)
+    assert hk.wire.render_message(ours) == openai_harmony_encoding.render(theirs)
 
 
 # --- Law 6: content is never control --------------------------------------------------------
@@ -105,7 +105,7 @@ def test_law_6_content_is_never_control_in_tools(spelling, schema_style):
         "required": [spelling],
     }
     namespace = hk.ToolNamespace(spelling, (hk.Tool(spelling, spelling, schema),), spelling)
-    answer = hk.ResponseFormat(spelling, schema, spelling)
+    answer = hk.wire.ResponseFormat(spelling, schema, spelling)
     conversation = [
         hk.system(tools=[namespace], model_identity=spelling, valid_channels=[spelling]),
         hk.developer(spelling, tools=[namespace], response_formats=[answer]),
@@ -151,9 +151,9 @@ def test_a_kept_rendering_is_the_fresh_one(data, header_order):
 
 def test_the_result_belongs_to_the_caller():
     message = hk.user("hi")
-    first = hk.render_message(message)
+    first = hk.wire.render_message(message)
     first.clear()
-    assert hk.render_message(message)
+    assert hk.wire.render_message(message)
     conversation = [message]
     prompt = hk.render(conversation)
     prompt.clear()
@@ -165,12 +165,12 @@ def test_the_result_belongs_to_the_caller():
 
 def test_channel_first_moves_the_recipient():
     call = hk.tool_call("functions.f", "{}")
-    rendered = hk.decode(hk.render_message(call, header_order="channel-first"))
+    rendered = hk.decode(hk.wire.render_message(call, header_order="channel-first"))
     assert rendered == (
         "<|start|>assistant<|channel|>commentary to=functions.f <|constrain|>json<|message|>"
         "{}<|call|>"
     )
-    rendered = hk.decode(hk.render_message(call))
+    rendered = hk.decode(hk.wire.render_message(call))
     assert rendered == (
         "<|start|>assistant to=functions.f<|channel|>commentary <|constrain|>json<|message|>"
         "{}<|call|>"
@@ -180,9 +180,9 @@ def test_channel_first_moves_the_recipient():
 def test_response_formats_end_the_developer_message():
     """The form of the format's section "Structured output"."""
     schema = {"properties": {"items": {"type": "array"}}, "type": "object"}
-    content = hk.DeveloperContent(
+    content = hk.wire.DeveloperContent(
         instructions="You are a helpful shopping assistant",
-        response_formats=(hk.ResponseFormat("shopping_list", schema, "What to buy"),),
+        response_formats=(hk.wire.ResponseFormat("shopping_list", schema, "What to buy"),),
     )
     assert developer_text(content) == (
         "# Instructions\n\nYou are a helpful shopping assistant\n\n"
@@ -192,7 +192,7 @@ def test_response_formats_end_the_developer_message():
 
 
 def test_system_text_of_the_documentation():
-    content = hk.SystemContent(reasoning_effort="high", current_date="2025-06-28")
+    content = hk.wire.SystemContent(reasoning_effort="high", current_date="2025-06-28")
     assert system_text(content, has_function_tools=True) == (
         "You are ChatGPT, a large language model trained by OpenAI.\n"
         "Knowledge cutoff: 2024-06\n"
@@ -244,7 +244,7 @@ def test_drop_analysis_after_finished_turns(policy, kept):
 @given(conversations)
 def test_training_says_the_place_of_every_token(data):
     conversation = [message_from_dict(item) for item in data]
-    rendering = hk.render_training(conversation)
+    rendering = hk.wire.render_training(conversation)
     assert len(rendering.tokens) == len(rendering.message_indices) == len(rendering.parts)
     for index in set(rendering.message_indices):
         positions = [i for i, m in enumerate(rendering.message_indices) if m == index]
@@ -261,7 +261,7 @@ def test_training_says_the_place_of_every_token(data):
 
 def test_loss_mask_is_what_the_assistant_writes():
     conversation = [hk.user("hi"), hk.assistant("hm", channel="analysis"), hk.assistant("hello")]
-    rendering = hk.render_training(conversation, drop_analysis="never")
+    rendering = hk.wire.render_training(conversation, drop_analysis="never")
     mask = rendering.loss_mask()
     chosen = [t for t, counts in zip(rendering.tokens, mask, strict=True) if counts]
     assert hk.decode(chosen) == (
@@ -269,7 +269,7 @@ def test_loss_mask_is_what_the_assistant_writes():
         "<|start|>assistant<|channel|>final<|message|>hello<|return|>"
     )
     answers = rendering.loss_mask(
-        lambda message, part: message.channel == "final" and part != hk.TokenPart.HEADER
+        lambda message, part: message.channel == "final" and part != hk.wire.TokenPart.HEADER
     )
     chosen = [t for t, counts in zip(rendering.tokens, answers, strict=True) if counts]
     assert hk.decode(chosen) == "hello<|return|>"
@@ -285,8 +285,8 @@ def test_loss_mask_is_what_the_assistant_writes():
         (lambda: hk.Message("user", 5), "content"),
         (lambda: hk.Message("user", None), "content"),
         (lambda: hk.Message("user", ["hi", 5]), r"content\[1\]"),
-        (lambda: hk.Message("user", hk.SystemContent()), "content"),
-        (lambda: hk.Message("system", hk.DeveloperContent()), "content"),
+        (lambda: hk.Message("user", hk.wire.SystemContent()), "content"),
+        (lambda: hk.Message("system", hk.wire.DeveloperContent()), "content"),
         (lambda: hk.Message("tool", "hi"), "name"),
         (lambda: hk.Message("user", "hi", name=5), "name"),
         (lambda: hk.Message("assistant", "hi", channel=5), "channel"),
@@ -294,10 +294,10 @@ def test_loss_mask_is_what_the_assistant_writes():
         (lambda: hk.Message("assistant", "hi", content_type=5), "content_type"),
         (lambda: hk.Message("assistant", "hi", constrained=True), "content_type"),
         (lambda: hk.Message("assistant", "hi", content_type="json", constrained=1), "constrained"),
-        (lambda: hk.SystemContent(reasoning_effort="extreme"), "reasoning_effort"),
-        (lambda: hk.SystemContent(valid_channels="final"), "valid_channels"),
-        (lambda: hk.SystemContent(tools=[hk.BROWSER, 5]), r"tools\[1\]"),
-        (lambda: hk.SystemContent(tools=[hk.BROWSER, hk.BROWSER]), r"tools\[1\]"),
+        (lambda: hk.wire.SystemContent(reasoning_effort="extreme"), "reasoning_effort"),
+        (lambda: hk.wire.SystemContent(valid_channels="final"), "valid_channels"),
+        (lambda: hk.wire.SystemContent(tools=[hk.BROWSER, 5]), r"tools\[1\]"),
+        (lambda: hk.wire.SystemContent(tools=[hk.BROWSER, hk.BROWSER]), r"tools\[1\]"),
         (lambda: hk.Tool("f", "", {"default": float("nan")}), "parameters"),
         (lambda: hk.Tool("f", "", {"default": {1, 2}}), "parameters"),
         (lambda: hk.Tool("f", "", "string"), "parameters"),
@@ -314,7 +314,7 @@ def test_loss_mask_is_what_the_assistant_writes():
     ],
 )
 def test_bad_input_names_message_and_field(make, place):
-    with pytest.raises(hk.InvalidMessageError, match=f"^{place}: "):
+    with pytest.raises(hk.errors.InvalidMessageError, match=f"^{place}: "):
         make()
 
 
@@ -333,10 +333,10 @@ def test_messages_are_values(word, text):
     import pickle
 
     message = hk.Message("tool", text, name=word, channel="commentary", recipient="assistant")
-    hk.render_message(message)
+    hk.wire.render_message(message)
     for twin in (copy.deepcopy(message), pickle.loads(pickle.dumps(message))):
         assert twin == message
         assert hash(twin) == hash(message)
-        assert hk.render_message(twin) == hk.render_message(message)
+        assert hk.wire.render_message(twin) == hk.wire.render_message(message)
     with pytest.raises(AttributeError):
         message.content = "other"

@@ -14,8 +14,9 @@ from strategies import texts
 
 import harmony_kit as hk
 from harmony_kit.convert import chat_completions
-from harmony_kit.convert.names import tool_names
-from harmony_kit.convert.request import HarmonyRequest
+from harmony_kit.convert._names import tool_names
+from harmony_kit.convert._request import HarmonyRequest
+from harmony_kit.convert._store import MemoryStore
 from harmony_kit.convert.responses import (
     StreamWriter,
     fold_stream,
@@ -26,12 +27,11 @@ from harmony_kit.convert.responses import (
     write_request,
     write_response,
 )
-from harmony_kit.convert.store import MemoryStore
 from harmony_kit.errors import RequestError
-from harmony_kit.parsed import Completion, MessageSpan, ParsedMessage, Terminator, TurnEnd
 from harmony_kit.sampling import SamplingParams
-from harmony_kit.tools import BROWSER, PYTHON
-from harmony_kit.tools.choice import ToolChoice
+from harmony_kit.tools._choice import ToolChoice
+from harmony_kit.wire._builtin_tools import BROWSER, PYTHON
+from harmony_kit.wire._events import Completion, MessageSpan, ParsedMessage, Terminator, TurnEnd
 
 openai = pytest.importorskip("openai")
 pydantic = pytest.importorskip("pydantic")
@@ -540,10 +540,10 @@ def test_formats():
     schema = {"type": "object", "properties": {"a": {"type": "integer"}}}
     json_schema = {"type": "json_schema", "name": "f", "schema": schema, "strict": True}
     request = read_request({"input": "", "text": {"format": json_schema}})
-    assert request.response_format == hk.ResponseFormat("f", schema)
+    assert request.response_format == hk.wire.ResponseFormat("f", schema)
     assert request.messages[1].content.response_formats == (request.response_format,)
     request = read_request({"input": "", "text": {"format": {"type": "json_object"}}})
-    assert request.response_format == hk.ResponseFormat("json_object", {"type": "object"})
+    assert request.response_format == hk.wire.ResponseFormat("json_object", {"type": "object"})
     assert read_request({"input": "", "text": {"format": {"type": "text"}}}).response_format is None
 
 
@@ -652,7 +652,7 @@ def test_objects_of_the_package_are_taken_as_data():
         type="json_schema", name="n", schema=WEATHER
     )
     request = read_request({"input": "x", "tools": [tool], "text": {"format": form}})
-    assert request.response_format == hk.ResponseFormat("n", WEATHER)
+    assert request.response_format == hk.wire.ResponseFormat("n", WEATHER)
     response = write_response(parsed(FULL), **IDS, request=request)
     check_response(response)
     assert json.loads(json.dumps(response)) == response
@@ -976,7 +976,7 @@ def test_responses_of_the_package_can_be_read():
     assert read_response(check_response(response)) == read_response(response)
 
 
-BROWSER_OF_THE_DEVELOPER = hk.Message("developer", hk.DeveloperContent(tools=(BROWSER,)))
+BROWSER_OF_THE_DEVELOPER = hk.Message("developer", hk.wire.DeveloperContent(tools=(BROWSER,)))
 
 
 @pytest.mark.parametrize(
@@ -1052,7 +1052,7 @@ DIFFERENT = {
 
 @pytest.mark.parametrize("case", peer_cases("vllm_harmony_to_responses"))
 def test_vllm_harmony_to_items(case):
-    message = hk.message_from_dict(case["message"])
+    message = hk.convert.message_from_dict(case["message"])
     declared = [{"type": "function", "name": name} for name in case["function_names"]]
     request = read_request({"input": "", "tools": declared})
     is_cut = bool(case.get("incomplete"))

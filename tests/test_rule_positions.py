@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 import harmony_kit as hk
 from harmony_kit.grammar import Choice, Pattern
-from harmony_kit.vocabulary import CALL, END, END_OF_TEXT, RETURN, token_bytes
+from harmony_kit.wire._vocabulary import CALL, END, END_OF_TEXT, RETURN, token_bytes
 
 CITY = {
     "type": "object",

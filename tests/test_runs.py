@@ -15,8 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import harmony_kit as hk
-from harmony_kit.conversation.context import prompt_within
 from harmony_kit.grammar import ToolChoice
+from harmony_kit.loop._context import prompt_within
 
 QUESTION = [hk.system(), hk.user("What is the weather in Paris?")]
 
@@ -60,8 +60,8 @@ class Model:
         try:
             for token in cut:
                 await asyncio.sleep(self.pause)
-                yield hk.Delta([token])
-            yield hk.Delta([], "length" if len(cut) < len(tokens) else self.finish_reason)
+                yield hk.engine.Delta([token])
+            yield hk.engine.Delta([], "length" if len(cut) < len(tokens) else self.finish_reason)
         finally:
             self.open -= 1
 
@@ -101,7 +101,9 @@ def test_results_keep_the_order_of_the_calls_and_events_that_of_their_ends():
     turn = calls(*({"name": "wait", "seconds": seconds} for seconds in (0.2, 0.0, 0.1)))
     model = Model(turn, final())
     events = list(hk.stream(QUESTION, model, tools=[wait]))
-    told = [event for event in events if isinstance(event, hk.ToolReturned | hk.ToolStarted)]
+    told = [
+        event for event in events if isinstance(event, hk.loop.ToolReturned | hk.loop.ToolStarted)
+    ]
     assert [type(event).__name__ for event in told] == ["ToolStarted"] * 3 + ["ToolReturned"] * 3
     assert [event.result.text for event in told[3:]] == ["0.0", "0.1", "0.2"]
     assert results(events[-1].reply) == ["0.2", "0.0", "0.1"]
@@ -120,7 +122,7 @@ def test_a_tool_that_raises_to_the_program_stops_the_others():
     def fail() -> None:
         raise LookupError("no")
 
-    toolbox = hk.Toolbox([hang, fail], policy=hk.ToolPolicy(on_error="raise"))
+    toolbox = hk.Toolbox([hang, fail], policy=hk.tools.ToolPolicy(on_error="raise"))
     with pytest.raises(LookupError, match="no"):
         hk.run(QUESTION, Model(calls({"name": "hang"}, {"name": "fail"})), tools=toolbox)
     assert stopped == ["hang"]
@@ -180,7 +182,7 @@ def test_leaving_a_stream_stops_its_tools():
     for event in hk.stream(
         QUESTION, Model(calls({"name": "hang"}, {"name": "look"})), tools=[hang, look]
     ):
-        if isinstance(event, hk.ToolReturned):
+        if isinstance(event, hk.loop.ToolReturned):
             break
     assert stopped == ["hang"]
 
@@ -276,14 +278,14 @@ def test_a_timeout_of_the_backend_is_its_own():
 
 
 def states(events):
-    return [event.state for event in events if isinstance(event, hk.TurnStarted)]
+    return [event.state for event in events if isinstance(event, hk.loop.TurnStarted)]
 
 
 def test_a_saved_run_goes_on_where_it_stood():
     texts = [call(place="a"), call(place="b"), final("There.")]
     whole = list(hk.stream(QUESTION, Model(*texts), tools=[look]))
     for number, state in enumerate(states(whole)):
-        saved = hk.RunState.from_json(state.to_json())
+        saved = hk.loop.RunState.from_json(state.to_json())
         assert saved == state
         model = Model(*texts[number:])
         reply = hk.run(saved, model, tools=[look])
@@ -296,7 +298,7 @@ def test_a_run_that_was_stopped_within_its_tools_runs_them_again():
     unanswered = [*declared, *hk.parse(hk.encode_with_special(call(place="a"))).messages]
     model = Model(final())
     events = list(hk.stream(unanswered, model, tools=[look]))
-    assert isinstance(events[0], hk.ToolStarted)
+    assert isinstance(events[0], hk.loop.ToolStarted)
     assert results(events[-1].reply) == ["looked at a"]
     assert model.prompts == [hk.render(events[-1].reply.conversation[:-1])]
 
@@ -328,10 +330,10 @@ spoken = st.lists(
 
 @given(
     st.builds(
-        hk.RunState,
+        hk.loop.RunState,
         spoken.map(tuple),
         plain,
-        st.builds(hk.Usage, plain, plain),
+        st.builds(hk.loop.Usage, plain, plain),
         plain,
         plain,
         plain,
@@ -340,7 +342,7 @@ spoken = st.lists(
     )
 )
 def test_states_survive_json(state):
-    again = hk.RunState.from_json(state.to_json())
+    again = hk.loop.RunState.from_json(state.to_json())
     assert (again, again.seconds) == (state, state.seconds)
 
 
@@ -357,12 +359,12 @@ def test_states_survive_json(state):
     ],
 )
 def test_what_is_no_state_is_refused_with_its_place(change, place):
-    data = json.loads(hk.RunState(tuple(QUESTION)).to_json())
-    with pytest.raises(hk.InvalidMessageError) as raised:
-        hk.RunState.from_json(json.dumps(data | change))
+    data = json.loads(hk.loop.RunState(tuple(QUESTION)).to_json())
+    with pytest.raises(hk.errors.InvalidMessageError) as raised:
+        hk.loop.RunState.from_json(json.dumps(data | change))
     assert str(raised.value).startswith(place)
-    with pytest.raises(hk.InvalidMessageError, match="not JSON"):
-        hk.RunState.from_json("{")
+    with pytest.raises(hk.errors.InvalidMessageError, match="not JSON"):
+        hk.loop.RunState.from_json("{")
 
 
 # --- Long conversations ---------------------------------------------------------------------
@@ -390,7 +392,7 @@ def test_token_counts_sum_to_the_prompt():
         hk.user("And tomorrow?"),
         hk.assistant("Rain.", channel="final"),
     ]
-    counts = hk.token_counts(conversation)
+    counts = hk.wire.token_counts(conversation)
     assert sum(counts) == len(hk.render(conversation, next_role=None))
     assert counts[2] == 0  # reasoning of a finished turn
     assert min(count for index, count in enumerate(counts) if index != 2) > 0
@@ -441,9 +443,9 @@ def test_a_call_is_never_parted_from_its_result(exchanges, limit, is_open):
             conversation.append(hk.assistant(f"answer {number}", channel="final"))
     if not is_open:
         conversation.append(hk.user("last"))
-    fitted = prompt_within(conversation, limit, hk.drop_tool_cycles)
+    fitted = prompt_within(conversation, limit, hk.loop.drop_tool_cycles)
     if fitted is None:
-        left_out = hk.drop_tool_cycles(conversation, [1] * len(conversation), 10**9)
+        left_out = hk.loop.drop_tool_cycles(conversation, [1] * len(conversation), 10**9)
         least = [m for index, m in enumerate(conversation) if index not in left_out]
         assert len(hk.render(least)) > limit
         return
@@ -462,7 +464,7 @@ def test_what_was_left_out_stays_out():
     texts = [call(place="x" * 40) for _ in range(12)]
     model = Model(*texts, final())
     events = list(hk.stream(QUESTION, model, tools=[look], max_prompt_tokens=400, max_turns=20))
-    left_out = [event.left_out for event in events if isinstance(event, hk.ContextReduced)]
+    left_out = [event.left_out for event in events if isinstance(event, hk.loop.ContextReduced)]
     assert len(left_out) > 3
     for before, after in pairwise(left_out):
         assert after[: len(before)] == before
@@ -520,7 +522,7 @@ def test_a_backend_that_cannot_be_constrained_refuses():
     async def complete(prompt, sampling):
         return hk.encode_with_special(final())
 
-    with pytest.raises(hk.BackendError, match="constraint"):
+    with pytest.raises(hk.errors.BackendError, match="constraint"):
         hk.run(QUESTION, FunctionBackend(complete), tools=[look], tool_choice="required")
 
 
@@ -554,7 +556,7 @@ def test_a_turn_renders_only_what_is_new(monkeypatch):
     ]
     started = []
     for event in hk.stream(QUESTION, Model(*texts, final()), tools=[look], max_turns=101):
-        if isinstance(event, hk.TurnStarted):
+        if isinstance(event, hk.loop.TurnStarted):
             started.append([text for text in encoded if text != "assistant"])
             encoded.clear()
     assert len(started) == 101

@@ -10,7 +10,7 @@ from decimal import Decimal
 import pytest
 
 import harmony_kit as hk
-from harmony_kit.vocabulary import CALL, RETURN, SIZE
+from harmony_kit.wire._vocabulary import CALL, RETURN, SIZE
 
 
 class Integer:
@@ -43,7 +43,7 @@ def test_sampling_params_are_a_frozen_value():
     with pytest.raises(TypeError):
         hk.SamplingParams(5)
     assert replace(made, max_tokens=6) == hk.SamplingParams(max_tokens=6, stop="a")
-    with pytest.raises(hk.OptionError, match="max_tokens"):
+    with pytest.raises(hk.errors.OptionError, match="max_tokens"):
         replace(made, max_tokens=0)
 
 
@@ -94,7 +94,7 @@ TEXTS = "a non-empty text or an iterable of non-empty texts"
     ],
 )
 def test_a_wrong_value_is_refused_when_the_params_are_made(name, value, allowed):
-    with pytest.raises(hk.OptionError) as caught:
+    with pytest.raises(hk.errors.OptionError) as caught:
         hk.SamplingParams(**{name: value})
     assert caught.value.option == name
     assert allowed in caught.value.reason
@@ -102,14 +102,14 @@ def test_a_wrong_value_is_refused_when_the_params_are_made(name, value, allowed)
 
 
 def test_a_number_beyond_all_floats_is_refused():
-    with pytest.raises(hk.OptionError, match="temperature: expected a finite number"):
+    with pytest.raises(hk.errors.OptionError, match="temperature: expected a finite number"):
         hk.SamplingParams(temperature=10**400)
 
 
 def test_the_item_of_an_iterator_that_is_wrong_is_named():
-    with pytest.raises(hk.OptionError, match=r"got \(5, 201089\)"):
+    with pytest.raises(hk.errors.OptionError, match=r"got \(5, 201089\)"):
         hk.SamplingParams(stop_tokens=iter([5, SIZE]))
-    with pytest.raises(hk.OptionError, match=r"got \('a', ''\)"):
+    with pytest.raises(hk.errors.OptionError, match=r"got \('a', ''\)"):
         hk.SamplingParams(stop=iter(["a", ""]))
 
 
@@ -122,7 +122,7 @@ class Scalar:
 
 @pytest.mark.parametrize("name", ["stop_tokens", "stop"])
 def test_what_only_seems_iterable_is_refused_by_name(name):
-    with pytest.raises(hk.OptionError, match=f"^{name}: expected .* got <"):
+    with pytest.raises(hk.errors.OptionError, match=f"^{name}: expected .* got <"):
         hk.SamplingParams(**{name: Scalar()})
 
 

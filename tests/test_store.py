@@ -5,7 +5,7 @@ import threading
 import pytest
 
 import harmony_kit as hk
-from harmony_kit.convert.store import MemoryStore, SQLiteStore, StoredItem, StoredResponse
+from harmony_kit.convert._store import MemoryStore, SQLiteStore, StoredItem, StoredResponse
 from harmony_kit.errors import HarmonyError
 
 CALL = hk.tool_call("functions.f", '{"a": "漢"}')

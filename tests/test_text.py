@@ -55,7 +55,7 @@ def test_law_2_and_3_of_texts(text, sizes, stripped):
         elif isinstance(event, hk.MessageEnded):
             assert deltas.get(event.message_index, "") == event.message.content
             assert event.parsed == result.parsed[event.message_index]
-    found = [event.problem for event in events if isinstance(event, hk.ProblemFound)]
+    found = [event.problem for event in events if isinstance(event, hk.wire.ProblemFound)]
     assert sorted(found) == sorted(result.problems)
 
 

@@ -15,8 +15,8 @@ from test_parse import soups
 
 import harmony_kit as hk
 from harmony_kit.convert import responses
-from harmony_kit.convert.store import SQLiteStore
-from harmony_kit.vocabulary import CALL, END, RETURN
+from harmony_kit.convert._store import SQLiteStore
+from harmony_kit.wire._vocabulary import CALL, END, RETURN
 
 PROMPT_END = hk.encode_with_special("<|start|>assistant")
 
@@ -84,7 +84,7 @@ FINAL = hk.encode_with_special("<|channel|>final<|message|>Sunny.<|return|>")
 def test_law_11_every_prompt_begins_with_the_last_and_its_completion(turns, order):
     conversation, prompt = [*CONVERSATION], None
     for completion in turns:
-        rendered = hk.render_prompt(conversation, header_order=order)
+        rendered = hk.wire.render_prompt(conversation, header_order=order)
         if prompt is not None:
             assert rendered.tokens[: len(prompt)] == prompt
         conversation += hk.parse(completion).history()
@@ -122,7 +122,7 @@ def test_law_11_in_a_loop_of_twenty_turns(data, order):
     for number, following in enumerate(prompts[1:]):
         sent = prompts[number] + completions[number]
         assert following[: len(sent)] == sent
-    started = [event.prompt for event in events if isinstance(event, hk.TurnStarted)]
+    started = [event.prompt for event in events if isinstance(event, hk.loop.TurnStarted)]
     assert [prompt.extends for prompt in started] == [False] + [True] * 20
     sampled = [token for start, end in started[-1].sampled for token in started[-1][start:end]]
     assert sampled == [token for completion in completions[:20] for token in completion]
@@ -142,7 +142,7 @@ def test_law_11_a_saved_run_goes_on_with_the_same_ids():
     backend = FunctionBackend(generate)
     first = hk.run(CONVERSATION, backend, tools=[look], max_turns=1)
     assert first.outcome == "turn_limit"
-    saved = hk.RunState.from_json(first.state.to_json())
+    saved = hk.loop.RunState.from_json(first.state.to_json())
     assert saved == first.state
     hk.run(saved, backend, tools=[look])
     assert prompts[1][: len(prompts[0]) + len(odd)] == prompts[0] + odd
@@ -155,7 +155,7 @@ def test_a_turn_whose_framing_was_repaired_begins_a_new_segment():
     completions = iter([broken, FINAL])
     backend = FunctionBackend(lambda prompt, sampling: next(completions))
     events = list(hk.stream(CONVERSATION, backend, tools=[look]))
-    started = [event.prompt for event in events if isinstance(event, hk.TurnStarted)]
+    started = [event.prompt for event in events if isinstance(event, hk.loop.TurnStarted)]
     assert [prompt.extends for prompt in started] == [False, False]
     assert started[1].sampled == ()
     assert "<|channel|>commentary" in hk.decode(started[1].tokens)
@@ -247,10 +247,10 @@ def test_reasoning_of_the_prompt_goes_as_well():
     )
     conversation = [*CONVERSATION, *hk.parse(first).history()]
     conversation.append(hk.tool_result(conversation[-1], "done"))
-    prompt = hk.render_prompt(conversation)
+    prompt = hk.wire.render_prompt(conversation)
     following = hk.extend(prompt, FINAL, [hk.user("And now?")])
     said = hk.parse(FINAL).history()
-    expected = hk.render_prompt([*conversation, *said, hk.user("And now?")])
+    expected = hk.wire.render_prompt([*conversation, *said, hk.user("And now?")])
     assert (following.tokens, following.sampled) == (expected.tokens, expected.sampled)
     assert "Look." not in hk.decode(following.tokens)
     assert not following.extends
@@ -258,7 +258,7 @@ def test_reasoning_of_the_prompt_goes_as_well():
 
 @pytest.mark.parametrize("prompt", [[], hk.encode("x"), hk.render(CONVERSATION, next_role="user")])
 def test_a_prompt_that_awaits_nobody_is_refused(prompt):
-    with pytest.raises(hk.OptionError, match=r"^prompt: "):
+    with pytest.raises(hk.errors.OptionError, match=r"^prompt: "):
         hk.extend(prompt, FINAL)
 
 
@@ -298,7 +298,7 @@ def test_tokens_are_kept_in_copies_and_are_no_part_of_the_value():
     ):
         assert same.tokens == message.tokens
         assert hk.render([same], next_role=None) == tokens
-    assert message.tokens == hk.MessageTokens(tuple(tokens), 2, len(tokens) - 1)
+    assert message.tokens == hk.wire.MessageTokens(tuple(tokens), 2, len(tokens) - 1)
 
 
 def test_another_content_or_header_has_no_tokens():
@@ -313,9 +313,9 @@ def test_another_content_or_header_has_no_tokens():
 
 def test_training_renderings_have_the_same_tokens():
     message, tokens = odd_message()
-    rendering = hk.render_training([message])
+    rendering = hk.wire.render_training([message])
     assert rendering.tokens == [*tokens[:-1], RETURN]
-    assert [rendering.parts.count(part) for part in hk.TokenPart] == [5, 6, 1]
+    assert [rendering.parts.count(part) for part in hk.wire.TokenPart] == [5, 6, 1]
 
 
 def test_remembered_tokens_take_few_bytes():
@@ -345,16 +345,16 @@ def test_remembered_tokens_take_few_bytes():
 
 def test_tokens_in_json():
     message, tokens = odd_message()
-    data = hk.message_to_dict(message, tokens=True)
+    data = hk.convert.message_to_dict(message, tokens=True)
     assert data["tokens"] == {"ids": tokens, "sampled": [2, len(tokens) - 1]}
-    assert hk.message_from_dict(data).tokens == message.tokens
-    assert "tokens" not in hk.message_to_dict(message)
-    assert "tokens" not in hk.message_to_dict(hk.assistant("Sunny."), tokens=True)
+    assert hk.convert.message_from_dict(data).tokens == message.tokens
+    assert "tokens" not in hk.convert.message_to_dict(message)
+    assert "tokens" not in hk.convert.message_to_dict(hk.assistant("Sunny."), tokens=True)
 
 
 def tampered(change):
     message, _ = odd_message()
-    data = hk.message_to_dict(message, tokens=True)
+    data = hk.convert.message_to_dict(message, tokens=True)
     change(data)
     return data
 
@@ -385,14 +385,14 @@ def tampered(change):
 )
 def test_tokens_that_do_not_spell_the_message_are_refused(change, place):
     data = tampered(change)
-    with pytest.raises(hk.InvalidMessageError) as raised:
-        hk.message_from_dict(data)
+    with pytest.raises(hk.errors.InvalidMessageError) as raised:
+        hk.convert.message_from_dict(data)
     assert raised.value.field == place
     message, _ = odd_message()
-    state = json.loads(hk.RunState((hk.user("x"), message)).to_json())
+    state = json.loads(hk.loop.RunState((hk.user("x"), message)).to_json())
     change(state["messages"][1])
-    with pytest.raises(hk.InvalidMessageError, match=r"^message 1: "):
-        hk.RunState.from_json(json.dumps(state))
+    with pytest.raises(hk.errors.InvalidMessageError, match=r"^message 1: "):
+        hk.loop.RunState.from_json(json.dumps(state))
 
 
 def test_tokens_that_no_model_generated_are_kept_as_well():
@@ -400,13 +400,13 @@ def test_tokens_that_no_model_generated_are_kept_as_well():
     text = "<|start|>user<|message|>" + "word " * 300 + "<|end|>"
     (message,) = hk.parse(hk.encode_with_special(text), role=None).messages
     assert message.tokens.sampled_start == message.tokens.sampled_end == 0
-    again = hk.message_from_dict(hk.message_to_dict(message, tokens=True))
+    again = hk.convert.message_from_dict(hk.convert.message_to_dict(message, tokens=True))
     for same in (copy.deepcopy(message), pickle.loads(pickle.dumps(message)), again):
         assert same.tokens == message.tokens
-    data = hk.message_to_dict(message, tokens=True)
+    data = hk.convert.message_to_dict(message, tokens=True)
     data["tokens"]["sampled"] = [0, 5]
-    with pytest.raises(hk.InvalidMessageError, match="sampled"):
-        hk.message_from_dict(data)
+    with pytest.raises(hk.errors.InvalidMessageError, match="sampled"):
+        hk.convert.message_from_dict(data)
 
 
 # --- What must not be remembered ------------------------------------------------------------
@@ -424,8 +424,8 @@ def test_a_header_that_does_not_go_on_from_the_prompt_is_written_anew(text, role
     result = hk.parse(hk.encode_with_special(text), role=role)
     history = result.history()
     assert hk.parse(hk.render(history, next_role=None), role=None).messages == history
-    state = hk.RunState(history)
-    assert hk.RunState.from_json(state.to_json()) == state
+    state = hk.loop.RunState(history)
+    assert hk.loop.RunState.from_json(state.to_json()) == state
 
 
 def test_messages_after_too_many_problems_remember_nothing():
@@ -451,8 +451,8 @@ def test_law_11_what_is_remembered_spells_the_message(tokens, role):
         read = hk.parse(ids, role=None, strict=True)
         assert read.messages == (message,)
         assert hk.render([message], next_role=None, drop_analysis="never") == ids
-    state = hk.RunState(history)
-    assert hk.RunState.from_json(state.to_json()) == state
+    state = hk.loop.RunState(history)
+    assert hk.loop.RunState.from_json(state.to_json()) == state
 
 
 def test_a_problem_that_is_not_of_the_framing_leaves_the_tokens():
@@ -495,8 +495,8 @@ def test_extend_takes_all_options_and_all_that_is_new():
 def test_stores_keep_the_tokens_of_items(tmp_path):
     request = responses.read_request({"model": "m", "input": "x"})
     message, _ = odd_message()
-    span = hk.MessageSpan(0, 0, 0, 0)
-    parsed = hk.ParsedMessage(message, span, hk.Terminator.RETURN)
+    span = hk.wire.MessageSpan(0, 0, 0, 0)
+    parsed = hk.wire.ParsedMessage(message, span, hk.wire.Terminator.RETURN)
     completion = hk.Completion((parsed,), turn_length=1)
     stored = responses.stored_response(request, completion, id="resp_1")
     with SQLiteStore(tmp_path / "store.db") as store:

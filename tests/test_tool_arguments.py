@@ -26,8 +26,8 @@ from jsonschema import Draft202012Validator
 from strategies import stable_repr
 
 from harmony_kit.errors import ToolArgumentsError
-from harmony_kit.tools.conversion import ArgumentConverter
-from harmony_kit.tools.function import tool_from_function
+from harmony_kit.tools._conversion import ArgumentConverter
+from harmony_kit.tools._function import tool_from_function
 
 
 class Unit(enum.Enum):

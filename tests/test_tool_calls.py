@@ -14,9 +14,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from harmony_kit.calls import (
+    ArgumentsDelta,
+    CallEnded,
+    CallStarted,
+    CallStatus,
+    ToolCall,
+    read_arguments,
+)
+from harmony_kit.calls._json import MAX_DEPTH, json_text, valid_json
+from harmony_kit.calls._validation import compiled_schema
 from harmony_kit.errors import ToolError
-from harmony_kit.messages import Message, Role, Tool, ToolNamespace
-from harmony_kit.parsed import (
+from harmony_kit.tools import Toolbox, ToolCallStream, tool_calls
+from harmony_kit.wire._builtin_tools import BROWSER, PYTHON
+from harmony_kit.wire._events import (
     Completion,
     ContentDelta,
     Event,
@@ -27,22 +38,8 @@ from harmony_kit.parsed import (
     ProblemFound,
     Terminator,
 )
-from harmony_kit.problems import PROBLEM_KINDS, Layer, problem
-from harmony_kit.tools import (
-    BROWSER,
-    PYTHON,
-    ArgumentsDelta,
-    CallEnded,
-    CallStarted,
-    CallStatus,
-    Toolbox,
-    ToolCall,
-    ToolCallStream,
-    read_arguments,
-    tool_calls,
-)
-from harmony_kit.tools.json_reading import MAX_DEPTH, json_text, valid_json
-from harmony_kit.tools.validation import compiled_schema
+from harmony_kit.wire._messages import Message, Role, Tool, ToolNamespace
+from harmony_kit.wire._problems import PROBLEM_KINDS, Layer, problem
 
 DATA = Path(__file__).parent / "data" / "malformed"
 

@@ -11,14 +11,16 @@ from typing import ClassVar
 import pytest
 
 import harmony_kit as hk
-from harmony_kit.tools import declared_tools
-from harmony_kit.tools.names import identifier, identifiers
-from harmony_kit.tools.source import ToolSource, is_source
+from harmony_kit.tools._declared import declared_tools
+from harmony_kit.tools._names import identifier, identifiers
+from harmony_kit.tools._source import ToolSource, is_source
 
 
 def run(toolbox, recipient, arguments="{}"):
     message = hk.tool_call(recipient, arguments)
-    closed = hk.ParsedMessage(message, hk.MessageSpan(0, 0, 0, 0), hk.Terminator.CALL)
+    closed = hk.wire.ParsedMessage(
+        message, hk.wire.MessageSpan(0, 0, 0, 0), hk.wire.Terminator.CALL
+    )
     (call,) = hk.tool_calls([closed], toolbox)
     return asyncio.run(toolbox.run(call))
 
@@ -57,7 +59,7 @@ async def search_later(wanted):
 
 @pytest.mark.parametrize("function", [search, search_later])
 def test_a_model_with_a_function_gets_the_instance(function):
-    tool = hk.tool_from_model(Search, function)
+    tool = hk.tools.tool_from_model(Search, function)
     assert (tool.name, tool.description) == ("Search", "Searches the files.")
     toolbox = hk.Toolbox([tool])
     answer = run(toolbox, "functions.Search", '{"query": "x", "self": "3"}')
@@ -72,12 +74,12 @@ def test_a_model_with_a_function_gets_the_instance(function):
 
 
 def test_a_model_can_have_another_name_and_description():
-    tool = hk.tool_from_model(Search, search, name="find", description="Finds.")
+    tool = hk.tools.tool_from_model(Search, search, name="find", description="Finds.")
     assert (tool.name, tool.description) == ("find", "Finds.")
     assert tool.parameters["properties"]["query"]["description"] == "What to look for"
     assert "title" not in tool.parameters["properties"]["query"]
-    with pytest.raises(hk.ToolError, match="5 is no pydantic model"):
-        hk.tool_from_model(5)
+    with pytest.raises(hk.errors.ToolError, match="5 is no pydantic model"):
+        hk.tools.tool_from_model(5)
 
 
 def test_a_model_alone_is_only_declared():
@@ -90,7 +92,7 @@ def test_a_model_alone_is_only_declared():
 def test_models_within_functions_have_no_made_up_titles():
     def find(what: Search, among: list[Search]): ...
 
-    parameters = hk.tool_from_function(find).parameters
+    parameters = hk.tools.tool_from_function(find).parameters
     assert "title" not in parameters["properties"]["what"]["properties"]["query"]
     assert "title" not in parameters["properties"]["among"]["items"]["properties"]["query"]
 
@@ -159,7 +161,7 @@ class WeatherStation(Base):
 
 def test_the_public_methods_of_an_object_are_tools_of_one_namespace():
     station = WeatherStation()
-    namespace = hk.tools_from_object(station)
+    namespace = hk.tools.tools_from_object(station)
     assert (namespace.name, namespace.description) == ("weather_station", "Measures.")
     names = [tool.name for tool in namespace.tools]
     assert names == ["zeroth", "now", "forecast", "fixed", "make", "kept"]
@@ -172,30 +174,30 @@ def test_the_public_methods_of_an_object_are_tools_of_one_namespace():
 
 
 def test_some_methods_under_another_name():
-    namespace = hk.tools_from_object(
+    namespace = hk.tools.tools_from_object(
         WeatherStation(), namespace="functions", description="Mine.", only=["forecast", "now"]
     )
     assert (namespace.name, namespace.description) == ("functions", "Mine.")
     assert [tool.name for tool in namespace.tools] == ["forecast", "now"]
-    with pytest.raises(hk.ToolError, match="WeatherStation has no method limit"):
-        hk.tools_from_object(WeatherStation(), only=["limit"])
-    with pytest.raises(hk.ToolError, match="object has no public methods"):
-        hk.tools_from_object(object())
+    with pytest.raises(hk.errors.ToolError, match="WeatherStation has no method limit"):
+        hk.tools.tools_from_object(WeatherStation(), only=["limit"])
+    with pytest.raises(hk.errors.ToolError, match="object has no public methods"):
+        hk.tools.tools_from_object(object())
 
 
 def test_a_method_that_cannot_be_a_tool_is_named():
     class Odd:
         def one(self, *values): ...
 
-    with pytest.raises(hk.ToolError, match=r"Odd\.one\(\): parameter `\*values`"):
-        hk.tools_from_object(Odd())
+    with pytest.raises(hk.errors.ToolError, match=r"Odd\.one\(\): parameter `\*values`"):
+        hk.tools.tools_from_object(Odd())
 
 
 def test_a_module(monkeypatch):
     module = types.ModuleType("shop.tools", "Sells.")
     monkeypatch.setitem(sys.modules, "shop.tools", module)
     exec("from os import getcwd\ndef buy(what: str): ...\ndef _pay(): ...", vars(module))
-    namespace = hk.tools_from_object(module)
+    namespace = hk.tools.tools_from_object(module)
     assert (namespace.name, namespace.description) == ("tools", "Sells.")
     assert [tool.name for tool in namespace.tools] == ["buy"]
 
@@ -226,7 +228,7 @@ class Shelf:
     is_builtin = False
 
     def __init__(self, name="shelf"):
-        tool = hk.tool_from_function(self.take, name="take")
+        tool = hk.tools.tool_from_function(self.take, name="take")
         self.namespace = hk.ToolNamespace(name, (tool,), "A shelf.")
         self.tools = {f"{name}.take": tool}
 
@@ -249,7 +251,7 @@ def test_sources_are_told_from_other_things():
 
 
 def test_a_toolbox_takes_everything():
-    station = hk.tools_from_object(WeatherStation(), only=["now"])
+    station = hk.tools.tools_from_object(WeatherStation(), only=["now"])
     toolbox = hk.Toolbox([greet, hk.Tool("declared"), Search, station, Notebook(), Shelf()])
     assert [*toolbox.tools] == [
         "functions.greet",
@@ -308,7 +310,7 @@ def test_missing_tools_join_the_namespace_that_is_declared():
 
 
 def test_a_content_among_several_is_extended():
-    content = ("Today is Monday.", hk.SystemContent())
+    content = ("Today is Monday.", hk.wire.SystemContent())
     conversation = [hk.Message("system", content), hk.user("hi")]
     declared = hk.Toolbox([Notebook()]).declared_in(conversation)
     assert len(declared) == 2
@@ -336,17 +338,19 @@ def test_a_source_gives_functions_to_what_was_declared_without():
 
 
 def test_different_tools_of_one_name_are_refused():
-    with pytest.raises(hk.ToolError, match=r"two different tools are called shelf\.take"):
+    with pytest.raises(hk.errors.ToolError, match=r"two different tools are called shelf\.take"):
         hk.Toolbox([Shelf(), Shelf()])
     assert hk.Toolbox([Shelf("one"), Shelf("two")])
-    with pytest.raises(hk.ToolError, match="python is the name of a tool and of a namespace"):
+    with pytest.raises(
+        hk.errors.ToolError, match="python is the name of a tool and of a namespace"
+    ):
         hk.Toolbox([Notebook(), Shelf("python")])
 
 
 def test_the_tools_of_the_conversation_are_included():
     shelf = Shelf()
     conversation = [hk.developer(tools=[greet, shelf.namespace]), hk.user("hi")]
-    toolbox = hk.Toolbox([Search], policy=hk.ToolPolicy(confirm=lambda _: False))
+    toolbox = hk.Toolbox([Search], policy=hk.tools.ToolPolicy(confirm=lambda _: False))
     more = toolbox.including(conversation)
     assert [*toolbox.tools] == ["functions.Search"]
     assert set(more.tools) == {"functions.Search", "functions.greet", "shelf.take"}

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from timing import assert_linear
 
 from harmony_kit.errors import InvalidMessageError
-from harmony_kit.typescript import MAX_DEPTH, type_text
+from harmony_kit.wire._typescript import MAX_DEPTH, type_text
 
 
 def reference_text(encoding: Any, schema: dict[str, Any]) -> str:

@@ -15,8 +15,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from strategies import stable_repr
 
-from harmony_kit import vocabulary as v
 from harmony_kit.errors import HarmonyError, InvalidMessageError, UnknownTokenError
+from harmony_kit.wire import _vocabulary as v
 
 ROOT = Path(__file__).parent.parent
 BLANKS = "\t\v\f \x85\xa0\u1680\u2000\u2007\u200a\u2028\u2029\u202f\u205f\u3000"
@@ -435,7 +435,7 @@ def test_nothing_touches_the_network(tmp_path):
 
         socket.socket = socket.create_connection = socket.getaddrinfo = refuse
         os.environ["TIKTOKEN_CACHE_DIR"] = os.environ["DATA_GYM_CACHE_DIR"] = {str(tmp_path)!r}
-        from harmony_kit import vocabulary as v
+        from harmony_kit.wire import _vocabulary as v
 
         v.encode_with_special("<|start|>" + v.decode(v.encode("a text")))
         v.export_tiktoken()
@@ -455,7 +455,7 @@ def test_decoding_needs_no_encoder():
     loaded = run_python(
         """
         import sys
-        from harmony_kit import vocabulary as v
+        from harmony_kit.wire import _vocabulary as v
         v.decode(range(1000))
         print(*sys.modules)
         """

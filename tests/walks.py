@@ -9,7 +9,7 @@ from typing import Any
 
 import harmony_kit as hk
 from harmony_kit.grammar import Constraint
-from harmony_kit.vocabulary import FIRST_SPECIAL, ordinary_token_table
+from harmony_kit.wire._vocabulary import FIRST_SPECIAL, ordinary_token_table
 
 _DENSE = 500
 _NASTY = re.compile(rb'["\\{}\[\],:\n\t.eE+-]|to=|[0-9]|[\x80-\xff]|\bnull\b')

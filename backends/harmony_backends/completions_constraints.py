@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, Final, Literal, Protocol
 
 from harmony_kit.grammar import Constraint
-from harmony_kit.grammar.ebnf import free_tokens, token_text
-from harmony_kit.grammar.json_strings import free_text
-from harmony_kit.grammar.rules import Expression, OrdinaryToken, RuleBook, Token
-from harmony_kit.grammar.shape import FreeText
-from harmony_kit.grammar.shape_rules import shape_rules
+from harmony_kit.grammar._ebnf import free_tokens, token_text
+from harmony_kit.grammar._json_strings import free_text
+from harmony_kit.grammar._rules import Expression, OrdinaryToken, RuleBook, Token
+from harmony_kit.grammar._shape import FreeText
+from harmony_kit.grammar._shape_rules import shape_rules
 
 from .rule_positions import RulePosition
 

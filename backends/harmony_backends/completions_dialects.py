@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Final, NamedTuple, Protocol
 
+from harmony_kit.engine._protocol import Feature, FinishReason
 from harmony_kit.errors import BackendError
-from harmony_kit.generation import Feature, FinishReason
 from harmony_kit.sampling import SamplingParams
-from harmony_kit.vocabulary import END_OF_TEXT
+from harmony_kit.wire._vocabulary import END_OF_TEXT
 
 from .completions_constraints import ConstraintsName
 

@@ -21,11 +21,11 @@ from contextlib import aclosing
 from dataclasses import replace
 from typing import Any, Final
 
+from harmony_kit.engine._protocol import Delta
 from harmony_kit.errors import BackendError
-from harmony_kit.generation import Delta
 from harmony_kit.grammar import Constraint, Matcher
 from harmony_kit.sampling import SamplingParams
-from harmony_kit.vocabulary import CALL, END_OF_TEXT, RETURN, SIZE, decode
+from harmony_kit.wire._vocabulary import CALL, END_OF_TEXT, RETURN, SIZE, decode
 
 from .completions_constraints import PROCESSOR_ADVICE, ServerGrammar, processor_fields, tokens_of
 from .completions_tokens import LeftOutIdsError

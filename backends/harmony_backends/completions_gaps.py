@@ -12,7 +12,7 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from dataclasses import replace
 
-from harmony_kit.generation import Delta
+from harmony_kit.engine._protocol import Delta
 from harmony_kit.sampling import SamplingParams
 
 from .completions_tokens import LeftOutIdsError

@@ -10,10 +10,10 @@ from itertools import islice
 from operator import contains
 from typing import Final
 
+from harmony_kit.engine._protocol import Delta, FinishReason
 from harmony_kit.errors import BackendError
-from harmony_kit.generation import Delta, FinishReason
 from harmony_kit.sampling import SamplingParams
-from harmony_kit.vocabulary import (
+from harmony_kit.wire._vocabulary import (
     SPECIAL_TOKENS,
     decode_bytes,
     encode_with_special,

@@ -19,7 +19,7 @@ from vllm.v1.sample.logits_processor.builtin import process_dict_updates
 
 from harmony_kit.errors import GrammarError
 from harmony_kit.grammar import Matcher, constraint
-from harmony_kit.grammar.matching import MaskWriter, mask_size
+from harmony_kit.grammar._matching import MaskWriter, mask_size
 
 from .masks import keep_only
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from harmony_kit.generation import Delta
+from harmony_kit.engine._protocol import Delta
 from harmony_kit.sampling import SamplingParams
 
 

@@ -15,10 +15,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
+from harmony_kit.engine._protocol import Delta, Feature, check_prompt, check_support, completion_of
 from harmony_kit.errors import BackendError
-from harmony_kit.generation import Delta, Feature, check_prompt, check_support, completion_of
 from harmony_kit.sampling import SamplingParams
-from harmony_kit.vocabulary import END_OF_TEXT
+from harmony_kit.wire._vocabulary import END_OF_TEXT
 
 from .closing import Closing
 from .completions_retry import StatusError

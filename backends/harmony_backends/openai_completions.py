@@ -19,8 +19,8 @@ import httpx
 from httpx_sse import EventSource, SSEError
 
 from harmony_kit._options import checked_options
+from harmony_kit.engine._protocol import Delta, Feature, check_prompt, check_support
 from harmony_kit.errors import BackendError
-from harmony_kit.generation import Delta, Feature, check_prompt, check_support
 from harmony_kit.grammar import Constraint
 from harmony_kit.sampling import SamplingParams
 

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any, Final, get_args
 
 from harmony_kit._options import checked_options
+from harmony_kit.engine._protocol import Backend, Delta, Feature, FinishReason, supported_by
 from harmony_kit.errors import BackendError
-from harmony_kit.generation import Backend, Delta, Feature, FinishReason, supported_by
 from harmony_kit.sampling import SamplingParams
 
 from .closing import Closing

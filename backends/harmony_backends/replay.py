@@ -11,10 +11,10 @@ from collections.abc import AsyncIterator, Iterable, Sequence
 from pathlib import Path
 
 from harmony_kit._options import checked_options
+from harmony_kit.engine._protocol import Delta, Feature, check_prompt, check_support
 from harmony_kit.errors import BackendError
-from harmony_kit.generation import Delta, Feature, check_prompt, check_support
 from harmony_kit.sampling import SamplingParams
-from harmony_kit.vocabulary import SIZE, decode
+from harmony_kit.wire._vocabulary import SIZE, decode
 
 from .closing import Closing
 from .cutting import Cutter

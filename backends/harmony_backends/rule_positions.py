@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
-from harmony_kit.grammar.rules import (
+from harmony_kit.grammar._rules import (
     IMPOSSIBLE,
     NOTHING,
     Alternatives,
@@ -30,7 +30,7 @@ from harmony_kit.grammar.rules import (
     rules_text,
     sequence,
 )
-from harmony_kit.vocabulary import CALL, FIRST_SPECIAL, RETURN, token_bytes
+from harmony_kit.wire._vocabulary import CALL, FIRST_SPECIAL, RETURN, token_bytes
 
 Rules = Mapping[str, Expression]
 _FEW: Final = 16

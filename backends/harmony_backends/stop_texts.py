@@ -5,7 +5,7 @@ from __future__ import annotations
 import codecs
 from collections.abc import Iterable, Sequence
 
-from harmony_kit.vocabulary import SIZE, token_bytes
+from harmony_kit.wire._vocabulary import SIZE, token_bytes
 
 
 class StopTexts:

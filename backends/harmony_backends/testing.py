@@ -30,12 +30,12 @@ from typing import Any, ClassVar, TypeVar
 
 import pytest
 
-from harmony_kit.build import user
+from harmony_kit.engine._protocol import Backend, Delta, FinishReason
 from harmony_kit.errors import BackendError
-from harmony_kit.generation import Backend, Delta, FinishReason
-from harmony_kit.render import render
 from harmony_kit.sampling import SamplingParams
-from harmony_kit.vocabulary import SIZE
+from harmony_kit.tools._build import user
+from harmony_kit.wire._render import render
+from harmony_kit.wire._vocabulary import SIZE
 
 _T = TypeVar("_T")
 

@@ -11,8 +11,8 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from typing import Any
 
+from harmony_kit.engine._protocol import Delta, Feature, check_prompt, check_support
 from harmony_kit.errors import BackendError
-from harmony_kit.generation import Delta, Feature, check_prompt, check_support
 from harmony_kit.sampling import SamplingParams
 
 from .closing import Closing

@@ -7,10 +7,10 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import Any
 
+from harmony_kit.engine._protocol import Delta, FinishReason
 from harmony_kit.errors import BackendError
-from harmony_kit.generation import Delta, FinishReason
 from harmony_kit.sampling import SamplingParams
-from harmony_kit.vocabulary import END_OF_TEXT
+from harmony_kit.wire._vocabulary import END_OF_TEXT
 
 from .event_loops import Inbox
 from .masks import masked

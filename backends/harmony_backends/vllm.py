@@ -14,11 +14,11 @@ from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from typing import Any, Final, get_args
 
+from harmony_kit.engine._protocol import Delta, Feature, FinishReason, check_prompt, check_support
 from harmony_kit.errors import BackendError, HarmonyError
-from harmony_kit.generation import Delta, Feature, FinishReason, check_prompt, check_support
 from harmony_kit.grammar import Constraint
 from harmony_kit.sampling import SamplingParams
-from harmony_kit.vocabulary import END_OF_TEXT
+from harmony_kit.wire._vocabulary import END_OF_TEXT
 
 from .closing import Closing
 from .event_loops import EngineLoop

@@ -8,7 +8,16 @@ import sys
 from collections.abc import Sequence
 
 from ..errors import HarmonyError
-from . import backends, batch, chat, convert, demo, grammar, lint, parse, render, run
+from . import _backends as backends
+from . import _batch as batch
+from . import _chat as chat
+from . import _convert as convert
+from . import _demo as demo
+from . import _grammar as grammar
+from . import _lint as lint
+from . import _parse as parse
+from . import _render as render
+from . import _run as run
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -51,7 +60,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(required=True, metavar="command")
     for module in (demo, run, chat, render, parse, lint, convert, grammar, backends, batch):
-        name = module.__name__.rpartition(".")[2]
+        name = module.__name__.rpartition("._")[2]
         summary = (module.__doc__ or "").strip()
         command = commands.add_parser(name, help=summary, description=summary)
         module.add_arguments(command)

@@ -19,7 +19,7 @@ from itertools import chain
 from typing import Any, Final, TypeVar
 
 from ..errors import InvalidMessageError
-from ..typescript import reference_number
+from ..wire._typescript import reference_number
 from ._reference_parser import ROLES, rust_debug
 
 _MAX_DEPTH: Final = 127

@@ -22,7 +22,7 @@ from functools import cache, lru_cache
 from typing import Any, Final, NamedTuple, Self
 
 from .. import errors
-from ..vocabulary import (
+from ..wire._vocabulary import (
     FIRST_SPECIAL,
     MESSAGE,
     SIZE,

@@ -11,10 +11,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final, NamedTuple
 
-from ..messages import DeveloperContent, Message, Role, SystemContent, Tool, ToolNamespace
-from ..render import developer_text, render_message, system_text, tools_section
-from ..vocabulary import RETURN, START
-from ..vocabulary import encode_text as encode
+from ..wire._messages import DeveloperContent, Message, Role, SystemContent, Tool, ToolNamespace
+from ..wire._render import developer_text, render_message, system_text, tools_section
+from ..wire._vocabulary import RETURN, START
+from ..wire._vocabulary import encode_text as encode
 from ._reference_parser import HarmonyError
 
 _CONSTRAIN: Final = "<|constrain|>"

@@ -27,9 +27,9 @@ except ImportError:
         "harmony_kit.compat.openai_harmony needs pydantic: pip install 'harmony-kit[compat]'"
     ) from None
 
-from .. import vocabulary
-from ..messages import ToolNamespace
-from ..tools import BROWSER, PYTHON
+from ..wire import _vocabulary as vocabulary
+from ..wire._builtin_tools import BROWSER, PYTHON
+from ..wire._messages import ToolNamespace
 from ._reference_json import read_conversation, read_message
 from ._reference_parser import (
     ROLES,

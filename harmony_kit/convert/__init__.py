@@ -1,16 +1,31 @@
 """Messages to and from the shapes that other programs speak."""
 
-from importlib import import_module
-from types import ModuleType
+from typing import TYPE_CHECKING
 
-_APIS = ("anthropic", "chat_completions", "harmony", "responses")
+from .._lazy import lazily
 
+if TYPE_CHECKING:
+    from . import anthropic as anthropic
+    from . import chat_completions as chat_completions
+    from . import harmony as harmony
+    from . import responses as responses
+    from .harmony import (
+        message_from_dict,
+        message_to_dict,
+        messages_from_json,
+        messages_to_json,
+    )
 
-def __getattr__(name: str) -> ModuleType:
-    if name not in _APIS:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return import_module(f"{__name__}.{name}")
+__all__ = [
+    "message_from_dict",
+    "message_to_dict",
+    "messages_from_json",
+    "messages_to_json",
+]
 
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *_APIS})
+if not TYPE_CHECKING:
+    __getattr__, __dir__ = lazily(
+        __name__,
+        {"harmony": "message_from_dict message_to_dict messages_from_json messages_to_json"},
+        "anthropic chat_completions harmony responses",
+    )

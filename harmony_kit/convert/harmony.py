@@ -18,7 +18,7 @@ from typing import Any, Final, TypeVar
 
 from .._options import checked_options
 from ..errors import InvalidMessageError, ParseError
-from ..messages import (
+from ..wire._messages import (
     CLOSED_CALL,
     DeveloperContent,
     Message,
@@ -32,8 +32,8 @@ from ..messages import (
     trusted_message,
     with_tokens,
 )
-from ..parse import parse
-from ..render import next_header
+from ..wire._parser import parse
+from ..wire._render import next_header
 
 _CONSTRAIN: Final = "<|constrain|>"
 _CALL: Final = "<|call|>"

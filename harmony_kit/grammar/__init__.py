@@ -1,7 +1,7 @@
 """Grammars of completions: what a model may write, so that it is well-formed by construction."""
 
-from ..tools.choice import ToolChoice
-from .constraint import (
+from ..tools._choice import ToolChoice
+from ._constraint import (
     AnswerFormat,
     Choice,
     Constraint,
@@ -10,8 +10,8 @@ from .constraint import (
     constraint,
     conversation_constraint,
 )
-from .matching import Matcher
-from .turn import Reasoning
+from ._matching import Matcher
+from ._turn import Reasoning
 
 __all__ = [
     "AnswerFormat",

@@ -1,50 +1,28 @@
-"""Tools: what can be declared as one, the built-in ones, reading calls and running them."""
+"""Declaring tools and running them: functions, models, objects, MCP servers."""
 
-from .answers import Ending, ToolAnswer, tool_result
-from .arguments import Arguments, read_arguments
-from .builtin import BROWSER, PYTHON
-from .calls import (
-    ArgumentsDelta,
-    CallEnded,
-    CallEvent,
-    CallStarted,
-    CallStatus,
-    DeclaredTool,
-    ToolCall,
-    ToolCallStream,
-    tool_calls,
-)
-from .declared import declared_namespaces, declared_tools
-from .function import tool_from_function
-from .methods import tools_from_object
-from .models import tool_from_model
-from .policy import Confirm, ToolPolicy
-from .results import ToolResult
-from .source import (
-    ToolLike,
-    ToolsLike,
-    ToolSource,
-    as_tool,
-    is_builtin,
-    namespace_of,
-    namespaces_of,
-)
-from .toolbox import Toolbox
+from typing import TYPE_CHECKING
+
+from .._lazy import lazily
+from ._answers import Ending, ToolAnswer, tool_result
+from ._build import assistant, developer, system, tool_call, user
+from ._calls import DeclaredTool, ToolCallStream, tool_calls
+from ._function import tool_from_function
+from ._methods import tools_from_object
+from ._models import tool_from_model
+from ._policy import Confirm, ToolPolicy
+from ._results import ToolResult
+from ._source import ToolLike, ToolsLike, ToolSource
+from ._toolbox import Toolbox
+
+if TYPE_CHECKING:
+    from ._mcp import McpTools
 
 __all__ = [
-    "BROWSER",
-    "PYTHON",
-    "Arguments",
-    "ArgumentsDelta",
-    "CallEnded",
-    "CallEvent",
-    "CallStarted",
-    "CallStatus",
     "Confirm",
     "DeclaredTool",
     "Ending",
+    "McpTools",
     "ToolAnswer",
-    "ToolCall",
     "ToolCallStream",
     "ToolLike",
     "ToolPolicy",
@@ -52,16 +30,17 @@ __all__ = [
     "ToolSource",
     "Toolbox",
     "ToolsLike",
-    "as_tool",
-    "declared_namespaces",
-    "declared_tools",
-    "is_builtin",
-    "namespace_of",
-    "namespaces_of",
-    "read_arguments",
+    "assistant",
+    "developer",
+    "system",
+    "tool_call",
     "tool_calls",
     "tool_from_function",
     "tool_from_model",
     "tool_result",
     "tools_from_object",
+    "user",
 ]
+
+if not TYPE_CHECKING:
+    __getattr__, __dir__ = lazily(__name__, {"_mcp": "McpTools"})

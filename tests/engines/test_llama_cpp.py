@@ -19,7 +19,7 @@ import pytest
 from odd_model import OddModel
 
 import harmony_kit as hk
-from harmony_kit.vocabulary import CALL, END, END_OF_TEXT, RETURN
+from harmony_kit.wire._vocabulary import CALL, END, END_OF_TEXT, RETURN
 
 pytest.register_assert_rewrite("harmony_backends.testing")
 from harmony_backends.testing import BackendContract  # noqa: E402
@@ -69,7 +69,7 @@ class TestLlamaCpp(BackendContract):
     def make_backend(self) -> LlamaCppBackend:
         return start(self.gguf)
 
-    def unfinished_requests(self, backend: hk.Backend) -> int:
+    def unfinished_requests(self, backend: hk.engine.Backend) -> int:
         assert isinstance(backend, LlamaCppBackend)
         return backend.unfinished_requests
 
@@ -92,7 +92,7 @@ def backend(gguf: Path) -> Iterator[LlamaCppBackend]:
 
 
 async def complete(
-    backend: hk.Backend, prompt: Sequence[int], sampling: hk.SamplingParams
+    backend: hk.engine.Backend, prompt: Sequence[int], sampling: hk.SamplingParams
 ) -> tuple[list[int], str | None]:
     deltas = [delta async for delta in backend.generate(prompt, sampling)]
     assert {delta.finish_reason for delta in deltas[:-1]} <= {None}
@@ -100,7 +100,7 @@ async def complete(
 
 
 def completion(
-    backend: hk.Backend, prompt: Sequence[int], **options: Any
+    backend: hk.engine.Backend, prompt: Sequence[int], **options: Any
 ) -> tuple[list[int], str | None]:
     return asyncio.run(complete(backend, prompt, hk.SamplingParams(**options)))
 
@@ -134,7 +134,7 @@ def test_greedy_tokens_are_those_of_transformers(
     prompts = [[*HELLO, 100 + number] for number in range(16)]
     prompts += [(HELLO * 100)[:length] for length in (100, 200, 300, 480)]
 
-    async def go(generator: hk.Backend) -> list[tuple[list[int], str | None]]:
+    async def go(generator: hk.engine.Backend) -> list[tuple[list[int], str | None]]:
         return [await complete(generator, prompt, GREEDY) for prompt in prompts]
 
     ours = asyncio.run(go(backend))
@@ -279,7 +279,7 @@ def test_a_limit_of_none_is_the_context(backend: LlamaCppBackend) -> None:
 
 
 def test_a_prompt_that_leaves_no_room_is_refused(backend: LlamaCppBackend) -> None:
-    with pytest.raises(hk.BackendError, match="context of 512"):
+    with pytest.raises(hk.errors.BackendError, match="context of 512"):
         completion(backend, (HELLO * 100)[:512])
 
 
@@ -324,13 +324,13 @@ def test_what_the_server_refuses_is_an_error_of_that_request_alone(
         patched.setattr(
             dialect, "body", lambda *_: {"prompt": HELLO, "grammar": "root ::= nothing"}
         )
-        with pytest.raises(hk.BackendError, match="grammar"):
+        with pytest.raises(hk.errors.BackendError, match="grammar"):
             completion(backend, HELLO, max_tokens=3)
     assert completion(backend, HELLO, temperature=0, max_tokens=3, stop_tokens=())[1] == "length"
 
 
 def test_what_is_not_supported_is_refused(backend: LlamaCppBackend) -> None:
-    with pytest.raises(hk.BackendError, match="logprobs"):
+    with pytest.raises(hk.errors.BackendError, match="logprobs"):
         completion(backend, HELLO, logprobs=1)
 
 
@@ -345,7 +345,7 @@ def test_constrained_completions_are_well_formed(backend: LlamaCppBackend) -> No
     async def go() -> list[list[int]]:
         answers = await answer_all(backend)
         impossible = hk.SamplingParams(max_tokens=3, constraint=hk.constraint())
-        with pytest.raises(hk.GrammarError, match="max_tokens is 3"):
+        with pytest.raises(hk.errors.GrammarError, match="max_tokens is 3"):
             await complete(backend, HELLO, impossible)
         return answers
 
@@ -389,7 +389,7 @@ def test_a_constraint_ends_at_the_context(backend: LlamaCppBackend) -> None:
 def test_what_the_grammar_cannot_say_is_refused(backend: LlamaCppBackend) -> None:
     schema = {"type": "object", "patternProperties": {"^a": {"type": "string"}}}
     constraint = hk.constraint(response_format=schema)
-    with pytest.raises(hk.GrammarError, match="patternProperties"):
+    with pytest.raises(hk.errors.GrammarError, match="patternProperties"):
         completion(backend, HELLO, constraint=constraint)
     assert_idle(backend)
 
@@ -550,11 +550,11 @@ def test_no_proxy_is_asked(gguf: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_model_that_is_none_is_a_backend_error(tmp_path: Path) -> None:
-    with pytest.raises(hk.BackendError, match="no such file"):
+    with pytest.raises(hk.errors.BackendError, match="no such file"):
         hk.load_backend("llama_cpp", model=str(tmp_path / "none.gguf"))
     broken = tmp_path / "broken.gguf"
     broken.write_bytes(b"GGUF nothing more")
-    with pytest.raises(hk.BackendError, match="does not start"):
+    with pytest.raises(hk.errors.BackendError, match="does not start"):
         hk.load_backend("llama_cpp", model=str(broken))
 
 
@@ -573,7 +573,7 @@ def test_an_option_that_is_none_is_named(
 ) -> None:
     model = tmp_path / "model.gguf"
     model.touch()
-    with pytest.raises(hk.BackendError, match=match):
+    with pytest.raises(hk.errors.BackendError, match=match):
         hk.load_backend("llama_cpp", model=str(model), **options)
 
 
@@ -583,5 +583,5 @@ def test_without_xllamacpp_the_error_names_the_extra(
     model = tmp_path / "model.gguf"
     model.touch()
     monkeypatch.setitem(sys.modules, "xllamacpp", None)
-    with pytest.raises(hk.BackendError, match=r"pip install 'harmony-kit\[llama_cpp\]'"):
+    with pytest.raises(hk.errors.BackendError, match=r"pip install 'harmony-kit\[llama_cpp\]'"):
         hk.load_backend("llama_cpp", model=str(model))

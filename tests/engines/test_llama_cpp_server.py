@@ -17,8 +17,8 @@ from typing import Any
 import pytest
 
 import harmony_kit as hk
-from harmony_kit.generation import completion_of
-from harmony_kit.vocabulary import RETURN
+from harmony_kit.engine._protocol import completion_of
+from harmony_kit.wire._vocabulary import RETURN
 
 pytest.register_assert_rewrite("harmony_backends.testing")
 from harmony_backends.testing import BackendContract  # noqa: E402
@@ -104,12 +104,12 @@ class TestLlamaCppServer(BackendContract):
     def make_backend(self) -> OpenAICompletionsBackend:
         return self.server.backend()
 
-    def unfinished_requests(self, backend: hk.Backend) -> int:
+    def unfinished_requests(self, backend: hk.engine.Backend) -> int:
         return self.server.unfinished_requests()
 
 
 async def complete(
-    backend: hk.Backend, prompt: Sequence[int], sampling: hk.SamplingParams
+    backend: hk.engine.Backend, prompt: Sequence[int], sampling: hk.SamplingParams
 ) -> tuple[list[int], str | None]:
     deltas = [delta async for delta in backend.generate(prompt, sampling)]
     return [token for delta in deltas for token in delta.tokens], deltas[-1].finish_reason
@@ -152,7 +152,7 @@ def test_constrained_completions_are_well_formed(server: Server, stream: bool) -
 def test_a_wrong_key_is_an_error_that_says_so(server: Server) -> None:
     async def go() -> None:
         backend = OpenAICompletionsBackend(server.url + "/v1", api_key="wrong")
-        with pytest.raises(hk.BackendError, match="401"):
+        with pytest.raises(hk.errors.BackendError, match="401"):
             await complete(backend, HELLO, hk.SamplingParams())
         await backend.aclose()
 
@@ -175,10 +175,10 @@ def test_a_server_that_is_killed_within_a_stream_is_an_error(gguf: Path) -> None
                     if len(received) == 5:
                         os.kill(server.process.pid, signal.SIGKILL)
 
-        with pytest.raises(hk.BackendError, match="openai_completions at"):
+        with pytest.raises(hk.errors.BackendError, match="openai_completions at"):
             await consume()
         assert len(received) >= 5
-        with pytest.raises(hk.BackendError, match="cannot be reached"):
+        with pytest.raises(hk.errors.BackendError, match="cannot be reached"):
             await complete(backend, HELLO, sampling)
         await backend.aclose()
 

@@ -14,7 +14,7 @@ from harmony_backends.transformers import TransformersBackend
 from odd_model import OddModel
 
 import harmony_kit as hk
-from harmony_kit.vocabulary import END_OF_TEXT
+from harmony_kit.wire._vocabulary import END_OF_TEXT
 
 pytest.register_assert_rewrite("harmony_backends.testing")
 from harmony_backends.testing import BackendContract  # noqa: E402
@@ -41,7 +41,7 @@ class TestTransformers(BackendContract):
     def make_backend(self) -> TransformersBackend:
         return TransformersBackend(str(self.checkpoint), device="cpu", context=CONTEXT)
 
-    def unfinished_requests(self, backend: hk.Backend) -> int:
+    def unfinished_requests(self, backend: hk.engine.Backend) -> int:
         assert isinstance(backend, TransformersBackend)
         return backend.unfinished_requests
 
@@ -57,7 +57,7 @@ def backend(checkpoint: Path) -> Iterator[TransformersBackend]:
 
 
 def complete(
-    backend: hk.Backend, prompt: Sequence[int], **options: Any
+    backend: hk.engine.Backend, prompt: Sequence[int], **options: Any
 ) -> tuple[list[int], str | None]:
     async def go() -> tuple[list[int], str | None]:
         deltas = [delta async for delta in backend.generate(prompt, hk.SamplingParams(**options))]
@@ -118,7 +118,7 @@ def test_logprobs_are_the_models_before_anything_changes_them(
     for options in ways:
         sampling = hk.SamplingParams(max_tokens=5, stop_tokens=(), logprobs=4, **options)
 
-        async def go(sampling: hk.SamplingParams = sampling) -> list[hk.Delta]:
+        async def go(sampling: hk.SamplingParams = sampling) -> list[hk.engine.Delta]:
             return [delta async for delta in backend.generate(HELLO, sampling)]
 
         deltas = asyncio.run(go())
@@ -240,7 +240,7 @@ def test_an_error_is_that_of_the_request_which_causes_it(
         first, failed, *others, failed_too = asyncio.run(go())
     assert [first, *others] == [6, 6, 6]
     for error in (failed, failed_too):
-        assert isinstance(error, hk.BackendError)
+        assert isinstance(error, hk.errors.BackendError)
         assert "no 777" in str(error)
 
 
@@ -290,7 +290,7 @@ def test_an_error_of_the_model_is_one_of_that_request(
 
     with monkeypatch.context() as patched:
         patched.setattr(backend._model, "forward", broken)
-        with pytest.raises(hk.BackendError, match="out of memory"):
+        with pytest.raises(hk.errors.BackendError, match="out of memory"):
             complete(backend, HELLO, max_tokens=3)
     assert complete(backend, HELLO, max_tokens=3, temperature=0)[1] == "length"
 
@@ -313,13 +313,13 @@ def test_closing_aborts_what_runs_and_what_waits(checkpoint: Path) -> None:
 
 
 def test_a_model_that_is_none_is_a_backend_error(tmp_path: Path) -> None:
-    with pytest.raises(hk.BackendError, match="cannot load"):
+    with pytest.raises(hk.errors.BackendError, match="cannot load"):
         hk.load_backend("transformers", model=str(tmp_path))
 
 
 def test_without_torch_the_error_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "torch", None)
-    with pytest.raises(hk.BackendError, match=r"pip install 'harmony-kit\[transformers\]'"):
+    with pytest.raises(hk.errors.BackendError, match=r"pip install 'harmony-kit\[transformers\]'"):
         hk.load_backend("transformers", model="any")
 
 

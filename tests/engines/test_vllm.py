@@ -21,8 +21,8 @@ from harmony_backends.vllm import DeadEngineError, VLLMBackend
 from odd_model import OddModel
 
 import harmony_kit as hk
-from harmony_kit.generation import completion_of
-from harmony_kit.vocabulary import CALL, END_OF_TEXT, RETURN
+from harmony_kit.engine._protocol import completion_of
+from harmony_kit.wire._vocabulary import CALL, END_OF_TEXT, RETURN
 
 pytest.register_assert_rewrite("harmony_backends.testing")
 from harmony_backends.testing import BackendContract, Harness  # noqa: E402
@@ -61,7 +61,7 @@ def start(checkpoint: Path, **arguments: Any) -> VLLMBackend:
 
 
 async def complete(
-    backend: hk.Backend, prompt: Sequence[int], sampling: hk.SamplingParams
+    backend: hk.engine.Backend, prompt: Sequence[int], sampling: hk.SamplingParams
 ) -> tuple[list[int], str | None]:
     deltas = [delta async for delta in backend.generate(prompt, sampling)]
     return [token for delta in deltas for token in delta.tokens], deltas[-1].finish_reason
@@ -81,12 +81,12 @@ class TestVLLM(BackendContract):
     async def make_backend(self) -> VLLMBackend:
         return start(self.checkpoint, script=script, constraints=True)
 
-    def unfinished_requests(self, backend: hk.Backend) -> int:
+    def unfinished_requests(self, backend: hk.engine.Backend) -> int:
         assert isinstance(backend, VLLMBackend)
         return backend.unfinished_requests
 
     def test_a_slow_consumer_gets_several_tokens_at_once(self, harness: Harness) -> None:
-        async def go(backend: hk.Backend) -> None:
+        async def go(backend: hk.engine.Backend) -> None:
             deltas = []
             async with aclosing(completion_of(backend, HELLO, hk.SamplingParams())) as generated:
                 async for delta in generated:
@@ -103,10 +103,10 @@ class TestVLLM(BackendContract):
         pytest.importorskip("llguidance")
         from constrained_requests import answer_all, check_all
 
-        async def go(backend: hk.Backend) -> list[list[int]]:
+        async def go(backend: hk.engine.Backend) -> list[list[int]]:
             answers = await answer_all(backend)
             impossible = hk.SamplingParams(max_tokens=3, constraint=hk.constraint())
-            with pytest.raises(hk.GrammarError, match="max_tokens is 3"):
+            with pytest.raises(hk.errors.GrammarError, match="max_tokens is 3"):
                 await complete(backend, HELLO, impossible)
             assert self.unfinished_requests(backend) == 0
             return answers
@@ -114,7 +114,7 @@ class TestVLLM(BackendContract):
         check_all(harness.run(go))
 
     def test_closing_aborts_what_is_being_generated(self, harness: Harness) -> None:
-        async def go(backend: hk.Backend) -> None:
+        async def go(backend: hk.engine.Backend) -> None:
             sampling = hk.SamplingParams(temperature=0, stop_tokens=())
             unfinished = asyncio.create_task(complete(backend, [*HELLO, 5], sampling))
             while self.unfinished_requests(backend) == 0:
@@ -128,9 +128,9 @@ class TestVLLM(BackendContract):
     def test_closing_twice_and_using_what_is_closed(self, harness: Harness) -> None:
         """Here, at the end of the class: the engine is closed already."""
 
-        async def go(backend: hk.Backend) -> None:
+        async def go(backend: hk.engine.Backend) -> None:
             await backend.aclose()
-            with pytest.raises(hk.BackendError, match="closed"):
+            with pytest.raises(hk.errors.BackendError, match="closed"):
                 await complete(backend, HELLO, GREEDY)
 
         try:
@@ -252,12 +252,12 @@ def test_a_limit_of_none_is_the_context(backend: VLLMBackend) -> None:
 
 def test_a_prompt_that_leaves_no_room_is_refused(backend: VLLMBackend) -> None:
     prompt = (HELLO * CONTEXT)[:CONTEXT]
-    with pytest.raises(hk.BackendError, match="context of 1024"):
+    with pytest.raises(hk.errors.BackendError, match="context of 1024"):
         asyncio.run(complete(backend, prompt, GREEDY))
 
 
 def test_what_vllm_refuses_is_an_error_of_that_request_alone(backend: VLLMBackend) -> None:
-    with pytest.raises(hk.BackendError, match="logprobs"):  # more than its max_logprobs
+    with pytest.raises(hk.errors.BackendError, match="logprobs"):  # more than its max_logprobs
         asyncio.run(complete(backend, HELLO, hk.SamplingParams(logprobs=1000)))
     assert asyncio.run(complete(backend, HELLO, hk.SamplingParams())) == (ANSWER, "stop")
 
@@ -340,7 +340,7 @@ def test_greedy_tokens_are_those_of_transformers(backend: VLLMBackend, checkpoin
 
     prompts = [[*HELLO, 100 + number] for number in range(6)] + [(HELLO * 60)[:300]]
 
-    async def go(generator: hk.Backend) -> list[tuple[list[int], str | None]]:
+    async def go(generator: hk.engine.Backend) -> list[tuple[list[int], str | None]]:
         return [await complete(generator, prompt, GREEDY) for prompt in prompts]
 
     ours = asyncio.run(go(backend))
@@ -360,7 +360,7 @@ def test_logprobs_are_those_of_transformers(backend: VLLMBackend, checkpoint: Pa
         {"temperature": 2.0, "top_p": 1e-6},
     ]
 
-    async def go(generator: hk.Backend) -> list[dict[int, float]]:
+    async def go(generator: hk.engine.Backend) -> list[dict[int, float]]:
         found = []
         for options in ways:
             sampling = hk.SamplingParams(max_tokens=8, stop_tokens=(), logprobs=3, **options)
@@ -469,21 +469,21 @@ def test_what_vllm_logs_is_no_part_of_the_output(programs: dict[str, Program]) -
 
 
 def test_a_model_that_is_none_is_a_backend_error(tmp_path: Path) -> None:
-    with pytest.raises(hk.BackendError, match="vllm"):
+    with pytest.raises(hk.errors.BackendError, match="vllm"):
         hk.load_backend("vllm", model=str(tmp_path))
-    with pytest.raises(hk.BackendError, match="no_such_argument"):
+    with pytest.raises(hk.errors.BackendError, match="no_such_argument"):
         hk.load_backend("vllm", model=str(tmp_path), no_such_argument=1)
 
 
 def test_without_vllm_the_error_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "vllm", None)
-    with pytest.raises(hk.BackendError, match=r"pip install 'harmony-kit\[vllm\]'"):
+    with pytest.raises(hk.errors.BackendError, match=r"pip install 'harmony-kit\[vllm\]'"):
         hk.load_backend("vllm", model="any")
 
 
 def test_a_constraint_is_never_left_out_in_silence(backend: VLLMBackend) -> None:
     """A backend that was not made for constraints refuses them."""
-    with pytest.raises(hk.BackendError, match="constraint"):
+    with pytest.raises(hk.errors.BackendError, match="constraint"):
         asyncio.run(complete(backend, HELLO, hk.SamplingParams(constraint=hk.constraint())))
 
 
@@ -504,6 +504,6 @@ class TestVLLMInAThreadWithATokenizer(BackendContract):
     def make_backend(self) -> VLLMBackend:
         return self.backend
 
-    def unfinished_requests(self, backend: hk.Backend) -> int:
+    def unfinished_requests(self, backend: hk.engine.Backend) -> int:
         assert isinstance(backend, VLLMBackend)
         return backend.unfinished_requests

@@ -65,7 +65,7 @@ class TestTensorParallel(BackendContract):
     async def make_backend(self) -> VLLMBackend:
         return start(self.checkpoint, **self.arguments)
 
-    def unfinished_requests(self, backend: hk.Backend) -> int:
+    def unfinished_requests(self, backend: hk.engine.Backend) -> int:
         assert isinstance(backend, VLLMBackend)
         return backend.unfinished_requests
 

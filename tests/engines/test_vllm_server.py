@@ -22,8 +22,8 @@ from harmony_backends.recording import read_recording
 
 import harmony_kit as hk
 from harmony_kit.convert import chat_completions
-from harmony_kit.generation import Feature, completion_of
-from harmony_kit.vocabulary import CALL, END_OF_TEXT, RETURN
+from harmony_kit.engine._protocol import Feature, completion_of
+from harmony_kit.wire._vocabulary import CALL, END_OF_TEXT, RETURN
 
 pytest.register_assert_rewrite("harmony_backends.testing")
 from harmony_backends.testing import BackendContract  # noqa: E402
@@ -148,12 +148,12 @@ class TestVLLMServer(BackendContract):
     def make_backend(self) -> OpenAICompletionsBackend:
         return self.server.backend()
 
-    def unfinished_requests(self, backend: hk.Backend) -> int:
+    def unfinished_requests(self, backend: hk.engine.Backend) -> int:
         return self.server.unfinished_requests()
 
 
 async def complete(
-    backend: hk.Backend, prompt: Sequence[int], **options: Any
+    backend: hk.engine.Backend, prompt: Sequence[int], **options: Any
 ) -> tuple[list[int], str | None]:
     deltas = [delta async for delta in backend.generate(prompt, hk.SamplingParams(**options))]
     return [token for delta in deltas for token in delta.tokens], deltas[-1].finish_reason
@@ -171,7 +171,7 @@ def test_a_limit_of_none_is_the_context(server: Server) -> None:
                     backend, prompt, max_tokens=limit, temperature=0, stop_tokens=()
                 )
                 assert (len(tokens), reason) == (30, "length")
-            with pytest.raises(hk.BackendError, match="context of 1024"):
+            with pytest.raises(hk.errors.BackendError, match="context of 1024"):
                 await complete(backend, (HELLO * CONTEXT)[:CONTEXT])
             await backend.aclose()
 
@@ -211,7 +211,7 @@ def test_greedy_tokens_and_their_logprobs_are_those_of_transformers(
     prompts = [[*HELLO, 100 + number] for number in range(3)] + [(HELLO * 60)[:300]]
     sampling = hk.SamplingParams(max_tokens=12, temperature=0, stop_tokens=(), logprobs=3)
 
-    async def go(backend: hk.Backend) -> list[list[hk.Delta]]:
+    async def go(backend: hk.engine.Backend) -> list[list[hk.engine.Delta]]:
         every = [
             [delta async for delta in backend.generate(prompt, sampling)] for prompt in prompts
         ]
@@ -230,7 +230,7 @@ def test_greedy_tokens_and_their_logprobs_are_those_of_transformers(
             assert found == pytest.approx(expected, abs=1e-3)
 
 
-def logprobs_of(deltas: Sequence[hk.Delta]) -> list[dict[int, float]]:
+def logprobs_of(deltas: Sequence[hk.engine.Delta]) -> list[dict[int, float]]:
     return [dict(found) for delta in deltas for found in delta.logprobs or ()]
 
 
@@ -248,7 +248,7 @@ class Scripted:
 
     def generate(
         self, prompt: Sequence[int], sampling: hk.SamplingParams
-    ) -> AsyncIterator[hk.Delta]:
+    ) -> AsyncIterator[hk.engine.Delta]:
         return self._backends[tuple(prompt)].generate(prompt, sampling)
 
     async def aclose(self) -> None:
@@ -471,7 +471,7 @@ def test_without_a_tokenizer_and_killed_in_the_middle_of_a_stream(
         # It has no processor of ours, and structured outputs need a tokenizer.
         for way, match in (("processor", "does not keep"), ("structured_outputs", "tokenizer")):
             free = server.backend(constraints=way)
-            with pytest.raises(hk.BackendError, match=match):
+            with pytest.raises(hk.errors.BackendError, match=match):
                 await complete(free, HELLO, constraint=hk.constraint())
             await free.aclose()
 
@@ -485,10 +485,10 @@ def test_without_a_tokenizer_and_killed_in_the_middle_of_a_stream(
                     if len(received) == 5:
                         os.kill(server.process.pid, signal.SIGKILL)
 
-        with pytest.raises(hk.BackendError, match="openai_completions at"):
+        with pytest.raises(hk.errors.BackendError, match="openai_completions at"):
             await asyncio.wait_for(consume(), 60)
         assert 5 <= len(received) < CONTEXT - len(HELLO)
-        with pytest.raises(hk.BackendError, match="cannot be reached"):
+        with pytest.raises(hk.errors.BackendError, match="cannot be reached"):
             await complete(backend, HELLO, max_tokens=3)
         await backend.aclose()
 

@@ -23,9 +23,9 @@ from harmony_backends.completions_constraints import SERVER_GRAMMARS  # noqa: E4
 import harmony_kit as hk  # noqa: E402
 from harmony_kit.errors import GrammarError  # noqa: E402
 from harmony_kit.grammar import Choice, Constraint, Pattern, constraint  # noqa: E402
-from harmony_kit.grammar.matching import MODEL_VOCABULARY_SIZE  # noqa: E402
-from harmony_kit.grammar.shape import FreeText, SpecialToken, in_order  # noqa: E402
-from harmony_kit.vocabulary import (  # noqa: E402
+from harmony_kit.grammar._matching import MODEL_VOCABULARY_SIZE  # noqa: E402
+from harmony_kit.grammar._shape import FreeText, SpecialToken, in_order  # noqa: E402
+from harmony_kit.wire._vocabulary import (  # noqa: E402
     CALL,
     END,
     END_OF_TEXT,

@@ -1,10 +1,10 @@
 """Anthropic's Messages API to and from Harmony: requests, responses, streams of events."""
 
-from .arguments import INVALID_JSON, TRUNCATED_JSON
-from .request import read_request
-from .response import read_response, write_response
-from .stream import StreamWriter, fold_stream
-from .writing import write_request
+from ._arguments import INVALID_JSON, TRUNCATED_JSON
+from ._request import read_request
+from ._response import read_response, write_response
+from ._stream import StreamWriter, fold_stream
+from ._writing import write_request
 
 __all__ = [
     "INVALID_JSON",

@@ -10,10 +10,10 @@ other way, `write_request` makes a request of messages, and `read_response` mess
 response. All of it works on plain JSON data, and knows no clock: ids and times are arguments.
 """
 
-from .request import read_messages, read_request
-from .response import read_response, write_response
-from .reverse import write_messages, write_request
-from .stream import StreamWriter, fold_stream
+from ._request import read_messages, read_request
+from ._response import read_response, write_response
+from ._reverse import write_messages, write_request
+from ._stream import StreamWriter, fold_stream
 
 __all__ = [
     "StreamWriter",

@@ -5,12 +5,12 @@ functions over plain JSON data. Ids and times are arguments; the ids of items fo
 of the response and their position.
 """
 
-from .folding import fold_stream
-from .items import read_items
-from .request import ResponsesRequest, read_request
-from .response import read_response, stored_response, write_response
-from .stream import StreamWriter
-from .writing import write_request
+from ._folding import fold_stream
+from ._items import read_items
+from ._request import ResponsesRequest, read_request
+from ._response import read_response, stored_response, write_response
+from ._stream import StreamWriter
+from ._writing import write_request
 
 __all__ = [
     "ResponsesRequest",

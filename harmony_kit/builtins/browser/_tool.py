@@ -1,0 +1,322 @@
+"""The built-in tool `browser`: search, open and find, as the model was trained to call them."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import re
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from typing import Any, Final, NamedTuple
+
+from ..._options import checked_options
+from ...errors import ToolError
+from ...tools._results import whole_characters
+from ...wire._builtin_tools import BROWSER
+from ...wire._messages import Tool, ToolNamespace
+from ._document import Document, PageSource
+from ._document_page import page_of_document, source_page
+from ._errors import BrowserArgumentsError, BrowserError, required
+from ._fetching import WebFetcher
+from ._find import find_in_page, line_of_passage
+from ._history import PageHistory
+from ._marks import clean_line
+from ._page import Link, Page
+from ._page_view import render_view
+from ._search_provider import SearchProvider, results_page
+
+_LINES_BEFORE: Final = 4  # what is shown before a place that was looked for
+_CACHED_PAGES: Final = 64
+_MAX_PASSAGE: Final = 60  # characters of a snippet that are looked for in the page
+_LINK_ID: Final = re.compile(r"\s*【?\s*(-?\d{1,9})(?:\.0*)?\s*(?:†.*)?】?\s*")
+_SCHEME: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:(?!\d)")
+_VIEW_SOURCE: Final = "view-source:"
+
+
+class BrowserTool:
+    """Runs the calls of the built-in tool `browser`.
+
+    A browser is one session: its pages, numbered by cursors, are those that one conversation
+    was shown. It can be used from several event loops in turn.
+
+    Args:
+        search: What searches. Without it the model is told that there is no search; pages
+            can still be opened by their URLs.
+        fetch: What loads pages; by default a `WebFetcher` with its limits. If the search
+            provider has pages of its own, it is asked first.
+        view_tokens: How many tokens of lines a view has when the model does not say how many
+            lines it wants.
+        max_view_tokens: How many a view has at most.
+        max_results: How many results of a search are shown at most.
+        cache_seconds: How long a page that was loaded is shown again without being loaded
+            anew.
+
+    Attributes:
+        is_builtin: Whether the tools belong into the system message: they do.
+
+    Raises:
+        ToolError: A package of the extra `browser` is not installed.
+    """
+
+    is_builtin = True
+
+    @checked_options
+    def __init__(
+        self,
+        search: SearchProvider | None = None,
+        fetch: PageSource | None = None,
+        *,
+        view_tokens: int = 1024,
+        max_view_tokens: int = 4096,
+        max_results: int = 20,
+        cache_seconds: float = 900.0,
+    ) -> None:
+        required("lxml")
+        if min(view_tokens, max_view_tokens, max_results) < 1:
+            raise ToolError("view_tokens, max_view_tokens and max_results must be positive")
+        self._provider = search
+        fetcher = WebFetcher() if fetch is None else fetch
+        own = (search,) if isinstance(search, PageSource) else ()
+        self._sources: tuple[PageSource, ...] = (*own, fetcher)
+        self._view_tokens = min(view_tokens, max_view_tokens)
+        self._max_view_tokens = max_view_tokens
+        self._max_results = max_results
+        self._history = PageHistory()
+        self._cache = _Cache(cache_seconds)
+        functions: dict[str, Callable[..., Any]] = {
+            "search": self.search,
+            "open": self.open,
+            "find": self.find,
+        }
+        self._namespace = ToolNamespace(
+            BROWSER.name,
+            tuple(_with_function(tool, functions[tool.name]) for tool in BROWSER.tools),
+            BROWSER.description,
+        )
+
+    @property
+    def namespace(self) -> ToolNamespace:
+        """What the system message declares, word for word as in training."""
+        return self._namespace
+
+    @property
+    def tools(self) -> Mapping[str, Tool]:
+        """The tools by full name, each with its function."""
+        return {f"{BROWSER.name}.{tool.name}": tool for tool in self._namespace.tools}
+
+    def page(self, cursor: int) -> Page | None:
+        """The page that was shown under a cursor, or `None`.
+
+        Args:
+            cursor: The number in brackets before a view.
+        """
+        return self._history.get(cursor)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The session as JSON data: every page that has a cursor."""
+        return self._history.to_dict()
+
+    def restore(self, data: Any) -> None:
+        """Go on with a saved session, so that its cursors mean the same pages.
+
+        Args:
+            data: What `to_dict` gave.
+
+        Raises:
+            ToolError: The data is no saved session.
+        """
+        self._history.restore(data)
+
+    async def aclose(self) -> None:
+        """Close the search provider and what loads pages, if they can be closed."""
+        for part in dict.fromkeys((self._provider, *self._sources)):
+            close = getattr(part, "aclose", None)
+            if close is not None:
+                await close()
+
+    # --- What the model calls ---------------------------------------------------------------
+
+    async def search(
+        self, query: str, topn: float | None = 10, source: str | None = None, **_: object
+    ) -> str:
+        """Search, and show the results.
+
+        Args:
+            query: What to look for.
+            topn: How many results to show.
+            source: Where to look; there is one source only.
+
+        Raises:
+            BrowserError: There is no search, or it failed.
+        """
+        del source
+        if self._provider is None:
+            raise BrowserError(
+                "there is no search here; open and find work, with URLs that you know"
+            )
+        query = whole_characters(query)
+        if not query.strip():
+            raise BrowserArgumentsError("search needs a query")
+        wanted = _whole(topn, "topn")
+        count = min(max(wanted or 10, 1), self._max_results)
+        results = await self._provider.search(query, count)
+        return self._show(results_page(query, results[:count]), 0, None)
+
+    async def open(
+        self,
+        id: float | str | None = -1,  # noqa: A002 - the model's name of it
+        cursor: float | None = -1,
+        loc: float | None = -1,
+        num_lines: float | None = -1,
+        view_source: bool | None = False,
+        source: str | None = None,
+        **_: object,
+    ) -> str:
+        """Open a link, a URL, or another place of a page, and show it.
+
+        Args:
+            id: The number of a link of the page, or a URL; neither to stay on the page.
+            cursor: The page; by default the last one that was shown.
+            loc: The first line to show.
+            num_lines: How many lines to show.
+            view_source: Whether to show the document as it was loaded.
+            source: Where the URL is known; there is one source only.
+
+        Raises:
+            BrowserError: There is no such page, link or line, or it cannot be loaded.
+        """
+        del source
+        line, count = _whole(loc, "loc"), _whole(num_lines, "num_lines")
+        target = self._target(id, _whole(cursor, "cursor"))
+        page = target.page
+        if page is None or view_source:
+            page = await self._page_at(target.link.url, bool(view_source))
+        if line is None:
+            line = 0 if view_source else await _line_of(target.link, page)
+        return self._show(page, line, count)
+
+    async def find(self, pattern: str, cursor: float | None = -1, **_: object) -> str:
+        """Show the places of a page that hold a text.
+
+        Args:
+            pattern: The text.
+            cursor: The page; by default the last one that was shown.
+
+        Raises:
+            BrowserError: There is no such page, or no text to look for.
+        """
+        page = self._history.page(_whole(cursor, "cursor"))
+        # Who looks for another text in what was found means the page itself.
+        found = await asyncio.to_thread(find_in_page, page.origin or page, str(pattern))
+        return self._show(found, 0, None)
+
+    # --- How it is done ---------------------------------------------------------------------
+
+    def _show(self, page: Page, line: int, num_lines: int | None) -> str:
+        """Show a page under a new cursor. What cannot be shown gets none."""
+        tokens = self._max_view_tokens if num_lines else self._view_tokens
+        cursor = len(self._history)
+        view = render_view(page, cursor, line=line, num_lines=num_lines, tokens=tokens)
+        self._history.push(page)
+        return view
+
+    def _target(self, link_id: float | str | None, cursor: int | None) -> _Target:
+        """What a call of open means."""
+        if isinstance(link_id, str) and link_id.strip():
+            number = _LINK_ID.fullmatch(link_id)
+            if number is None:
+                return _Target(Link(_completed(link_id.strip())))
+            link_id = int(number[1])
+        page = self._history.page(cursor)
+        number_given = None if isinstance(link_id, str) else _whole(link_id, "id")
+        if number_given is None:
+            return _Target(Link(page.url), page)
+        if number_given >= len(page.links):
+            there = f"0 to {len(page.links) - 1}" if page.links else "none"
+            raise BrowserArgumentsError(
+                f"there is no link {number_given} on this page; links: {there}"
+            )
+        return _Target(page.links[number_given], page.origin)
+
+    async def _page_at(self, url: str, view_source: bool) -> Page:
+        if not url:
+            raise BrowserArgumentsError("a list of results has no source to view")
+        if url.startswith(_VIEW_SOURCE):
+            url, view_source = url.removeprefix(_VIEW_SOURCE), True
+        key = (url.partition("#")[0], view_source)
+        page = self._cache.get(key)
+        if page is None:
+            document = await self._document(key[0])
+            make = source_page if view_source else page_of_document
+            page = await asyncio.to_thread(_made, make, document)
+            self._cache.put(key, page)
+        return page
+
+    async def _document(self, url: str) -> Document:
+        for source in self._sources:
+            document = await source.fetch(url)
+            if document is not None:
+                return document
+        raise BrowserError(f"{clean_line(url, 300)} cannot be found")
+
+
+class _Target(NamedTuple):
+    """What a call of open means: an address, and the page if it was shown before."""
+
+    link: Link
+    page: Page | None = None
+
+
+async def _line_of(link: Link, page: Page) -> int:
+    """The line to show first: a little above the place that a link points to."""
+    line = link.line
+    if line is None and link.passage:
+        line = await asyncio.to_thread(line_of_passage, page, link.passage[:_MAX_PASSAGE])
+    return 0 if line is None else max(0, line - _LINES_BEFORE)
+
+
+def _made(make: Callable[[Document], Page], document: Document) -> Page:
+    """A page of which the lines, too, are made: both take time."""
+    page = make(document)
+    assert page.lines
+    return page
+
+
+def _with_function(tool: Tool, function: Callable[..., Any]) -> Tool:
+    return Tool(tool.name, tool.description, tool.parameters, function=function)
+
+
+def _whole(value: float | None, name: str) -> int | None:
+    """A number as the model writes it, `3` or `3.0`; nothing and negative ones mean the default."""
+    if value is None or value < 0:
+        return None
+    if not math.isfinite(value) or value != int(value):
+        raise BrowserArgumentsError(f"{name} is {value}; expected a whole number")
+    return int(value)
+
+
+def _completed(url: str) -> str:
+    """A URL as the model writes it, with or without its scheme."""
+    return url if _SCHEME.match(url) else f"https://{url.removeprefix('//')}"
+
+
+class _Cache:
+    """Pages that were loaded not long ago; the ones that were used last are kept."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._pages: OrderedDict[tuple[str, bool], tuple[float, Page]] = OrderedDict()
+
+    def get(self, key: tuple[str, bool]) -> Page | None:
+        loaded, page = self._pages.get(key, (-math.inf, None))
+        if page is None or time.monotonic() - loaded > self._seconds:
+            return None
+        self._pages.move_to_end(key)
+        return page
+
+    def put(self, key: tuple[str, bool], page: Page) -> None:
+        self._pages[key] = (time.monotonic(), page)
+        self._pages.move_to_end(key)
+        while len(self._pages) > _CACHED_PAGES:
+            self._pages.popitem(last=False)

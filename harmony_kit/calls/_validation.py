@@ -1,0 +1,332 @@
+"""Checking a value against a JSON Schema, and converting what has a wrong type.
+
+A value is converted only where that loses nothing, and only if the whole is valid then. A
+schema that cannot be used, such as one that refers to other documents, checks nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterable, Iterator
+from decimal import Decimal
+from functools import lru_cache
+from itertools import islice
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from ._json import (
+    Finding,
+    Found,
+    TooDeepError,
+    check_depth,
+    json_text,
+    read_json,
+    shortened,
+    valid_json,
+)
+
+if TYPE_CHECKING:
+    from jsonschema_rs import ValidationError, Validator
+
+_MAX_ERRORS: Final = 2000
+"""With more wrong values than this nothing is converted: each costs the validator up to 30
+microseconds, in every round."""
+
+_MAX_ROUNDS: Final = 8
+"""How often the converted value is checked again, for values that were hidden in text."""
+
+
+# --- The schema -----------------------------------------------------------------------------
+
+
+class Schema(NamedTuple):
+    """What is needed of the JSON Schema of a tool's parameters.
+
+    Attributes:
+        validator: Checks a value; `None` if the schema cannot be used.
+        properties: The names of the properties that it knows.
+        wants_object: Whether it allows objects.
+    """
+
+    validator: Validator | None = None
+    properties: frozenset[str] = frozenset()
+    wants_object: bool = True
+
+
+@lru_cache(maxsize=256)
+def compiled_schema(schema_json: str | None) -> Schema:
+    """Prepare a schema for checking.
+
+    Args:
+        schema_json: The JSON Schema as JSON text, if there is one.
+    """
+    if schema_json is None:
+        return Schema()
+    try:
+        schema = json.loads(schema_json)
+        properties = frozenset(_property_names(schema))
+    except (ValueError, RecursionError):
+        return Schema()
+    kinds = schema.get("type") if isinstance(schema, dict) else None
+    wants_object = "object" in kinds if isinstance(kinds, str | list) else True
+    return Schema(_validator(schema_json), properties, wants_object)
+
+
+def _validator(schema_json: str) -> Validator | None:
+    import jsonschema_rs
+
+    try:
+        return jsonschema_rs.validator_for(schema_json, retriever=_unavailable)
+    except Exception:  # whatever is wrong with the schema, the call is not to blame
+        return None
+
+
+def _unavailable(uri: str) -> Any:
+    """Instead of fetching a document to which a schema refers."""
+    raise ValueError(f"{uri} is not fetched")
+
+
+def _property_names(schema: Any) -> Iterator[str]:
+    """The properties of a schema, those of the schemas included that it is made of."""
+    waiting = [schema]
+    followed: set[str] = set()
+    while waiting:
+        part = waiting.pop()
+        if not isinstance(part, dict):
+            continue
+        if isinstance(part.get("properties"), dict):
+            yield from part["properties"]
+        for combination in ("allOf", "anyOf", "oneOf"):
+            if isinstance(part.get(combination), list):
+                waiting += part[combination]
+        reference = part.get("$ref")
+        if isinstance(reference, str) and reference not in followed:
+            followed.add(reference)
+            waiting.append(_referred(schema, reference))
+
+
+def _referred(schema: Any, reference: str) -> Any:
+    start, *steps = reference.split("/")
+    if start != "#":
+        return None
+    for step in steps:
+        schema = schema.get(step) if isinstance(schema, dict) else None
+    return schema
+
+
+# --- Checking -------------------------------------------------------------------------------
+
+
+def validated(found: Found, schema: Schema) -> Found:
+    """Check a value, and convert what has a wrong type where that makes it valid.
+
+    Args:
+        found: The value.
+        schema: The schema.
+
+    Returns:
+        The value as it was, if it is valid or cannot be checked; converted, with findings
+        `schema_coercion`; or as it was, with the finding `schema_mismatch`.
+
+    Raises:
+        TooDeepError: The value is nested too deeply once its texts are converted.
+    """
+    validator = schema.validator
+    if validator is None:
+        return found
+    try:
+        errors = _errors(validator, found.value)
+        if not errors:
+            return found
+        # What was converted in vain is thrown away: the text has the value as it was.
+        converted = _converted(validator, valid_json(found.text), errors)
+        if converted is None:
+            return found.noting("schema_mismatch", _described(errors[0]))
+        value, changes = converted
+        return Found(value, json_text(value, found.text), (*found.findings, *changes))
+    except (RecursionError, TooDeepError):
+        raise
+    except Exception:  # the validator gave up, on a pattern for example
+        return found
+
+
+def _errors(validator: Validator, value: Any) -> list[ValidationError]:
+    if validator.is_valid(value):
+        return []
+    return list(islice(validator.iter_errors(value), _MAX_ERRORS + 1))
+
+
+def _described(error: ValidationError) -> str:
+    return f"{_json_path(error.instance_path)}: {error.message}"
+
+
+def _json_path(path: Iterable[str | int]) -> str:
+    return "$" + "".join(_json_step(step) for step in path)
+
+
+def _json_step(step: str | int) -> str:
+    if isinstance(step, int):
+        return f"[{step}]"
+    return f".{step}" if step.isidentifier() else f"[{json.dumps(step, ensure_ascii=False)}]"
+
+
+# --- Converting -----------------------------------------------------------------------------
+
+
+_NO_VALUE: Final = object()
+
+_Path = tuple[str | int, ...]
+
+
+def _converted(
+    validator: Validator, value: Any, errors: list[ValidationError]
+) -> tuple[Any, Iterable[Finding]] | None:
+    """The value with everything converted that has a wrong type; `None` if that is not enough."""
+    holder = [value]
+    changes: dict[_Path, Finding] = {}
+    for _ in range(_MAX_ROUNDS):
+        if len(errors) > _MAX_ERRORS:
+            break
+        changed = False
+        for path, kinds in _wrong_types(errors).items():
+            changed |= _convert_at(holder, path, kinds, changes)
+        if not changed:
+            break
+        errors = _errors(validator, holder[0])
+        if not errors:
+            return holder[0], changes.values()
+    return None
+
+
+def _wrong_types(errors: Iterable[ValidationError]) -> dict[_Path, set[str]]:
+    """Where values have a wrong type, and the types that would do, outer values first."""
+    found: dict[_Path, set[str]] = {}
+    waiting = list(errors)
+    while waiting:
+        error = waiting.pop()
+        kind: Any = error.kind
+        for branch in getattr(kind, "context", ()):
+            waiting += branch
+        kinds = getattr(kind, "types", None)
+        if kinds:
+            found.setdefault(tuple(error.instance_path), set()).update(kinds)
+    return dict(sorted(found.items(), key=lambda item: len(item[0])))
+
+
+def _convert_at(
+    holder: list[Any], path: _Path, kinds: set[str], changes: dict[_Path, Finding]
+) -> bool:
+    """Convert the value at a path in place, and say whether that was possible."""
+    *outer, last = (0, *path)
+    home: Any = holder
+    try:
+        for step in outer:
+            home = home[step]
+        old = home[last]
+    except (LookupError, TypeError):  # an outer value was converted before
+        return False
+    new = _as_one_of(old, kinds, len(path))
+    if new is _NO_VALUE:
+        return False
+    home[last] = new
+    was = json_text(old) if not isinstance(old, dict | list) else type(old).__name__
+    detail = f"{_json_path(path)}: {shortened(was)} to {_kind_of(new)}"
+    changes[path] = Finding("schema_coercion", detail)
+    return True
+
+
+def _kind_of(value: Any) -> str:
+    kinds: dict[type, str] = {
+        bool: "boolean",
+        dict: "object",
+        float: "number",
+        int: "integer",
+        list: "array",
+        str: "string",
+    }
+    return kinds.get(type(value), "null")
+
+
+def _as_one_of(value: Any, kinds: set[str], depth: int) -> Any:
+    """A value as one of several types, if that loses nothing; the strictest type first."""
+    for kind, convert in _CONVERSIONS.items():
+        if kind in kinds:
+            new = convert(value)
+            if new is not _NO_VALUE:
+                if isinstance(new, dict | list):
+                    check_depth("[" * depth + json_text(new))
+                return new
+    return _NO_VALUE
+
+
+def _to_null(value: Any) -> Any:
+    return None if value in ("null", "None") else _NO_VALUE
+
+
+def _to_boolean(value: Any) -> Any:
+    words = {"true": True, "True": True, "false": False, "False": False}
+    return words.get(value, _NO_VALUE) if isinstance(value, str) else _NO_VALUE
+
+
+def _to_integer(value: Any) -> Any:
+    number = _to_number(value) if isinstance(value, str) else value
+    if isinstance(number, float) and number.is_integer():
+        return int(number)
+    return number if type(number) is int and isinstance(value, str) else _NO_VALUE
+
+
+_NUMBER: Final = re.compile(r"-?(?:0|[1-9][0-9]{0,99})(?:\.[0-9]{1,99})?(?:[eE][+-]?[0-9]{1,3})?")
+
+
+def _to_number(value: Any) -> Any:
+    if not isinstance(value, str) or not _NUMBER.fullmatch(value):
+        return _NO_VALUE
+    try:
+        number: int | float = read_json(value).value
+    except ValueError:  # larger than any float
+        return _NO_VALUE
+    if isinstance(number, float) and Decimal(repr(number)) != Decimal(value):
+        return _NO_VALUE  # more digits than a float holds
+    return number
+
+
+def _to_object(value: Any) -> Any:
+    return _unpacked(value, dict)
+
+
+_LIST_IN_WORDS: Final = re.compile(r"[,;\n]|\A\s*\[")
+
+
+def _to_array(value: Any) -> Any:
+    unpacked = _unpacked(value, list)
+    if unpacked is not _NO_VALUE or value is None:
+        return unpacked
+    if isinstance(value, str) and _LIST_IN_WORDS.search(value):
+        return _NO_VALUE  # perhaps several values: there is no telling
+    return _NO_VALUE if isinstance(value, list) else [value]
+
+
+def _to_text(value: Any) -> Any:
+    # A float does not say how it was written: 1.10 is a version, but 1.1 another.
+    return str(value) if type(value) is int else _NO_VALUE
+
+
+def _unpacked(value: Any, kind: type) -> Any:
+    if not isinstance(value, str):
+        return _NO_VALUE
+    try:
+        inner = valid_json(value)
+    except ValueError:
+        return _NO_VALUE
+    return inner if isinstance(inner, kind) else _NO_VALUE
+
+
+_CONVERSIONS: Final[dict[str, Callable[[Any], Any]]] = {
+    "null": _to_null,
+    "boolean": _to_boolean,
+    "integer": _to_integer,
+    "number": _to_number,
+    "object": _to_object,
+    "string": _to_text,
+    "array": _to_array,
+}

@@ -1,0 +1,155 @@
+"""The commands of a chat: lines that begin with a slash."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Final, NamedTuple
+
+from ..errors import HarmonyError
+from ..wire._messages import Message, Role
+from ..wire._render import render, render_message
+from ._chat_session import ChatSession
+
+_COMMAND: Final = re.compile(r"/([A-Za-z?]+)(?:\s+(.*))?\s*", re.DOTALL)
+
+
+class Leave(Exception):  # noqa: N818 - it is no error
+    """The user leaves the chat."""
+
+
+class Command(NamedTuple):
+    """A command.
+
+    Attributes:
+        usage: How it is written.
+        summary: What it does.
+        run: Does it; takes the session and what stands after the name.
+    """
+
+    usage: str
+    summary: str
+    run: Callable[[ChatSession, str], None]
+
+
+def run_command(session: ChatSession, line: str) -> bool:
+    """Do what a line says, if it is a command.
+
+    A line that begins with a blank is none, and a path such as `/etc/hosts` is none either.
+
+    Args:
+        session: The chat.
+        line: What the user typed.
+
+    Returns:
+        Whether it is one.
+
+    Raises:
+        HarmonyError: There is no such command, or it cannot be done.
+        Leave: The user leaves.
+    """
+    written = _COMMAND.fullmatch(line)
+    if written is None:
+        return False
+    command = COMMANDS.get(f"/{written[1].lower()}")
+    if command is None:
+        raise HarmonyError(
+            f"there is no command /{written[1]}; /help lists them "
+            "(a message may begin with a slash after a blank)"
+        )
+    command.run(session, (written[2] or "").strip())
+    return True
+
+
+def _help(session: ChatSession, argument: str) -> None:  # noqa: ARG001
+    width = max(len(command.usage) for command in COMMANDS.values())
+    lines = [f"{c.usage:{width}}  {c.summary}" for c in dict.fromkeys(COMMANDS.values())]
+    lines.append('A message of several lines stands between """ and """.')
+    lines.append("Ctrl-C stops an answer; what was said stays. Ctrl-D, or Ctrl-C twice, leaves.")
+    session.screen.say("\n".join(lines))
+
+
+def _save(session: ChatSession, argument: str) -> None:
+    if not argument:
+        raise HarmonyError("/save: expected a file")
+    session.save(argument)
+    session.screen.note(f"saved in {argument}, from now on after each turn")
+
+
+def _undo(session: ChatSession, argument: str) -> None:  # noqa: ARG001
+    question = session.transcript.take_back_question()
+    if question is None:
+        raise HarmonyError("there is nothing to take back")
+    session.screen.note(f"taken back: {question}")
+    session.autosave()
+
+
+def _retry(session: ChatSession, argument: str) -> None:  # noqa: ARG001
+    if not session.transcript.take_back_answer():
+        raise HarmonyError("nothing was asked yet")
+    session.answer()
+
+
+def _tools(session: ChatSession, argument: str) -> None:  # noqa: ARG001
+    lines = []
+    for name, tool in session.toolbox.tools.items():
+        summary = tool.description.strip().partition("\n")[0]
+        lines.append(f"{name}  {summary}".rstrip())
+    session.screen.say("\n".join(lines) or "there are no tools")
+
+
+def _analysis(session: ChatSession, argument: str) -> None:  # noqa: ARG001
+    screen = session.screen
+    screen.show_analysis = not screen.show_analysis
+    if not screen.show_analysis:
+        screen.note("reasoning is folded")
+        return
+    screen.note("reasoning is shown")
+    for text in session.transcript.last_reasoning():
+        screen.note(text)
+
+
+def _tokens(session: ChatSession, argument: str) -> None:  # noqa: ARG001
+    messages = session.transcript.messages
+    has_functions = any(name.startswith("functions.") for name in session.toolbox.tools)
+    counts: dict[str, int] = {}
+    for message in messages:
+        length = len(render_message(message, has_function_tools=has_functions))
+        kind = _kind(message)
+        counts[kind] = counts.get(kind, 0) + length
+    counts["the next prompt"] = len(render(messages))
+    counts["prompts until now"] = session.usage.prompt_tokens
+    counts["completions until now"] = session.usage.completion_tokens
+    width = max(map(len, counts))
+    session.screen.say("\n".join(f"{kind:{width}} {n:>9,}" for kind, n in counts.items()))
+
+
+def _kind(message: Message) -> str:
+    header = message.header
+    if message.role is not Role.ASSISTANT:
+        return {Role.USER: "questions", Role.TOOL: "results"}.get(message.role, message.role)
+    if header.is_call:
+        return "calls"
+    return {"analysis": "reasoning", "final": "answers"}.get(header.channel or "", "commentary")
+
+
+def _quit(session: ChatSession, argument: str) -> None:  # noqa: ARG001
+    raise Leave
+
+
+_HELP: Final = Command("/help", "lists the commands", _help)
+_QUIT: Final = Command("/quit", "leaves", _quit)
+
+COMMANDS: Final[dict[str, Command]] = {
+    "/help": _HELP,
+    "/save": Command("/save FILE", "saves the conversation, now and after each turn", _save),
+    "/undo": Command("/undo", "takes the last question and its answer back", _undo),
+    "/retry": Command("/retry", "asks the last question again", _retry),
+    "/tools": Command("/tools", "lists what the model may call", _tools),
+    "/analysis": Command("/analysis", "shows the reasoning, or folds it again", _analysis),
+    "/tokens": Command("/tokens", "counts the tokens of the conversation", _tokens),
+    "/quit": _QUIT,
+    "/exit": _QUIT,
+    "/?": _HELP,
+}
+"""The commands by name."""

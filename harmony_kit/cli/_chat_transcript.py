@@ -1,0 +1,198 @@
+"""The conversation of a chat, and its file."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Final
+
+from ..convert.harmony import message_to_dict, messages_from_json
+from ..errors import HarmonyError, InvalidMessageError
+from ..tools._build import developer, system, user
+from ..wire._events import is_reasoning
+from ..wire._messages import DeveloperContent, Message, Role, SystemContent
+from ._files import read_input
+
+_BROWSER: Final = "browser"
+"""The key of the browser's session, beside `messages`."""
+
+
+class Transcript:
+    """The messages of a chat.
+
+    Args:
+        messages: Those with which it begins.
+
+    Attributes:
+        messages: All messages.
+    """
+
+    def __init__(self, messages: Iterable[Message]) -> None:
+        self.messages = list(messages)
+
+    def ask(self, text: str) -> None:
+        """Add what the user says.
+
+        Args:
+            text: What the user says.
+
+        Raises:
+            InvalidMessageError: There are bytes in it that are no text.
+        """
+        if any("\ud800" <= character <= "\udfff" for character in text):
+            raise InvalidMessageError("not UTF-8", field="message")
+        self.messages.append(user(text))
+
+    def add(self, messages: Iterable[Message]) -> None:
+        """Add what was answered.
+
+        Args:
+            messages: The model's messages and the tools'.
+        """
+        self.messages += messages
+
+    def question_count(self) -> int:
+        """How many messages of the user there are."""
+        return sum(message.role is Role.USER for message in self.messages)
+
+    def last_reasoning(self) -> list[str]:
+        """The reasoning after the last message of the user."""
+        texts: list[str] = []
+        for message in reversed(self.messages):
+            if message.role is Role.USER:
+                break
+            if is_reasoning(message):
+                texts.append(message.text)
+        return texts[::-1]
+
+    def take_back_answer(self) -> bool:
+        """Remove what follows the last message of the user.
+
+        Returns:
+            Whether there is a message of the user.
+        """
+        for index in reversed(range(len(self.messages))):
+            if self.messages[index].role is Role.USER:
+                del self.messages[index + 1 :]
+                return True
+        return False
+
+    def take_back_question(self) -> str | None:
+        """Remove the last message of the user and what follows it.
+
+        Returns:
+            The message's text; `None` if there is none.
+        """
+        return self.messages.pop().text if self.take_back_answer() else None
+
+
+# --- Beginning ------------------------------------------------------------------------------
+
+
+def begun_with(
+    messages: Iterable[Message],
+    *,
+    system_fields: dict[str, Any],
+    instructions: str | None,
+) -> list[Message]:
+    """A conversation with what a command line says of its system and developer messages.
+
+    Args:
+        messages: The conversation as it was loaded, or none.
+        system_fields: Fields of the system content to set.
+        instructions: What the developer message shall say; `None` leaves it as it is.
+    """
+    found = list(messages) or [system()]
+    if system_fields:
+        _set(found, SystemContent, system(), 0, system_fields)
+    if instructions is not None:
+        after_system = sum(message.role is Role.SYSTEM for message in found[:1])
+        _set(found, DeveloperContent, developer(), after_system, {"instructions": instructions})
+    return found
+
+
+def _set(
+    messages: list[Message], kind: type, empty: Message, place: int, fields: dict[str, Any]
+) -> None:
+    """Set fields of the first message with a content of some kind, or of a new one."""
+    for index, message in enumerate(messages):
+        if isinstance(message.content, kind):
+            content: Any = message.content
+            messages[index] = message.replace(content=replace(content, **fields))
+            return
+    new: Any = empty.content
+    messages.insert(place, empty.replace(content=replace(new, **fields)))
+
+
+# --- Files ----------------------------------------------------------------------------------
+
+
+def check_can_save(path: Path, loaded: str | None) -> None:
+    """Refuse to write over what was never read.
+
+    Args:
+        path: The file.
+        loaded: The file that was loaded, if one was.
+
+    Raises:
+        HarmonyError: The file exists, and is not the one that was loaded; or there is no such
+            folder.
+    """
+    if not path.resolve().parent.is_dir():
+        raise HarmonyError(f"{path}: there is no folder {path.parent}")
+    is_own = loaded is not None and Path(loaded).resolve() == path.resolve()
+    if path.exists() and not is_own:
+        raise HarmonyError(f"{path} exists; --load goes on with it, or choose another file")
+
+
+def saved_transcript(path: str) -> tuple[list[Message], Any]:
+    """A transcript that was saved, or any conversation in JSON.
+
+    Args:
+        path: The file.
+
+    Returns:
+        The messages, and the session of the browser, `None` if there is none.
+
+    Raises:
+        HarmonyError: It is no conversation; the error names the place.
+        OSError: The file cannot be read.
+    """
+    text = read_input(path)
+    try:
+        messages = messages_from_json(text)
+    except HarmonyError as error:
+        raise HarmonyError(f"{path}: {error}") from None
+    data = json.loads(text)
+    return messages, data.get(_BROWSER) if isinstance(data, dict) else None
+
+
+def save_transcript(path: Path, messages: Iterable[Message], browser: Any = None) -> None:
+    """Write a transcript; the file is always a whole one, the old or the new.
+
+    Args:
+        path: The file.
+        messages: The messages.
+        browser: The session of the browser, as JSON data.
+
+    Raises:
+        OSError: The file cannot be written.
+    """
+    data: dict[str, Any] = {
+        "messages": [message_to_dict(message, tokens=True) for message in messages]
+    }
+    if browser is not None:
+        data[_BROWSER] = browser
+    target = path.resolve()
+    temporary = target.with_name(f".{target.name}.{os.getpid()}.new")
+    try:
+        temporary.write_text(json.dumps(data, ensure_ascii=False, indent=2) + "\n", "utf-8")
+        os.replace(temporary, target)
+    except BaseException:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise

@@ -1,0 +1,77 @@
+"""Render a conversation in JSON to token ids or text."""
+
+from __future__ import annotations
+
+import json
+from argparse import ArgumentParser, Namespace
+from typing import get_args
+
+from rich.console import Console
+
+from ..convert.harmony import messages_from_json
+from ..wire._header import HeaderOrder
+from ..wire._messages import SchemaStyle
+from ..wire._render import (
+    DropAnalysis,
+    RenderOptions,
+    TokenPart,
+    render,
+    render_text,
+    render_training,
+)
+from ._files import add_input, read_input
+from ._show import token_table
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """Add the command's arguments."""
+    add_input(parser, "a conversation in JSON: messages in openai-harmony's form")
+    parser.add_argument(
+        "--mode",
+        choices=["completion", "training", "plain"],
+        default="completion",
+        help="a prompt that the assistant completes (the default), a training example, or the "
+        "conversation alone",
+    )
+    parser.add_argument("--text", action="store_true", help="print text instead of token ids")
+    parser.add_argument("--explain", action="store_true", help="print every token with its part")
+    defaults = RenderOptions()
+    parser.add_argument(
+        "--drop-analysis",
+        choices=get_args(DropAnalysis),
+        default=defaults.drop_analysis,
+        help="which reasoning is left out: that of finished turns (the default), what "
+        "openai-harmony leaves out, or none",
+    )
+    parser.add_argument(
+        "--header-order", choices=get_args(HeaderOrder), default=defaults.header_order
+    )
+    parser.add_argument(
+        "--schema-style", choices=get_args(SchemaStyle), default=defaults.schema_style
+    )
+
+
+def main(options: Namespace) -> int:
+    """Run the command."""
+    messages = messages_from_json(read_input(options.file))
+    style = RenderOptions(
+        drop_analysis=options.drop_analysis,
+        header_order=options.header_order,
+        schema_style=options.schema_style,
+    )
+    training = render_training(messages, options=style)
+    if options.mode == "training":
+        tokens = training.tokens
+    else:
+        next_role = "assistant" if options.mode == "completion" else None
+        tokens = render(messages, next_role=next_role, options=style)
+    if options.explain:
+        rest = len(tokens) - len(training.tokens)
+        indices = [*training.message_indices, *[None] * rest]
+        parts = [*training.parts, *[TokenPart.HEADER] * rest]
+        Console().print(token_table(tokens, indices, parts))
+    elif options.text:
+        print(render_text(tokens))
+    else:
+        print(json.dumps(tokens))
+    return 0

@@ -1,0 +1,237 @@
+"""The arguments that say what the model may call, and opening it."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import shlex
+import sys
+from argparse import ArgumentParser, Namespace
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from operator import attrgetter
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from ..errors import HarmonyError, ToolError
+from ..tools import Toolbox, ToolPolicy
+from ..wire._messages import Tool, ToolNamespace
+from ._backend_options import setting
+
+if TYPE_CHECKING:
+    from ..builtins.browser import BrowserTool, SearchProvider
+    from ..builtins.python import PythonTool
+
+_WEB: Final = ("http://", "https://")
+
+
+def add_tools(parser: ArgumentParser) -> None:
+    """Add the arguments that say what may be called; `opened_tools` opens it.
+
+    Args:
+        parser: The command's parser.
+    """
+    group = parser.add_argument_group("tools")
+    group.add_argument(
+        "--tool",
+        action="append",
+        default=[],
+        metavar="MODULE:NAME",
+        help="a Python function that the model may call, or whatever hk.run takes as a tool; "
+        "may be repeated",
+    )
+    group.add_argument(
+        "--python",
+        nargs="?",
+        const="",
+        metavar="FOLDER",
+        help="the built-in python tool: the model's code runs on this machine, in a kernel of its "
+        "own; its files stand in the folder, by default a temporary one",
+    )
+    group.add_argument(
+        "--browser",
+        nargs="?",
+        const="",
+        metavar="SEARCH",
+        help="the built-in browser; it searches the files of a folder, a service that answers with "
+        "JSON (its URL), or MODULE:NAME, a search provider; without SEARCH it only opens pages",
+    )
+    group.add_argument(
+        "--browser-option",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="how the service is asked, such as results=data.items, or how the folder is read; "
+        "may be repeated",
+    )
+    group.add_argument(
+        "--browser-allow",
+        action="append",
+        default=[],
+        metavar="HOST",
+        help="a host, network or host:port that may be opened though it is not public; "
+        "may be repeated",
+    )
+    group.add_argument(
+        "--mcp",
+        action="append",
+        default=[],
+        metavar="COMMAND|URL",
+        help="an MCP server: the command that starts it, or its URL; may be repeated",
+    )
+
+
+class OpenedTools(NamedTuple):
+    """What the model may call, ready to be called.
+
+    Attributes:
+        toolbox: All of it.
+        browser: The browser, if there is one.
+        python: The python tool, if there is one; its kernel starts with the first cell.
+    """
+
+    toolbox: Toolbox
+    browser: BrowserTool | None = None
+    python: PythonTool | None = None
+
+
+@asynccontextmanager
+async def opened_tools(
+    options: Namespace, *, policy: ToolPolicy | None = None
+) -> AsyncIterator[OpenedTools]:
+    """Open what a command line asks for, and close it at the end.
+
+    Args:
+        options: The arguments that `add_tools` adds.
+        policy: How calls are run.
+
+    Raises:
+        HarmonyError: Something cannot be opened; the error names the argument.
+    """
+    values: list[Any] = [_tool(reference) for reference in options.tool]
+    browser = _browser(options)
+    if browser is not None:
+        values.append(browser)
+    python: PythonTool | None = None
+    if options.python is not None:
+        from ..builtins.python import PythonTool
+
+        python = PythonTool(options.python or None)
+        values.append(python)
+    for server in options.mcp:
+        from ..tools._mcp import McpTools
+
+        values.append(McpTools(server if server.startswith(_WEB) else _words(server)))
+    async with AsyncExitStack() as stack:
+        for value in values:
+            if hasattr(type(value), "__aenter__"):
+                await stack.enter_async_context(value)
+        toolbox = await stack.enter_async_context(Toolbox(values, policy=policy))
+        yield OpenedTools(toolbox, browser, python)
+
+
+def _tool(reference: str) -> Any:
+    value = imported("--tool", reference)
+    # What holds something open may not know its tools before it is opened.
+    is_known = isinstance(value, Tool | ToolNamespace) or callable(value)
+    if not is_known and not hasattr(value, "is_builtin"):
+        raise ToolError(f"--tool {reference}: not a function")
+    return value
+
+
+def _words(command: str) -> list[str]:
+    """The words of a command, as a shell has them."""
+    try:
+        words = shlex.split(command, posix=os.name != "nt")
+    except ValueError as error:
+        raise ToolError(f"--mcp {command}: {error}") from None
+    if not words:
+        raise ToolError("--mcp: expected a command or a URL")
+    return words
+
+
+def imported(argument: str, reference: str) -> Any:
+    """What MODULE:NAME names.
+
+    Args:
+        argument: The argument in which it stands, for the error.
+        reference: What was given. Modules of the working directory are found.
+
+    Raises:
+        ToolError: There is no such thing.
+    """
+    module_name, colon, name = reference.partition(":")
+    if not colon:
+        raise ToolError(f"{argument} {reference}: expected MODULE:NAME")
+    if "" not in sys.path:
+        sys.path.insert(0, "")  # as `python -m` does
+    try:
+        return attrgetter(name)(importlib.import_module(module_name))
+    except Exception as error:
+        reason = f"{type(error).__name__}: {error}"
+        raise ToolError(f"{argument} {reference}: {reason}") from error
+
+
+# --- The browser ----------------------------------------------------------------------------
+
+
+def _browser(options: Namespace) -> BrowserTool | None:
+    if options.browser is None:
+        if options.browser_option or options.browser_allow:
+            raise ToolError("--browser-option and --browser-allow are for --browser")
+        return None
+    from ..builtins.browser import BrowserTool, WebFetcher
+
+    settings = dict(setting("--browser-option", text) for text in options.browser_option)
+    search = _search(options.browser, settings)
+    return BrowserTool(search, WebFetcher(allow=options.browser_allow))
+
+
+def _search(source: str, settings: dict[str, Any]) -> SearchProvider | None:
+    """What searches: a folder, a service, or what the user programmed."""
+    from ..builtins.browser import HttpSearch, LocalSearch
+
+    if not source:
+        _refuse(settings, "--browser without a place to search")
+        return None
+    if source.startswith(_WEB):
+        return _made(HttpSearch, source, settings)
+    if Path(source).is_dir():
+        return _made(LocalSearch.from_folder, source, settings)
+    if ":" not in source:
+        raise ToolError(f"--browser {source}: there is no such folder, and it is no URL")
+    _refuse(settings, f"--browser {source}")
+    return _programmed(source)
+
+
+def _made(
+    make: Callable[..., SearchProvider], source: str, settings: dict[str, Any]
+) -> SearchProvider:
+    try:
+        return make(source, **settings)
+    except HarmonyError:
+        raise
+    except (TypeError, ValueError, AttributeError) as error:
+        raise ToolError(f"--browser-option: {error}") from error
+
+
+def _refuse(settings: dict[str, Any], what: str) -> None:
+    if settings:
+        raise ToolError(f"--browser-option {next(iter(settings))}: {what} has no options")
+
+
+def _programmed(reference: str) -> SearchProvider:
+    from ..builtins.browser import SearchProvider
+
+    value = imported("--browser", reference)
+    if not isinstance(value, SearchProvider) or isinstance(value, type):
+        if not callable(value):
+            raise ToolError(f"--browser {reference}: no search provider, and makes none")
+        try:
+            value = value()
+        except Exception as error:
+            reason = f"{type(error).__name__}: {error}"
+            raise ToolError(f"--browser {reference}: {reason}") from error
+    if not isinstance(value, SearchProvider):
+        raise ToolError(f"--browser {reference}: no search provider")
+    return value

@@ -1,0 +1,67 @@
+"""What a request asks to be kept to: what a prompt can ask for, but not promise."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final, NamedTuple
+
+from ..tools._choice import ANY_TOOL, ToolChoice
+from ..wire._messages import FUNCTIONS
+from ._reading import Node
+
+# What a demand is about, where it is not a function.
+TOOL_CHOICE: Final = "tool_choice"
+RESPONSE_FORMAT: Final = "response_format"
+REASONING: Final = "reasoning"
+
+
+class Demand(NamedTuple):
+    """Something that a request asks to be kept to, which a prompt alone cannot promise.
+
+    Attributes:
+        path: The JSON path where it is asked for; of a schema, where the schema stands.
+        is_strict: Whether it is an error where it cannot be kept to.
+    """
+
+    path: str
+    is_strict: bool = True
+
+
+def demands(
+    choice: ToolChoice,
+    choice_path: str,
+    *,
+    functions: Mapping[str, Demand],
+    answer: Demand | None,
+    no_reasoning: Demand | None,
+) -> dict[str, Demand]:
+    """What a request asks to be kept to, by what it is about.
+
+    Args:
+        choice: Which tools the model may or must call.
+        choice_path: The JSON path where that is said.
+        functions: By full names, of which functions the arguments must meet their schema.
+        answer: That the answer has a form, if it must.
+        no_reasoning: That the model does not think, if it must not.
+    """
+    single = {
+        TOOL_CHOICE: None if choice == ANY_TOOL else Demand(choice_path),
+        RESPONSE_FORMAT: answer,
+        REASONING: no_reasoning,
+    }
+    asked = {name: demand for name, demand in single.items() if demand is not None}
+    return {**asked, **(functions if choice.mode != "none" else {})}
+
+
+def demand_of_function(name: str, node: Node, key: str) -> dict[str, Demand]:
+    """That the arguments of a function meet its schema, if its declaration is strict.
+
+    Args:
+        name: Its name in the prompt.
+        node: The declaration.
+        key: The field that has the schema.
+
+    Raises:
+        RequestError: `strict` is no boolean.
+    """
+    return {f"{FUNCTIONS}.{name}": Demand(node.at(key))} if node.boolean("strict") else {}

@@ -1,0 +1,171 @@
+"""Requests of the Messages API as Harmony."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from ..._options import checked_options
+from ...wire._messages import FUNCTIONS, Message, Role, Tool, ToolNamespace
+from .._demands import Demand, demand_of_function, demands
+from .._names import ToolNames, tool_names
+from .._notes import Notes, Unsupported
+from .._reading import Node
+from .._request import HarmonyRequest, opening
+from ._blocks import BROWSER_TOOLS
+from ._history import History, blocks_of, text_of
+from ._settings import (
+    builtin_tool,
+    demand_of_format,
+    demand_of_thinking,
+    effort,
+    function,
+    is_function,
+    response_format,
+    sampling,
+    server_tool_fields,
+    tool_choice,
+)
+
+_READ: Final = (
+    *("model", "messages", "system", "stream", "tools", "tool_choice", "thinking"),
+    *("output_config", "output_format", "max_tokens", "temperature", "top_p", "top_k"),
+    "stop_sequences",
+)
+_IDLE: Final = (
+    *("metadata", "service_tier", "cache_control", "inference_geo", "speed", "diagnostics"),
+    *("user_profile_id", "workspace_id", "betas"),
+)
+
+
+@checked_options
+def read_request(
+    body: Any, *, current_date: str | None = None, unsupported: Unsupported = "error"
+) -> HarmonyRequest:
+    """Read a request of the Messages API.
+
+    Text blocks that become one text are joined with blank lines. Results of tools follow in
+    the order of their calls. Text that a call follows in its message is a preamble, other text
+    of the assistant an answer.
+
+    Args:
+        body: The request as JSON data.
+        current_date: Today, as the model shall see it, such as `"2025-06-28"`.
+        unsupported: What becomes of what Harmony cannot carry: `"error"`, or `"note"` for a
+            note in the result.
+
+    Returns:
+        The request. Its notes name all that was not carried over as it is.
+
+    Raises:
+        RequestError: The request is none, or has what cannot be carried; the error names the
+            JSON path.
+    """
+    notes = Notes(unsupported)
+    node = Node(body)
+    notes.unknown_fields(node, _READ, _IDLE)
+    if not node.has("messages"):
+        raise node.error("messages", "missing")
+    names = _names(node)
+    functions, builtin, declared = _tools(node, names, notes)
+    strict = _strict_functions(node, names)
+    no_thinking = demand_of_thinking(node)
+    choice = tool_choice(node, names, declared, notes)
+    if choice.mode == "none":
+        functions, builtin = [], []
+    shape = response_format(node, notes)
+    opened = opening(
+        instructions=text_of(node, "system", notes) or None,
+        functions=functions,
+        builtin_tools=builtin,
+        response_format=shape,
+        reasoning_effort=effort(node, notes),
+        current_date=current_date,
+    )
+    stream = node.boolean("stream") or False
+    return HarmonyRequest(
+        messages=(*opened, *_conversation(node, names, notes)),
+        tools=(*([ToolNamespace(FUNCTIONS, tuple(functions))] if functions else []), *builtin),
+        tool_choice=choice,
+        parallel_tool_calls=not _one_call_at_a_time(node),
+        response_format=shape,
+        reasoning="free" if no_thinking is None else "none",
+        demands=demands(
+            choice,
+            "tool_choice",
+            functions=strict,
+            answer=demand_of_format(node),
+            no_reasoning=no_thinking,
+        ),
+        sampling=sampling(node, notes),
+        model=node.text("model"),
+        stream=stream,
+        include_usage=stream,  # streams of this API always tell it
+        names=names,
+        notes=notes.all(),
+    )
+
+
+def _names(body: Node) -> ToolNames:
+    """The names of all functions: those declared, and those that were called before.
+
+    What is no name is found when it is read.
+    """
+    declared = [node.text("name") for node in body.nodes("tools") if is_function(node)]
+    called = [
+        block.text("name")
+        for message in body.nodes("messages")
+        for block in blocks_of(message, "content")
+        if block.get("type") == "tool_use" and block.get("name") not in BROWSER_TOOLS
+    ]
+    return tool_names(name for name in (*declared, *called) if name is not None)
+
+
+def _tools(
+    body: Node, names: ToolNames, notes: Notes
+) -> tuple[list[Tool], list[ToolNamespace], set[str]]:
+    """The functions, the built-in tools, and the client's names of them all."""
+    functions: list[Tool] = []
+    builtin: list[ToolNamespace] = []
+    declared: set[str] = set()
+    for node in body.nodes("tools"):
+        namespace = builtin_tool(node)
+        if namespace is not None:
+            server_tool_fields(node, notes)
+            if namespace not in builtin:
+                builtin.append(namespace)
+            declared.add("code_execution" if namespace.name == "python" else "web_search")
+        elif not is_function(node):
+            notes.lost(node.path, f"the model has no tool like {node.text('type')}")
+        else:
+            name = node.required_text("name")
+            if name in declared:
+                raise node.error("name", f"a second tool is named {name!r}")
+            declared.add(name)
+            functions.append(function(node, names, notes))
+    return functions, builtin, declared
+
+
+def _strict_functions(body: Node, names: ToolNames) -> dict[str, Demand]:
+    found: dict[str, Demand] = {}
+    for node in filter(is_function, body.nodes("tools")):
+        name = names.to_harmony(node.required_text("name"))
+        found |= demand_of_function(name, node, "input_schema")
+    return found
+
+
+def _one_call_at_a_time(body: Node) -> bool:
+    choice = body.node("tool_choice")
+    return choice is not None and bool(choice.boolean("disable_parallel_tool_use"))
+
+
+def _conversation(body: Node, names: ToolNames, notes: Notes) -> list[Message]:
+    history = History(names, notes)
+    path = ""
+    for node in body.nodes("messages"):
+        history.read(node)
+        path = node.path
+    last = history.messages[-1] if history.messages else None
+    if last is not None and last.role is Role.ASSISTANT and last.recipient is None:
+        # A prompt ends in a new message of the model.
+        notes.lost(path, "the model begins anew instead of going on with this message")
+    return history.messages

@@ -1,0 +1,423 @@
+"""A request of Chat Completions as Harmony."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final, Protocol
+
+from ..._options import checked_options
+from ...errors import InvalidMessageError
+from ...sampling import SamplingParams
+from ...tools._choice import ToolChoice
+from ...wire._messages import (
+    FUNCTIONS,
+    Channel,
+    DeveloperContent,
+    Message,
+    ResponseFormat,
+    Role,
+    Tool,
+    ToolNamespace,
+)
+from .._demands import Demand, demand_of_function, demands
+from .._names import ToolNames, tool_names
+from .._notes import Notes, Unsupported
+from .._reading import Node
+from .._request import (
+    INPUT_SCHEMA,
+    CallIds,
+    HarmonyRequest,
+    call_message,
+    function_tool,
+    opening,
+    reasoning_effort,
+    result_message,
+    sampling_params,
+    text_message,
+)
+
+_IDLE: Final = frozenset(
+    (
+        *("metadata", "prompt_cache_key", "prompt_cache_retention", "safety_identifier"),
+        *("service_tier", "store", "user", "verbosity", "include_reasoning"),
+    )
+)
+_KNOWN: Final = frozenset(
+    (
+        *("frequency_penalty", "function_call", "functions", "max_completion_tokens", "max_tokens"),
+        *("messages", "model", "n", "parallel_tool_calls", "presence_penalty", "reasoning_effort"),
+        *("response_format", "seed", "stop", "stream", "stream_options", "temperature"),
+        *("tool_choice", "tools", "top_p"),
+    )
+)
+
+
+class ReasoningByCall(Protocol):
+    """Where the reasoning before a call is kept for clients that do not send it back."""
+
+    def reasoning(self, call_id: str) -> str | None:
+        """The reasoning that came before a call.
+
+        Args:
+            call_id: The id of the call.
+        """
+
+
+@checked_options
+def read_request(
+    body: Any,
+    *,
+    current_date: str | None = None,
+    unsupported: Unsupported = "error",
+    store: ReasoningByCall | None = None,
+) -> HarmonyRequest:
+    """A request of Chat Completions as Harmony.
+
+    Args:
+        body: The request: JSON data, or a pydantic object that holds it.
+        current_date: Today, as the model shall see it, such as `"2025-06-28"`.
+        unsupported: What becomes of what Harmony cannot carry: `"error"` or `"note"`.
+        store: Has the reasoning before calls, for clients that do not send it back.
+
+    Raises:
+        RequestError: The request is not as the API has it, or has what Harmony cannot carry;
+            the error names the JSON path.
+    """
+    node = Node(body)
+    notes = Notes(unsupported)
+    notes.unknown_fields(node, _KNOWN, _IDLE)
+    if (node.integer("n") or 1) != 1:
+        notes.lost("n", "one choice is made")
+    declared = _Tools(node, notes)
+    choice_key = "tool_choice" if node.has("tool_choice") else "function_call"
+    choice = _tool_choice(node, choice_key, declared)
+    tools = declared.functions if choice.mode != "none" else ()
+    response_format = _response_format(node)
+    reader = _History(declared.names, notes, store)
+    instructions, messages = reader.read(node)
+    start = opening(
+        instructions=instructions,
+        functions=tools,
+        response_format=response_format,
+        reasoning_effort=reasoning_effort(node, "reasoning_effort", notes),
+        current_date=current_date,
+    )
+    thinks = node.get("reasoning_effort") != "none"
+    options = node.node("stream_options")
+    return HarmonyRequest(
+        messages=(*start, *messages),
+        tools=(ToolNamespace(FUNCTIONS, tuple(tools)),) if tools else (),
+        tool_choice=choice,
+        parallel_tool_calls=node.boolean("parallel_tool_calls") is not False,
+        response_format=response_format,
+        reasoning="free" if thinks else "none",
+        demands=demands(
+            choice,
+            node.at(choice_key),
+            functions=declared.demands,
+            answer=_demand_of_format(node),
+            no_reasoning=None if thinks else Demand("reasoning_effort"),
+        ),
+        sampling=_sampling(node),
+        model=node.text("model"),
+        stream=bool(node.boolean("stream")),
+        include_usage=bool(options and options.boolean("include_usage")),
+        names=declared.names,
+        text_tools=declared.text_tools,
+        notes=notes.all(),
+    )
+
+
+@checked_options
+def read_messages(
+    messages: Iterable[Any],
+    *,
+    unsupported: Unsupported = "error",
+    store: ReasoningByCall | None = None,
+) -> tuple[Message, ...]:
+    """The messages of Chat Completions as those of Harmony, and nothing around them.
+
+    Args:
+        messages: The messages: JSON data, or pydantic objects that hold it.
+        unsupported: What becomes of what Harmony cannot carry: `"error"` or `"note"`.
+        store: Has the reasoning before calls, for clients that do not send it back.
+
+    Raises:
+        RequestError: A message is not as the API has it, or has what Harmony cannot carry.
+    """
+    reader = _History(ToolNames(), Notes(unsupported), store)
+    instructions, rest = reader.read(Node({"messages": messages}))
+    start = [] if instructions is None else [_instructions(instructions)]
+    return (*start, *rest)
+
+
+# --- Tools ----------------------------------------------------------------------------------
+
+
+class _Tools:
+    """The tools of a request.
+
+    Attributes:
+        functions: As the model sees them.
+        names: The client's names of them.
+        text_tools: The client's names of those that take text.
+        demands: By full names, of which of them the arguments must meet their schema.
+    """
+
+    def __init__(self, node: Node, notes: Notes) -> None:
+        declarations = [self._declaration(tool, notes) for tool in node.nodes("tools")]
+        declarations += [(function, "function") for function in node.nodes("functions")]
+        given = [(d, kind) for d, kind in declarations if d is not None]
+        listed = [declaration.required_text("name") for declaration, _ in given]
+        seen: set[str] = set()
+        for (declaration, _), name in zip(given, listed, strict=True):
+            if name in seen:
+                raise declaration.error("name", f"a second tool is called {name!r}")
+            seen.add(name)
+        self.names = tool_names(listed)
+        self.demands: dict[str, Demand] = {}
+        self.text_tools = frozenset(
+            name for (_, kind), name in zip(given, listed, strict=True) if kind == "custom"
+        )
+        self.functions = tuple(
+            self._tool(declaration, kind, name, notes)
+            for (declaration, kind), name in zip(given, listed, strict=True)
+        )
+
+    def _declaration(self, tool: Node, notes: Notes) -> tuple[Node | None, str]:
+        kind = tool.text("type") or "function"
+        if kind not in ("function", "custom"):
+            notes.lost(tool.at("type"), f"tools of the type {kind!r} are not supported")
+            return None, kind
+        notes.unknown_fields(tool, ("type", kind))
+        return tool.required_node(kind), kind
+
+    def _tool(self, declaration: Node, kind: str, name: str, notes: Notes) -> Tool:
+        harmony_name = self.names.to_harmony(name)
+        description = declaration.text("description")
+        if kind == "custom":
+            shape = declaration.node("format")
+            if shape is not None and shape.text("type") not in (None, "text"):
+                notes.lost(shape.path, "the text of a tool is not constrained")
+            notes.unknown_fields(declaration, ("name", "description", "format"))
+            return Tool(harmony_name, description or "", INPUT_SCHEMA)
+        notes.unknown_fields(declaration, ("name", "description", "parameters", "strict"))
+        self.demands |= demand_of_function(harmony_name, declaration, "parameters")
+        parameters = declaration.get("parameters")
+        return function_tool(declaration, harmony_name, description, parameters, "parameters")
+
+
+def _tool_choice(node: Node, key: str, tools: _Tools) -> ToolChoice:
+    value = node.get(key)
+    if value is None or isinstance(value, str):
+        mode = node.choice(key, ("auto", "none", "required"))
+        return ToolChoice(mode or "auto")  # type: ignore[arg-type]
+    choice = node.required_node(key)
+    kind = choice.text("type") or "function"
+    if kind == "allowed_tools":
+        allowed = choice.required_node("allowed_tools")
+        mode = allowed.choice("mode", ("auto", "required")) or "auto"
+        names = tuple(_chosen(tool, tools) for tool in allowed.nodes("tools"))
+        return ToolChoice(mode, names)  # type: ignore[arg-type]
+    return ToolChoice("required", (_chosen(choice, tools),))
+
+
+def _chosen(choice: Node, tools: _Tools) -> str:
+    kind = choice.text("type") or "function"
+    named = choice.node(kind) or choice
+    name = named.required_text("name")
+    if name not in tools.names.harmony_names:
+        raise named.error("name", f"no tool is called {name!r}")
+    return f"{FUNCTIONS}.{tools.names.to_harmony(name)}"
+
+
+def _response_format(node: Node) -> ResponseFormat | None:
+    value = node.node("response_format")
+    kind = value and value.choice("type", ("text", "json_object", "json_schema"))
+    if value is None or kind in (None, "text"):
+        return None
+    if kind == "json_object":
+        return ResponseFormat("json_object", {"type": "object"})
+    schema = value.required_node("json_schema")
+    try:
+        return ResponseFormat(
+            schema.required_text("name"), schema.get("schema") or {}, schema.text("description")
+        )
+    except InvalidMessageError as error:
+        raise schema.error("schema", error.reason) from None
+
+
+def _demand_of_format(node: Node) -> Demand | None:
+    value = node.node("response_format")
+    kind = value and value.text("type")
+    if value is None or kind in (None, "text"):
+        return None
+    if kind == "json_object":
+        return Demand(value.path)
+    schema = value.required_node("json_schema")
+    return Demand(schema.at("schema"), is_strict=bool(schema.boolean("strict")))
+
+
+def _sampling(node: Node) -> SamplingParams:
+    stop = node.get("stop")
+    if isinstance(stop, str):
+        stops: tuple[str, ...] = (stop,)
+    else:
+        stops = tuple(text for text, _ in node.items("stop"))
+        if not all(isinstance(text, str) for text in stops):
+            raise node.error("stop", "expected texts")
+    key = "max_completion_tokens" if node.has("max_completion_tokens") else "max_tokens"
+    return sampling_params(
+        node,
+        {"max_tokens": key},
+        max_tokens=node.integer(key),
+        temperature=node.number("temperature"),
+        top_p=node.number("top_p"),
+        seed=node.integer("seed"),
+        stop=stops,
+        frequency_penalty=node.number("frequency_penalty"),
+        presence_penalty=node.number("presence_penalty"),
+    )
+
+
+# --- Messages -------------------------------------------------------------------------------
+
+
+_ROLES: Final = ("system", "developer", "user", "assistant", "tool", "function")
+_FIELDS: Final[Mapping[str, Sequence[str]]] = {
+    "system": ("role", "content", "name"),
+    "developer": ("role", "content", "name"),
+    "user": ("role", "content", "name"),
+    "assistant": (
+        *("role", "content", "name", "refusal", "tool_calls", "function_call"),
+        *("reasoning", "reasoning_content"),
+    ),
+    "tool": ("role", "content", "tool_call_id", "name"),
+    "function": ("role", "content", "name"),
+}
+_IDLE_FIELDS: Final = ("annotations", "audio_transcript", "reasoning_details")
+
+
+class _History:
+    """Reads the messages of a request, remembering the calls."""
+
+    def __init__(self, names: ToolNames, notes: Notes, store: ReasoningByCall | None) -> None:
+        self._names = names
+        self._notes = notes
+        self._store = store
+        self._calls = CallIds()
+
+    def read(self, node: Node) -> tuple[str | None, list[Message]]:
+        """The instructions with which the history begins, and the messages after them."""
+        instructions = None
+        messages: list[Message] = []
+        given = list(node.nodes("messages"))
+        if not given:
+            raise node.error("messages", "there is no message")
+        for message in given:
+            role = message.choice("role", _ROLES)
+            if role is None:
+                raise message.error("role", "missing")
+            self._notes.unknown_fields(message, _FIELDS[role], _IDLE_FIELDS)
+            if role in ("system", "developer"):
+                text = self._text(message)
+                if message.has("name"):
+                    self._notes.lost(message.at("name"), "instructions have no author")
+                if messages:
+                    messages.append(_instructions(text))
+                else:
+                    instructions = text if instructions is None else f"{instructions}\n\n{text}"
+            elif role == "user":
+                name = message.text("name")
+                messages.append(text_message(Role.USER, self._text(message), name=name))
+            elif role == "assistant":
+                messages += self._assistant(message)
+            else:
+                messages.append(self._result(message, role))
+        return instructions, messages
+
+    def _assistant(self, message: Node) -> list[Message]:
+        if message.has("name"):
+            self._notes.lost(message.at("name"), "the model has no name")
+        made = list(message.nodes("tool_calls"))
+        calls = [self._call(call) for call in made]
+        legacy = message.node("function_call")
+        if legacy is not None:
+            calls.append(self._function_call(legacy))
+        turn = []
+        reasoning = self._reasoning(message, made)
+        if reasoning:
+            turn.append(text_message(Role.ASSISTANT, reasoning, channel=Channel.ANALYSIS))
+        text = self._text(message)
+        refusal = message.text("refusal")
+        if refusal:
+            self._notes.changed(message.at("refusal"), "kept as the text of an answer")
+            text += refusal
+        if text:
+            channel = Channel.COMMENTARY if calls else Channel.FINAL
+            turn.append(text_message(Role.ASSISTANT, text, channel=channel))
+        return turn + calls
+
+    def _reasoning(self, message: Node, calls: Iterable[Node]) -> str:
+        given = message.text("reasoning_content") or message.text("reasoning")
+        if given or self._store is None:
+            return given or ""
+        ids = [call_id for call in calls if (call_id := call.text("id")) is not None]
+        kept = [self._store.reasoning(call_id) for call_id in ids]
+        return "\n".join(dict.fromkeys(text for text in kept if text))
+
+    def _call(self, call: Node) -> Message:
+        kind = call.choice("type", ("function", "custom")) or "function"
+        self._notes.unknown_fields(call, ("id", "type", "index", kind))
+        if kind == "custom":
+            body = call.required_node("custom")
+            arguments = _json({"input": body.required_text("input")})
+        else:
+            body = call.required_node("function")
+            arguments = body.text("arguments") or ""
+        made = self._made(body.required_text("name"), arguments)
+        call_id = call.text("id")
+        if call_id is not None:
+            self._calls.add(call_id, made.recipient or "")
+        return made
+
+    def _function_call(self, body: Node) -> Message:
+        name = body.required_text("name")
+        made = self._made(name, body.text("arguments") or "")
+        self._calls.add(name, made.recipient or "")  # that API knew calls by their names
+        return made
+
+    def _made(self, name: str, arguments: str) -> Message:
+        return call_message(f"{FUNCTIONS}.{self._names.to_harmony(name)}", arguments)
+
+    def _result(self, message: Node, role: str) -> Message:
+        key = "tool_call_id" if role == "tool" else "name"
+        recipient = self._calls.recipient(message.required_text(key), message, key)
+        return result_message(recipient, self._text(message))
+
+    def _text(self, message: Node) -> str:
+        """The text of a content: parts follow one another as they are."""
+        content = message.get("content")
+        if content is None or isinstance(content, str):
+            return content or ""
+        texts = []
+        for part in message.nodes("content"):
+            kind = part.text("type") or "text"
+            if kind == "text":
+                texts.append(part.required_text("text"))
+            elif kind == "refusal":
+                self._notes.changed(part.path, "kept as the text of an answer")
+                texts.append(part.required_text("refusal"))
+            else:
+                self._notes.lost(part.path, f"a part of the type {kind!r} cannot be carried")
+        return "".join(texts)
+
+
+def _instructions(text: str) -> Message:
+    return Message(Role.DEVELOPER, DeveloperContent(instructions=text))
+
+
+def _json(value: Any) -> str:
+    import json
+
+    return json.dumps(value, ensure_ascii=False)

@@ -1,0 +1,250 @@
+"""Requests of the Responses API, read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from itertools import takewhile
+from typing import Any, Final
+
+from ..._options import checked_fields, checked_options
+from ...errors import InvalidMessageError
+from ...sampling import SamplingParams
+from ...wire._messages import (
+    FUNCTIONS,
+    DeveloperContent,
+    Message,
+    ResponseFormat,
+    Role,
+    ToolNamespace,
+)
+from .._demands import Demand, demands
+from .._notes import Notes, Unsupported
+from .._reading import Node, plain
+from .._request import HarmonyRequest, opening, reasoning_effort, sampling_params
+from .._store import ResponseStore
+from ._declared import read_tool_choice, read_tools
+from ._items import ItemReader
+
+
+@checked_fields
+@dataclass(frozen=True)
+class ResponsesRequest(HarmonyRequest):
+    """A request of the Responses API as Harmony.
+
+    Attributes:
+        history: The conversation alone, without what the request says about how to answer: what
+            a store keeps.
+        calls: The full name of the tool, by the id of each call of the conversation.
+    """
+
+    history: tuple[Message, ...] = ()
+    calls: Mapping[str, str] = field(default_factory=dict)
+
+
+_READ: Final = (
+    "background",
+    "input",
+    "instructions",
+    "max_output_tokens",
+    "model",
+    "parallel_tool_calls",
+    "previous_response_id",
+    "reasoning",
+    "stream",
+    "temperature",
+    "text",
+    "tool_choice",
+    "tools",
+    "top_logprobs",
+    "top_p",
+    "truncation",
+)
+_IDLE: Final = (
+    "include",
+    "metadata",
+    "prompt_cache_key",
+    "prompt_cache_options",
+    "prompt_cache_retention",
+    "safety_identifier",
+    "service_tier",
+    "store",
+    "stream_options",
+    "user",
+)
+# Fields of which one value asks for nothing.
+_NOTHING_ASKED: Final = {"background": False, "top_logprobs": 0, "truncation": "disabled"}
+JSON_OBJECT: Final = ResponseFormat("json_object", {"type": "object"})
+"""The format of an answer that may be any JSON object."""
+
+
+@checked_options
+def read_request(
+    body: Any,
+    *,
+    current_date: str | None = None,
+    unsupported: Unsupported = "error",
+    store: ResponseStore | None = None,
+) -> ResponsesRequest:
+    """A request as Harmony.
+
+    Args:
+        body: The request: a dict, or an object of the package `openai`.
+        current_date: Today, such as `"2025-06-28"`, as the model shall see it.
+        unsupported: What becomes of a field that Harmony cannot carry: `"error"` or `"note"`.
+        store: Where earlier responses and items are looked up.
+
+    Raises:
+        RequestError: Something is wrong, unknown to the store, or cannot be carried; the error
+            names the JSON path.
+    """
+    node = Node(body)
+    notes = Notes(unsupported)
+    notes.unknown_fields(node, _READ, idle=_IDLE)
+    for key, nothing in _NOTHING_ASKED.items():
+        if node.has(key) and node.get(key) != nothing:
+            notes.lost(node.at(key), f"only {nothing!r} is supported")
+    tools = read_tools(node, notes)
+    choice = read_tool_choice(node, tools, notes)
+    offered = choice.mode != "none"
+    functions = tools.functions if offered else ()
+    builtin = tools.builtin if offered else ()
+    response_format = _response_format(node, notes)
+    items = _conversation(node, ItemReader(tools.names, notes, store=store), store)
+    history = tuple(items.messages)
+    instructions = node.text("instructions")
+    said = history
+    if instructions is None:
+        leading = [*takewhile(_is_developer, history)]
+        instructions = "\n\n".join(map(_instructions, leading)) if leading else None
+        said = history[len(leading) :]
+    start = opening(
+        instructions=instructions,
+        functions=functions,
+        builtin_tools=builtin,
+        response_format=response_format,
+        reasoning_effort=_effort(node, notes),
+        current_date=current_date,
+    )
+    declared = (ToolNamespace(FUNCTIONS, functions),) if functions else ()
+    parallel = node.boolean("parallel_tool_calls")
+    reasoning = node.node("reasoning")
+    thinks = reasoning is None or reasoning.get("effort") != "none"
+    return ResponsesRequest(
+        messages=(*start, *said),
+        tools=(*builtin, *declared),
+        tool_choice=choice,
+        parallel_tool_calls=parallel is not False,
+        response_format=response_format,
+        reasoning="free" if thinks else "none",
+        demands=demands(
+            choice,
+            "tool_choice",
+            functions=tools.demands,
+            answer=_demand_of_format(node),
+            no_reasoning=None if thinks else Demand("reasoning.effort"),
+        ),
+        sampling=_sampling(node),
+        model=node.text("model"),
+        stream=node.boolean("stream") or False,
+        include_usage=True,  # a stream of this API always ends with it
+        names=tools.names,
+        text_tools=tools.text_tools,
+        notes=notes.all(),
+        extra={key: _data(value) for key, value in node.value.items() if key != "input"},
+        history=history,
+        calls=items.calls,
+    )
+
+
+def _conversation(node: Node, reader: ItemReader, store: ResponseStore | None) -> ItemReader:
+    """Read what was said: the response that is gone on from, and the input."""
+    previous_id = node.text("previous_response_id")
+    if previous_id is not None:
+        previous = None if store is None else store.get(previous_id)
+        if previous is None:
+            raise node.error("previous_response_id", f"there is no response {previous_id!r}")
+        reader.resume(previous.messages, previous.calls)
+    text = node.get("input")
+    if text is None:
+        if previous_id is None:
+            raise node.error("input", "missing")
+    elif isinstance(text, str):
+        reader.messages.append(Message(Role.USER, text))
+    else:
+        reader.read(node, "input")
+    return reader
+
+
+def _data(value: Any) -> Any:
+    """A value as plain JSON data throughout."""
+    value = plain(value)
+    if isinstance(value, Mapping):
+        return {key: _data(item) for key, item in value.items()}
+    return [_data(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def _is_developer(message: Message) -> bool:
+    return message.role is Role.DEVELOPER
+
+
+def _instructions(message: Message) -> str:
+    content = message.content
+    return (content.instructions or "") if isinstance(content, DeveloperContent) else message.text
+
+
+def _sampling(node: Node) -> SamplingParams:
+    return sampling_params(
+        node,
+        {"max_tokens": "max_output_tokens"},
+        max_tokens=node.integer("max_output_tokens"),
+        temperature=_between(node, "temperature", 2),
+        top_p=_between(node, "top_p", 1),
+    )
+
+
+def _between(node: Node, key: str, most: int) -> float | None:
+    value = node.number(key)
+    if value is not None and not 0 <= value <= most:
+        raise node.error(key, f"{value} is not between 0 and {most}")
+    return value
+
+
+def _effort(body: Node, notes: Notes) -> Any:
+    node = body.node("reasoning")
+    if node is None:
+        return None
+    notes.unknown_fields(node, ("effort",), idle=("summary", "generate_summary"))
+    return reasoning_effort(node, "effort", notes)
+
+
+def _response_format(body: Node, notes: Notes) -> ResponseFormat | None:
+    """The shape that the final answer must have."""
+    config = body.node("text")
+    if config is None:
+        return None
+    idle = ("verbosity",) if config.get("verbosity") == "medium" else ()
+    notes.unknown_fields(config, ("format",), idle=idle)
+    node = config.node("format")
+    if node is None:
+        return None
+    kind = node.choice("type", ("text", "json_object", "json_schema"))
+    if kind == "json_schema":
+        notes.unknown_fields(node, ("type", "name", "schema", "description", "strict"))
+        name, schema = node.required_text("name"), node.required_node("schema").value
+        try:
+            return ResponseFormat(name, schema, node.text("description"))
+        except InvalidMessageError as error:
+            raise node.error("schema", error.reason) from None
+    notes.unknown_fields(node, ("type",))
+    return JSON_OBJECT if kind == "json_object" else None
+
+
+def _demand_of_format(body: Node) -> Demand | None:
+    config = body.node("text")
+    node = config and config.node("format")
+    if node is None or node.get("type") not in ("json_object", "json_schema"):
+        return None
+    if node.get("type") == "json_object":
+        return Demand(node.path)
+    return Demand(node.at("schema"), is_strict=bool(node.boolean("strict")))

@@ -1,0 +1,104 @@
+"""Calls of the browser as actions of a web search, and back.
+
+An action says less than a call: which page is meant by a link's number, for one, only the
+browser knows. Such a page has a `cursor:` address, `cursor:3#5` for link 5 of page 3. What an
+action has no place for (how many results, which lines) is not in it.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any, Final
+
+from ...calls import read_arguments
+from ...wire._builtin_tools import BROWSER
+from .._reading import Node
+
+ACTIONS: Final = {"search": "search", "open": "open_page", "find": "find_in_page"}
+"""The types of the actions, by the names of the browser's tools."""
+
+RECIPIENTS: Final = tuple(f"{BROWSER.name}.{tool.name}" for tool in BROWSER.tools)
+"""The full names of the browser's tools."""
+
+_CURSOR: Final = re.compile(r"cursor:(-?[0-9]{1,18})?(?:#(-?[0-9]{1,18}))?")
+
+
+def write_action(name: str, content: str) -> dict[str, Any]:
+    """What a call of the browser does, as an action.
+
+    Args:
+        name: The name of the browser's tool: `"search"`, `"open"` or `"find"`.
+        content: The arguments as the model wrote them.
+    """
+    value = read_arguments(content).value
+    arguments = value if isinstance(value, dict) else {}
+    kind = ACTIONS[name]
+    if kind == "search":
+        query = _text(arguments.get("query", content))
+        return {"type": kind, "query": query, "queries": [query]}
+    if kind == "open_page":
+        link = arguments.get("id")
+        return {"type": kind, "url": _text(link) if isinstance(link, str) else _address(arguments)}
+    pattern = _text(arguments.get("pattern", content))
+    return {"type": kind, "pattern": pattern, "url": _address({**arguments, "id": None})}
+
+
+def _text(value: Any) -> str:
+    return proper_text(value if isinstance(value, str) else _json(value))
+
+
+def proper_text(text: str) -> str:
+    """A text that can be sent: escapes in JSON can stand for halves of characters.
+
+    Args:
+        text: A text out of JSON.
+    """
+    return text.encode("utf-8", "replace").decode("utf-8")
+
+
+def _address(arguments: dict[str, Any]) -> str:
+    cursor, link = (_integer(arguments.get(key)) for key in ("cursor", "id"))
+    return f"cursor:{cursor}" + (f"#{link}" if link else "")
+
+
+def _integer(value: Any) -> str:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return str(int(value)) if is_number and value == value // 1 else ""
+
+
+def read_action(action: Node) -> tuple[str, str] | None:
+    """The call of the browser that an action stands for.
+
+    Args:
+        action: The action.
+
+    Returns:
+        The name of the browser's tool and its arguments as JSON text; `None` if there is no
+        such call.
+
+    Raises:
+        RequestError: A field has the wrong type.
+    """
+    kind = action.text("type")
+    if kind == "search":
+        query = action.text("query")
+        queries = [query for query, _ in action.items("queries") if isinstance(query, str)]
+        query = queries[0] if query is None and len(queries) == 1 else query
+        if query is None or (queries and queries != [query]):
+            return None
+        return "search", _json({"query": query})
+    url = action.text("url")
+    place = _CURSOR.fullmatch("cursor:" if url is None else url)
+    found = place.groups() if place else (None, None)
+    cursor = {} if found[0] is None else {"cursor": int(found[0])}
+    if kind == "open_page":
+        link = {"id": url} if place is None else {"id": int(found[1])} if found[1] else {}
+        return "open", _json(cursor | link)
+    if kind == "find_in_page" and place is not None:
+        return "find", _json({"pattern": action.required_text("pattern")} | cursor)
+    return None
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False)

@@ -1,0 +1,41 @@
+"""Engines behind one protocol: token ids in, token ids out; and files of requests for them."""
+
+from ._batch import (
+    CHAT_COMPLETIONS,
+    RESPONSES,
+    BatchFile,
+    BatchLine,
+    BatchResult,
+    read_batch,
+    run_batch,
+)
+from ._protocol import (
+    Backend,
+    Delta,
+    Feature,
+    FinishReason,
+    backend_names,
+    check_prompt,
+    check_support,
+    load_backend,
+    supported_by,
+)
+
+__all__ = [
+    "CHAT_COMPLETIONS",
+    "RESPONSES",
+    "Backend",
+    "BatchFile",
+    "BatchLine",
+    "BatchResult",
+    "Delta",
+    "Feature",
+    "FinishReason",
+    "backend_names",
+    "check_prompt",
+    "check_support",
+    "load_backend",
+    "read_batch",
+    "run_batch",
+    "supported_by",
+]

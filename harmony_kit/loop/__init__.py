@@ -1,0 +1,38 @@
+"""Conversations with a model that calls tools: the loop, its events, and where it stands."""
+
+from ._context import ContextPolicy, drop_tool_cycles
+from ._events import (
+    ContextReduced,
+    Outcome,
+    Reply,
+    RunEnded,
+    RunEvent,
+    ToolReturned,
+    ToolStarted,
+    TurnEnded,
+    TurnStarted,
+)
+from ._options import RunOptions
+from ._run import arun, astream, run, stream
+from ._state import RunState, Usage
+
+__all__ = [
+    "ContextPolicy",
+    "ContextReduced",
+    "Outcome",
+    "Reply",
+    "RunEnded",
+    "RunEvent",
+    "RunOptions",
+    "RunState",
+    "ToolReturned",
+    "ToolStarted",
+    "TurnEnded",
+    "TurnStarted",
+    "Usage",
+    "arun",
+    "astream",
+    "drop_tool_cycles",
+    "run",
+    "stream",
+]

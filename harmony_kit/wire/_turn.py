@@ -1,0 +1,554 @@
+"""What the messages of a completion mean together: the rules of a turn of the assistant.
+
+The rules are two tables: what a header means after what came before it, and what the end of a
+message means. A message of another role is forged and ends the turn before it. A message without
+a channel waits for what follows: it is the final answer if it ends the turn, and reasoning if
+another message comes; one that was not closed waits as well, since that is worth reporting only
+if the turn goes on. In a conversation, which anybody's messages may make up, no rule applies.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Final, NamedTuple
+
+from ._events import (
+    Completion,
+    ContentDelta,
+    Event,
+    MessageEnded,
+    MessageSpan,
+    MessageStarted,
+    ParsedMessage,
+    Terminator,
+    TurnEnd,
+)
+from ._header import call_channel_problem
+from ._messages import CLOSED_CALL, Channel, Header, Role, trusted_message
+from ._problems import Problem, ProblemLog
+from ._vocabulary import END_OF_TEXT, RETURN
+
+# --- The rules ------------------------------------------------------------------------------
+
+
+class Start(NamedTuple):
+    """A header of the assistant, and what came before it.
+
+    Attributes:
+        header: What it says.
+        has_start: Whether it begins with `<|start|>`.
+        is_answered: Whether a final answer came before.
+        is_awaiting: Whether a call with arguments came before.
+        follows_call: Whether the message before ended with `<|call|>`.
+    """
+
+    header: Header
+    has_start: bool
+    is_answered: bool
+    is_awaiting: bool
+    follows_call: bool
+
+
+_SHOWN: Final = frozenset({Channel.FINAL.value, Channel.COMMENTARY.value})
+
+START_RULES: Final[tuple[tuple[str, Callable[[Start], bool]], ...]] = (
+    ("missing_channel", lambda it: it.header.is_call and it.header.channel is None),
+    ("tool_call_on_final", lambda it: _call_problem(it) == "tool_call_on_final"),
+    ("tool_call_on_analysis", lambda it: _call_problem(it) == "tool_call_on_analysis"),
+    ("call_after_final", lambda it: it.header.is_call and it.is_answered),
+    (
+        "multiple_calls",
+        lambda it: it.header.is_call and it.has_start and it.follows_call,
+    ),
+    (
+        "text_after_call",
+        lambda it: not it.header.is_call and it.is_awaiting and it.header.channel in _SHOWN,
+    ),
+)
+"""The problems of a header in its place; their span is that of the header."""
+
+
+def _call_problem(it: Start) -> str | None:
+    return call_channel_problem(it.header) if it.header.is_call else None
+
+
+class End(NamedTuple):
+    """A message of the assistant that is over.
+
+    Attributes:
+        header: Its header.
+        has_content: Whether its content is not empty.
+        is_unmarked: Whether no `<|message|>` stood before its content.
+        terminator: What closed it.
+        looks_like_call: Whether a message that addresses nobody looks like a call.
+    """
+
+    header: Header
+    has_content: bool
+    is_unmarked: bool
+    terminator: Terminator | None
+    looks_like_call: bool
+
+    @property
+    def breaks_off(self) -> bool:
+        """Whether a call ends within its header."""
+        return self.header.is_call and not self.has_content and self.is_unmarked
+
+    @property
+    def is_closed_as_call(self) -> bool:
+        """Whether `<|call|>` closed it."""
+        return self.terminator is Terminator.CALL
+
+
+_ALL, _HEADER, _TERMINATOR = range(3)
+"""The parts of a message that a problem can be about."""
+
+END_RULES: Final[tuple[tuple[str, int, Callable[[End], bool]], ...]] = (
+    ("unterminated_call", _ALL, lambda it: it.breaks_off and not it.is_closed_as_call),
+    (
+        "call_ended_with_end",
+        _TERMINATOR,
+        lambda it: it.header.is_call and not it.breaks_off and it.terminator is Terminator.END,
+    ),
+    (
+        "call_ended_with_return",
+        _TERMINATOR,
+        lambda it: it.header.is_call and not it.breaks_off and it.terminator is Terminator.RETURN,
+    ),
+    (
+        "missing_recipient",
+        _HEADER,
+        lambda it: not it.header.is_call and it.is_closed_as_call and it.looks_like_call,
+    ),
+    (
+        "text_ended_with_call",
+        _TERMINATOR,
+        lambda it: not it.header.is_call and it.is_closed_as_call and not it.looks_like_call,
+    ),
+    (
+        "empty_final",
+        _ALL,
+        lambda it: (
+            not it.header.is_call and it.header.channel == Channel.FINAL and not it.has_content
+        ),
+    ),
+)
+"""The problems of a message that is over, each with the part that it is about."""
+
+FORGED: Final = {
+    Role.USER: "hallucinated_turn",
+    Role.TOOL: "hallucinated_tool_message",
+    Role.SYSTEM: "forged_role",
+    Role.DEVELOPER: "forged_role",
+}
+"""The problem of a message of another role in a completion."""
+
+# Problems of messages whose tokens can stand as they are: rendering cannot write them otherwise.
+_NOT_OF_FRAMING: Final = frozenset(
+    {
+        "call_after_final",
+        "empty_final",
+        "multiple_calls",
+        "text_after_call",
+        "tool_call_on_analysis",
+        "tool_call_on_final",
+        "unknown_channel",
+        "unknown_content_type",
+    }
+)
+_OF_A_CUT: Final = _NOT_OF_FRAMING | {"missing_terminator"}
+
+_TURN_ENDING_TOKENS: Final = {RETURN: TurnEnd.RETURN, END_OF_TEXT: TurnEnd.ENDOFTEXT}
+
+
+# Remembered, since a completion has few different headers.
+@lru_cache(maxsize=1024)
+def start_problems(*facts: object) -> tuple[str, ...]:
+    """The codes of the rules that apply to a header.
+
+    Args:
+        *facts: The fields of `Start`.
+    """
+    start = Start(*facts)  # type: ignore[arg-type]
+    return tuple(code for code, applies in START_RULES if applies(start))
+
+
+@lru_cache(maxsize=1024)
+def end_problems(*facts: object) -> tuple[tuple[str, int], ...]:
+    """The codes of the rules that apply to a message that is over, and the parts concerned.
+
+    Args:
+        *facts: The fields of `End`.
+    """
+    end = End(*facts)  # type: ignore[arg-type]
+    return tuple((code, part) for code, part, applies in END_RULES if applies(end))
+
+
+def looks_like_call(header: Header, content: str) -> bool:
+    """Whether a message has the content of a call.
+
+    Args:
+        header: Its header.
+        content: What it says.
+    """
+    return header.content_type in ("json", "code") or content.lstrip().startswith("{")
+
+
+# --- The turn -------------------------------------------------------------------------------
+
+
+class EndedMessage(NamedTuple):
+    """A message whose end was read.
+
+    Attributes:
+        header: Its header.
+        content: What it says.
+        span: Where it stands.
+        terminator: What closed it.
+        is_cut: Whether the input ended within it.
+        tokens: What to remember, as for `trusted_message`, if it has no problem.
+    """
+
+    header: Header
+    content: str
+    span: MessageSpan
+    terminator: Terminator | None
+    is_cut: bool = False
+    tokens: bytes | None = None
+
+
+class _Pending(NamedTuple):
+    """A message that has ended, and waits for what follows.
+
+    Attributes:
+        ended: The message.
+        problems: Its problems so far.
+        unclosed: Where its terminator is missing, if it is.
+    """
+
+    ended: EndedMessage
+    problems: list[Problem]
+    unclosed: int | None
+
+
+class Turn:
+    """Puts messages together, and judges those of a completion.
+
+    Args:
+        is_completion: Whether the messages are a turn of the assistant.
+        log: Told of problems.
+        events: Where events go; `None` if nobody wants them.
+
+    Attributes:
+        parsed: The messages that are over and decided.
+        is_held: Whether the message that is being read waits for its channel.
+        is_over: Whether the turn has ended.
+        end: Why it ended.
+        length: How many messages belong to it.
+    """
+
+    __slots__ = (
+        "_answered",
+        "_awaiting",
+        "_called",
+        "_events",
+        "_has_stray_return",
+        "_is_cut",
+        "_log",
+        "_pending",
+        "end",
+        "is_completion",
+        "is_held",
+        "is_over",
+        "length",
+        "parsed",
+    )
+
+    def __init__(self, is_completion: bool, log: ProblemLog, events: list[Event] | None) -> None:
+        self.is_completion = is_completion
+        self.parsed: list[ParsedMessage] = []
+        self.is_held = False
+        self.is_over = False
+        self.end: TurnEnd | None = None
+        self.length: int | None = None
+        self._log = log
+        self._events = events
+        self._pending: _Pending | None = None
+        self._answered = False  # whether there was a final answer
+        self._called = False  # whether there was a call
+        self._awaiting = False  # whether one with arguments awaits its result
+        self._is_cut = False  # whether the tokens ended inside something
+        self._has_stray_return = False  # whether a <|return|> closed nothing since
+
+    @property
+    def shows(self) -> bool:
+        """Whether the content that is being read is given as events."""
+        return not self.is_held and not self.is_over
+
+    @property
+    def pending_start(self) -> int | None:
+        """Where the message begins that waits for what follows."""
+        return None if self._pending is None else self._pending.ended.span.start
+
+    def completion(self) -> Completion:
+        """What was read so far."""
+        pending = () if self._pending is None else self._pending.problems
+        return Completion(
+            tuple(self.parsed),
+            (*self._log.problems(), *pending),
+            self._log.omitted,
+            self.end,
+            len(self.parsed) if self.length is None else self.length,
+        )
+
+    # --- Beginnings ---
+
+    def begin(self, header: Header, start: int, content_start: int, has_start: bool) -> Header:
+        """A header is complete: judge it; returns it with its channel restored.
+
+        Args:
+            header: What it says.
+            start: Where the message begins.
+            content_start: Where its content begins.
+            has_start: Whether it begins with `<|start|>`.
+        """
+        self._has_stray_return = False
+        if not self.is_completion:
+            self._release(is_followed=True)
+        elif header.role is not Role.ASSISTANT:
+            if not self.is_over:
+                called = self._last_terminator() is Terminator.CALL
+                self._finish(TurnEnd.CALL if called else TurnEnd.FORGED, start, is_followed=False)
+            self._log.report(FORGED[header.role], start, content_start)
+        elif not self.is_over:
+            header = self._begin_in_turn(header, start, content_start, has_start)
+        if self.shows and self._events is not None:
+            self._log.settle()
+            self._events.append(MessageStarted(len(self.parsed), header))
+        return header
+
+    def _begin_in_turn(
+        self, header: Header, start: int, content_start: int, has_start: bool
+    ) -> Header:
+        self._release(Channel.ANALYSIS, is_followed=True)
+        follows_call = self._last_terminator() is Terminator.CALL
+        for code in start_problems(header, has_start, self._answered, self._awaiting, follows_call):
+            self._log.report(code, start, content_start)
+        if header.channel is None and header.is_call:
+            return header._replace(channel=Channel.COMMENTARY.value)
+        self.is_held = header.channel is None
+        return header
+
+    # --- Ends ---
+
+    def close(
+        self, ended: EndedMessage, token: int | None, *, is_unmarked: bool, unclosed: int | None
+    ) -> None:
+        """A message is over: judge it, and add it unless it waits for what follows.
+
+        Args:
+            ended: The message.
+            token: What stands at its end; `None` at the end of the tokens.
+            is_unmarked: Whether no `<|message|>` stood before its content.
+            unclosed: Where its terminator is missing, if another message follows.
+        """
+        header, content, span = ended.header, ended.content, ended.span
+        self._is_cut |= ended.is_cut
+        is_in_turn = self.is_completion and not self.is_over
+        is_call_without_name = False
+        if is_in_turn:
+            is_call_without_name = self._judge_end(ended, is_unmarked)
+        if self.is_held:
+            self.is_held = False
+            self._log.report("missing_channel", span.start, span.content_start)
+            self._pending = _Pending(ended, self._log.take(), unclosed)
+            if is_call_without_name:
+                self._release(Channel.COMMENTARY)
+        elif unclosed is not None and not self.is_over:
+            self._pending = _Pending(ended, self._log.take(), unclosed)
+        else:
+            self._note(header, content)
+            self.add(ended, self._log.take())
+        if is_in_turn and not self.is_over and token in _TURN_ENDING_TOKENS:
+            self._finish(_TURN_ENDING_TOKENS[token], span.content_end)
+
+    def _judge_end(self, ended: EndedMessage, is_unmarked: bool) -> bool:
+        """Report what the end of a message means; whether it is a call that names nobody."""
+        header, content, span, terminator = ended[:4]
+        is_like_call = terminator is Terminator.CALL and looks_like_call(header, content)
+        found = end_problems(header, bool(content), is_unmarked, terminator, is_like_call)
+        places = (
+            (span.start, span.end),
+            (span.start, span.content_start),
+            (span.content_end, span.end),
+        )
+        for code, part in found:
+            self._log.report(code, *places[part])
+        is_call_without_name = is_like_call and not header.is_call
+        self._called |= is_call_without_name
+        return is_call_without_name
+
+    def _note(self, header: Header, content: str) -> None:
+        """Remember what a message of the turn means for those after it."""
+        if self.is_completion and not self.is_over:
+            if header.is_call:
+                self._called = True
+                self._awaiting |= bool(content)
+            elif header.channel == Channel.FINAL:
+                self._answered = True
+
+    def add(self, ended: EndedMessage, problems: list[Problem]) -> None:
+        """Add a message that is decided.
+
+        Args:
+            ended: The message.
+            problems: Its problems.
+
+        Raises:
+            ParseError: Reading is strict, and there is a problem.
+        """
+        header, content, span, terminator, is_cut, tokens = ended
+        self._log.check(None if is_cut else span.end)
+        allowed = _OF_A_CUT if is_cut else _NOT_OF_FRAMING
+        is_clean = not self._log.omitted and all(found.code in allowed for found in problems)
+        # After the end of the turn it is not reported what is wrong with a message.
+        if self.is_over or not is_clean:
+            is_closed = header.is_call and terminator is Terminator.CALL
+            tokens = CLOSED_CALL if is_closed else None
+        message = trusted_message(header, content, tokens)
+        parsed = ParsedMessage(message, span, terminator, tuple(problems), not is_cut)
+        if not self.is_over and self._events is not None:
+            self._events.append(MessageEnded(len(self.parsed), parsed))
+        self.parsed.append(parsed)
+
+    @property
+    def is_simple(self) -> bool:
+        """Whether any message without a problem can simply be added to `parsed`."""
+        has_no_rules = not self.is_completion and self._pending is None
+        return has_no_rules and self._events is None
+
+    def add_plain(self, parsed: ParsedMessage) -> bool:
+        """Add a whole message, from `<|start|>` to its terminator, if no rule applies to it.
+
+        Args:
+            parsed: The message.
+
+        Returns:
+            Whether it was added; else it has to be read step by step.
+        """
+        header, content, terminator = parsed.header, parsed.text, parsed.terminator
+        if self.is_over or self._pending is not None:
+            return False
+        if self.is_completion and not self._is_plain(header, content, terminator):
+            return False
+        if self._events is not None:
+            self._begin_late(header, content)
+            self._log.check(parsed.span.end)
+            self._events.append(MessageEnded(len(self.parsed), parsed))
+        self.parsed.append(parsed)
+        if self.is_completion:
+            self._has_stray_return = False
+            self._note(header, content)
+            if terminator is Terminator.RETURN:
+                self._finish(TurnEnd.RETURN, parsed.span.content_end)
+        return True
+
+    def _is_plain(self, header: Header, content: str, terminator: Terminator | None) -> bool:
+        if header.role is not Role.ASSISTANT or header.channel is None:
+            return False
+        follows_call = self._last_terminator() is Terminator.CALL
+        return not (
+            start_problems(header, True, self._answered, self._awaiting, follows_call)
+            or end_problems(header, bool(content), False, terminator, False)
+        )
+
+    def _release(self, channel: Channel = Channel.ANALYSIS, *, is_followed: bool = False) -> None:
+        """Decide the message that waits, if one does.
+
+        Args:
+            channel: Its channel, if it has none.
+            is_followed: Whether another message of the turn follows.
+        """
+        if self._pending is None:
+            return
+        (ended, problems, unclosed), self._pending = self._pending, None
+        header, content, span = ended.header, ended.content, ended.span
+        was_held = self.is_completion and header.channel is None and not header.is_call
+        if was_held:
+            header = header._replace(channel=channel.value)
+            ended = ended._replace(header=header)
+            self._begin_late(header, content)
+            if channel is Channel.FINAL:
+                self._report_late(header, content, span, problems)
+        if is_followed and unclosed is not None:
+            self._log.report("missing_terminator", unclosed, unclosed, home=problems)
+        self._log.settle()
+        self._note(header, content)
+        self.add(ended, problems)
+
+    def _begin_late(self, header: Header, content: str) -> None:
+        """Give the events of a message that is known only as a whole."""
+        self._log.settle()
+        if self._events is not None:
+            index = len(self.parsed)
+            self._events.append(MessageStarted(index, header))
+            if content:
+                self._events.append(ContentDelta(index, header, content))
+
+    def _report_late(
+        self, header: Header, content: str, span: MessageSpan, problems: list[Problem]
+    ) -> None:
+        """Judge a message that turned out to be the answer."""
+        if not content:
+            self._log.report("empty_final", span.start, span.end, home=problems)
+        codes = start_problems(header, False, self._answered, self._awaiting, False)
+        for code in codes:
+            self._log.report(code, span.start, span.content_start, home=problems)
+
+    def _last_terminator(self) -> Terminator | None:
+        if self._pending is not None:
+            return self._pending.ended.terminator
+        return self.parsed[-1].terminator if self.parsed else None
+
+    # --- The end of the turn ---
+
+    def stray_terminator(self, token: int, position: int) -> None:
+        """A terminator that closes no message: only if nothing follows is it the turn's end.
+
+        Args:
+            token: The terminator.
+            position: Where it stands.
+        """
+        if token == END_OF_TEXT and self.is_completion and not self.is_over:
+            self._finish(TurnEnd.ENDOFTEXT, position)
+        self._has_stray_return = token == RETURN
+
+    def cut(self) -> None:
+        """The input ends inside something that is no message yet."""
+        self._is_cut = True
+
+    def _finish(self, end: TurnEnd, position: int, *, is_followed: bool = True) -> None:
+        self._release(Channel.FINAL, is_followed=is_followed)
+        is_ended = bool(self.parsed) and end not in (TurnEnd.CALL, TurnEnd.LENGTH)
+        if (is_ended or self._is_cut) and not self._answered and not self._called:
+            self._log.report("no_final", position, position, home=self._log.stray)
+        self.end = end
+        self.length = len(self.parsed)
+        self.is_over = self._log.after_turn = True
+
+    def finish(self, position: int) -> None:
+        """No more tokens come.
+
+        Args:
+            position: How many there were.
+        """
+        if not self.is_completion:
+            self._release(is_followed=True)
+            return
+        if not self.is_over:
+            called = self._last_terminator() is Terminator.CALL
+            end = TurnEnd.RETURN if self._has_stray_return else TurnEnd.LENGTH
+            self._finish(TurnEnd.CALL if called else end, position)
+        if not self.parsed and not self._is_cut:
+            self._log.report("empty_output", 0, 0, home=self._log.stray)

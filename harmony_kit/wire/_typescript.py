@@ -1,0 +1,761 @@
+r"""JSON Schema to the TypeScript-like text that gpt-oss was trained on.
+
+There are two styles:
+
+- `"reference"` is byte for byte what openai-harmony 0.0.8 writes, faults included. The models
+  have seen this text, and two programs that use it give the same tokens.
+- `"extended"` is the same text wherever the reference does a schema justice, and says
+  more where the reference falls silent: `anyOf`, `allOf`, `$ref`, `const`, tuples and the like.
+
+Both give one type, such as `string[]` or `{\nname: string,\n}`; what stands around it
+(`type f = (_: ...) => any;`) is the business of whoever renders a tool. Both need time linear
+in the size of the schema, however its `$ref`s are entangled.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import chain
+from json.encoder import encode_basestring
+from typing import Any, Final, NamedTuple
+
+from ..errors import InvalidMessageError
+from ._messages import SchemaStyle
+
+MAX_DEPTH: Final = 128
+"""How deep a schema may be nested, counting objects and arrays; serde_json's limit too."""
+
+
+def type_text(schema: Any, *, style: SchemaStyle = "reference") -> str:
+    """Write a JSON Schema as a TypeScript-like type.
+
+    Args:
+        schema: The schema as plain JSON data, as `json.loads` gives it. Anything that is not
+            a schema is `any`.
+        style: `"reference"` or `"extended"`; see the module.
+
+    Returns:
+        The type; without indentation if it is an object.
+
+    Raises:
+        InvalidMessageError: The schema is nested too deeply, or a number that has to be
+            written has no JSON form.
+    """
+    if style not in ("reference", "extended"):
+        raise InvalidMessageError(f"unknown style {style!r}", field="style")
+    _check_depth(schema)
+    return _type_text(schema, style)
+
+
+def type_text_of_json(schema_json: str, *, style: SchemaStyle = "reference") -> str:
+    """Write a JSON Schema, given as JSON text, as a TypeScript-like type.
+
+    Args:
+        schema_json: The schema as JSON text, as `Tool` keeps it.
+        style: `"reference"` or `"extended"`; see the module.
+
+    Raises:
+        InvalidMessageError: As `type_text`.
+    """
+    schema = json.loads(schema_json)
+    # Text with few brackets cannot nest deeply, and counting them costs least.
+    if schema_json.count("{") + schema_json.count("[") > MAX_DEPTH:
+        return type_text(schema, style=style)
+    return _type_text(schema, style)
+
+
+def _type_text(schema: Any, style: SchemaStyle) -> str:
+    try:
+        return _reference_type(schema, "") if style == "reference" else _extended_text(schema)
+    except RecursionError:  # the caller's own stack was nearly full, or a long chain of $refs
+        raise _too_deep() from None
+
+
+_CONTAINERS: Final = (dict, list)
+
+
+def _check_depth(schema: Any) -> None:
+    level = [schema] if isinstance(schema, _CONTAINERS) else []
+    for _ in range(MAX_DEPTH):
+        children = (node.values() if isinstance(node, dict) else node for node in level)
+        level = [c for c in chain.from_iterable(children) if isinstance(c, _CONTAINERS)]
+        if not level:
+            return
+    raise _too_deep()
+
+
+def _too_deep() -> InvalidMessageError:
+    return InvalidMessageError("the JSON Schema is nested too deeply", field="parameters")
+
+
+# --- JSON text, as serde_json writes it -----------------------------------------------------
+
+
+def _compact_json(value: Any, number: Callable[[int | float], str]) -> str:
+    if isinstance(value, str):
+        return encode_basestring(value)
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, float) and not math.isfinite(value):
+        raise InvalidMessageError(f"{value} is not a JSON number", field="parameters")
+    if isinstance(value, int | float):
+        return number(value)
+    if isinstance(value, dict):
+        members = (
+            f"{encode_basestring(key)}:{_compact_json(member, number)}"
+            for key, member in value.items()
+        )
+        return f"{{{','.join(members)}}}"
+    return f"[{','.join(_compact_json(item, number) for item in value)}]"
+
+
+def _float_text(value: float) -> str:
+    """The shortest text that reads back the same, laid out as Rust's ryu does.
+
+    Python finds the same digits, but turns to exponents below 1e-4 instead of 1e-5 and
+    pads them.
+    """
+    mantissa, marker, exponent = repr(value).partition("e")
+    if not marker:
+        return mantissa
+    if exponent == "-05":
+        sign = "-" if value < 0 else ""
+        return f"{sign}0.0000{mantissa.lstrip('-').replace('.', '')}"
+    return f"{mantissa}e{int(exponent)}"
+
+
+def _exact_number(value: int | float) -> str:
+    if isinstance(value, float):
+        return _float_text(value)
+    try:
+        return str(value)
+    except ValueError:  # Python writes no more than some thousand digits
+        raise _out_of_range() from None
+
+
+def reference_number(value: int | float) -> str:
+    """A number as the reference writes it after having read its JSON text."""
+    if isinstance(value, float):
+        return _float_text(_reread_float(value))
+    fits_64_bits = -(2**63) <= value < 2**64
+    return str(value) if fits_64_bits else _float_text(_reread_int(value))
+
+
+def _reread_float(value: float) -> float:
+    mantissa, _, exponent = repr(abs(value)).partition("e")
+    whole, _, fraction = mantissa.partition(".")
+    reread = _scaled(int(whole + fraction), int(exponent or 0) - len(fraction))
+    return math.copysign(reread, value)
+
+
+def _reread_int(value: int) -> float:
+    if abs(value) >= 10**310:
+        raise _out_of_range()
+    digits = str(abs(value))
+    kept = 20 if int(digits[:20]) < 2**64 else 19
+    reread = _scaled(int(digits[:kept]), len(digits[kept:]))
+    return math.copysign(reread, value)
+
+
+def _scaled(significand: int, exponent: int) -> float:
+    """The significand times ten to the exponent, rounded twice as serde_json does.
+
+    serde_json reads a float with one conversion and one multiplication or division, which
+    is fast and for long fractions off by a unit in the last place. It shows: the reference
+    writes other digits than it was given for a quarter of all random floats.
+    """
+    scaled = float(significand)
+    if exponent < -308:
+        scaled /= 1e308
+        exponent += 308
+    if exponent < 0:
+        return scaled / float(f"1e{-exponent}")
+    scaled *= float(f"1e{exponent}")
+    if math.isinf(scaled):
+        raise _out_of_range()
+    return scaled
+
+
+def _out_of_range() -> InvalidMessageError:
+    return InvalidMessageError("a number of the JSON Schema is out of range", field="parameters")
+
+
+# --- What both styles share -----------------------------------------------------------------
+
+_NUMBERS_AND_FLAGS: Final = {"number": "number", "integer": "number", "boolean": "boolean"}
+
+
+def _text(schema: Any, keyword: str) -> str | None:
+    value = schema.get(keyword) if isinstance(schema, dict) else None
+    return value if isinstance(value, str) else None
+
+
+def _list(schema: dict[str, Any], keyword: str) -> list[Any]:
+    value = schema.get(keyword)
+    return value if isinstance(value, list) else []
+
+
+def _is_enum(schema: dict[str, Any]) -> bool:
+    return bool(_list(schema, "enum"))
+
+
+def _properties(schema: dict[str, Any]) -> Iterator[tuple[str, Any, str]]:
+    """Name, schema and mark ("?" or nothing) of every property of an object."""
+    properties = schema.get("properties")
+    if not isinstance(properties, dict):
+        return
+    required = {name for name in _list(schema, "required") if isinstance(name, str)}
+    for key, value in properties.items():
+        yield key, value, "" if key in required else "?"
+
+
+# --- The reference style --------------------------------------------------------------------
+#
+# What looks wrong here is what the reference does; tests/test_typescript.py compares them.
+
+
+def _reference_type(schema: Any, indent: str) -> str:
+    if not isinstance(schema, dict):
+        return "any"
+    if "oneOf" in schema and isinstance(schema["oneOf"], list):
+        return "".join(
+            f"\n{indent} | {_reference_variant(variant, indent, _variant_comments(variant))}"
+            for variant in schema["oneOf"]
+        )
+    kind = schema.get("type")
+    if kind == "string":
+        return _reference_string(schema) if "enum" in schema else "string"
+    if isinstance(kind, list):
+        names = ["number" if k == "integer" else k for k in kind if isinstance(k, str)]
+        return " | ".join(names) if names else "any"
+    if not isinstance(kind, str):
+        return "any"
+    if kind == "object":
+        return _reference_object(schema, indent)
+    if kind == "array":
+        has_items = "items" in schema
+        return f"{_reference_type(schema['items'], indent)}[]" if has_items else "Array<any>"
+    return _NUMBERS_AND_FLAGS.get(kind, "any")
+
+
+def _reference_nullable_type(schema: Any, indent: str) -> str:
+    text = _reference_type(schema, indent)
+    if not isinstance(schema, dict) or schema.get("nullable") is not True:
+        return text
+    return text if "null" in text else f"{text} | null"
+
+
+def _reference_string(schema: dict[str, Any]) -> str:
+    values = (f'"{value}"' for value in _list(schema, "enum") if isinstance(value, str))
+    return " | ".join(values) or "string"
+
+
+def _reference_object(schema: dict[str, Any], indent: str) -> str:
+    description = _text(schema, "description")
+    comment = "" if description is None else f"{indent}// {description}\n"
+    properties = [
+        _reference_property(key, value, mark, indent) for key, value, mark in _properties(schema)
+    ]
+    return f"{comment}{{\n{''.join(properties)}{indent}}}"
+
+
+def _reference_property(key: str, schema: Any, mark: str, indent: str) -> str:
+    if not isinstance(schema, dict):
+        return f"{indent}{key}{mark}: any,\n"
+    comments = _reference_comments(schema, indent)
+    if "oneOf" not in schema:
+        text = _reference_nullable_type(schema, f"{indent}    ")
+        default = f" // {_reference_default(schema)}" if "default" in schema else ""
+        return f"{comments}{indent}{key}{mark}: {text},{default}\n"
+    if isinstance(schema["oneOf"], list):
+        return comments + _reference_one_of_property(key, schema, mark, indent)
+    return f"{comments}{indent}{key}{mark}: {_reference_nullable_type(schema, f'{indent}    ')},\n"
+
+
+def _reference_comments(schema: dict[str, Any], indent: str) -> str:
+    text = ""
+    if "title" in schema and isinstance(schema["title"], str):
+        text = f"{indent}// {schema['title']}\n{indent}//\n"
+    description = schema.get("description")
+    if isinstance(description, str) and "oneOf" not in schema:
+        text += f"{indent}// {description}\n"
+    if "examples" in schema and (examples := _list(schema, "examples")):
+        lines = (f'{indent}// - "{e}"\n' for e in examples if isinstance(e, str))
+        text += f"{indent}// Examples:\n{''.join(lines)}"
+    return text
+
+
+def _reference_default(schema: dict[str, Any]) -> str:
+    default = schema["default"]
+    if not isinstance(default, str):
+        return f"default: {_compact_json(default, reference_number)}"
+    return f"default: {default}" if _is_enum(schema) else f'default: "{default}"'
+
+
+def _reference_one_of_property(key: str, schema: dict[str, Any], mark: str, indent: str) -> str:
+    variants = schema["oneOf"]
+    description = _text(schema, "description")
+    repeated = bool(variants) and _text(variants[0], "description") == description
+    shown = description is not None and not repeated
+    above = f"{indent}// {description}\n" if shown else ""
+    if "default" in schema:
+        above += f"{indent}// {_reference_default(schema)}\n"
+    lines = []
+    for position, variant in enumerate(variants):
+        is_silent = shown and position == 0
+        comments = _property_variant_comments(variant, description, is_silent)
+        lines.append(f"{indent} | {_reference_variant(variant, indent, comments)}\n")
+    return f"{above}{indent}{key}{mark}:\n{''.join(lines)}{indent},\n"
+
+
+def _reference_variant(variant: Any, indent: str, comments: list[str]) -> str:
+    text = _reference_nullable_type(variant, f"{indent}   ")
+    return f"{text} // {' '.join(comments)}" if comments else text
+
+
+def _variant_comments(variant: Any) -> list[str]:
+    """What is said beside a variant of a `oneOf` that is not a property's own."""
+    description = _text(variant, "description")
+    comments = [] if description is None else [description]
+    if isinstance(variant, dict) and "default" in variant:
+        default = _reference_default(variant)
+        if isinstance(variant["default"], str) and _is_enum(variant):
+            default = f"default: {encode_basestring(variant['default'])}"
+        comments.append(default)
+    return comments
+
+
+def _property_variant_comments(variant: Any, known: str | None, is_silent: bool) -> list[str]:
+    """What is said beside a variant of a property's `oneOf`.
+
+    Args:
+        variant: The schema.
+        known: A description that is not repeated.
+        is_silent: Whether no description is wanted at all.
+    """
+    description = None if is_silent else _text(variant, "description")
+    comments = [] if description is None or description == known else [description]
+    if isinstance(variant, dict) and "default" in variant:
+        comments.append(_reference_default(variant))
+    return comments
+
+
+# --- The extended style ---------------------------------------------------------------------
+
+_LINE_END: Final = re.compile("\r\n|[\n\r\u2028\u2029]")
+_MAX_COPIES: Final = 4
+"""How often a definition is written out in full. Without a bound, definitions that each use
+the next one twice would double the text at every step."""
+_MAX_OPEN: Final = 32
+"""How many definitions may be open within each other."""
+_SHORT: Final = 80
+"""A definition that takes no more characters than this, on one line, is always written out."""
+_RESERVED_NAMES: Final = frozenset(
+    {*_NUMBERS_AND_FLAGS, "any", "never", "null", "object", "string"}
+)
+
+
+_COMBINING: Final = frozenset({"$ref", "allOf", "anyOf", "oneOf", "nullable"})
+"""The keywords that make a type from others."""
+
+
+class _Type(NamedTuple):
+    """A type as text, in a form that can become part of a larger one."""
+
+    alternatives: tuple[str, ...]
+    """The members of a union; a single one for any other type."""
+    atomic: bool = True
+    """Whether a single alternative can be an operand as it is."""
+
+    @property
+    def text(self) -> str:
+        return " | ".join(self.alternatives)
+
+    @property
+    def operand(self) -> str:
+        """The type as it stands before `[]` or beside `&`."""
+        return self.text if self.atomic and len(self.alternatives) == 1 else f"({self.text})"
+
+    @property
+    def members(self) -> tuple[str, ...]:
+        """The type as it stands beside `|`."""
+        return self.alternatives if len(self.alternatives) > 1 else (self.operand,)
+
+
+_ANY: Final = _Type(("any",))
+_NEVER: Final = _Type(("never",))
+_NULL: Final = _Type(("null",))
+
+
+def _union(types: Sequence[_Type]) -> _Type:
+    if len(types) == 1:
+        return types[0]
+    members = dict.fromkeys(member for type_ in types for member in type_.members)
+    if "any" in members:
+        return _ANY
+    members.pop("never", None)
+    return _Type(tuple(members)) if members else _NEVER
+
+
+def _intersection(types: Iterable[_Type]) -> _Type:
+    factors = [type_ for type_ in dict.fromkeys(types) if type_ != _ANY]
+    if _NEVER in factors:
+        return _NEVER
+    if not factors:
+        return _ANY
+    if len(factors) == 1:
+        return factors[0]
+    return _Type((" & ".join(factor.operand for factor in factors),), atomic=False)
+
+
+class _Place(NamedTuple):
+    """Where a type stands, as the indentation of its line and of the properties within it."""
+
+    line: str
+    body: str
+
+
+_TOP: Final = _Place("", "")
+
+
+def _inside(indent: str) -> _Place:
+    return _Place(indent, f"{indent}    ")
+
+
+def _extended_text(schema: Any) -> str:
+    writer = _ExtendedWriter(schema)
+    text = writer.write()
+    if writer.cut:
+        # Only now is it known which definitions need a name in the text.
+        text = _ExtendedWriter(schema, labelled=writer.cut).write()
+    return text
+
+
+class _ExtendedWriter:
+    """Writes one schema.
+
+    A `$ref` is replaced by what it refers to. Where that would not end, or not soon enough, the
+    definition's name is written instead: it is *cut*, and the places where it is written out
+    are labelled with the name.
+    """
+
+    def __init__(self, root: Any, labelled: Iterable[int] = ()) -> None:
+        self.root = root
+        self.labelled = frozenset(labelled)
+        self.cut: set[int] = set()
+        self._open: set[int] = set()
+        self._copies: Counter[int] = Counter()
+        self._short: dict[int, _Type] = {}
+        self._names: dict[int, str] = {}
+        self._bearers = dict.fromkeys(_RESERVED_NAMES, 1)
+
+    def write(self) -> str:
+        self._open.add(id(self.root))
+        text = self._type(self.root, _TOP).text
+        if id(self.root) in self.labelled:
+            text = f"/* {self._name(self.root, '#')} */ {text}"
+        comment = _comment(self._annotation(self.root, "description"), "")
+        return comment + text.lstrip("\n") if comment else text
+
+    # What a schema allows
+
+    def _type(self, schema: Any, place: _Place) -> _Type:
+        if schema is False:
+            return _NEVER
+        if not isinstance(schema, dict):
+            return _ANY
+        own = self._own_type(schema, place)
+        if _COMBINING.isdisjoint(schema):
+            return own
+        others = [type_ for type_ in self._applied(schema, place) if type_ != _ANY]
+        if others and own == self._own_type({"type": schema.get("type")}, place):
+            own = _ANY  # "type": "object" beside a union of objects adds nothing
+        type_ = _intersection([own, *others])
+        return _union([type_, _NULL]) if schema.get("nullable") is True else type_
+
+    def _applied(self, schema: dict[str, Any], place: _Place) -> Iterator[_Type]:
+        """The types that the schema demands by way of other schemas."""
+        if "$ref" in schema:
+            yield self._reference(schema["$ref"], place)
+        for part in _list(schema, "allOf"):
+            yield self._type(part, place)
+        for keyword in ("anyOf", "oneOf"):
+            variants = _list(schema, keyword)
+            if variants:
+                yield self._variants(schema, variants, place)
+
+    def _own_type(self, schema: dict[str, Any], place: _Place) -> _Type:
+        """The type by the keywords that speak of the value itself."""
+        if "const" in schema:
+            return _Type((_literal(schema["const"]),))
+        kinds = _kinds(schema)
+        values = _list(schema, "enum")
+        if values:
+            fitting = [value for value in values if _is_one_of(value, kinds)]
+            return _union([_Type((_literal(value),)) for value in fitting or values])
+        if len(kinds) == 1:
+            return self._kind(kinds[0], schema, place)
+        return _union([self._kind(kind, schema, place) for kind in kinds]) if kinds else _ANY
+
+    def _kind(self, kind: str, schema: dict[str, Any], place: _Place) -> _Type:
+        if kind == "object":
+            return self._object(schema, place)
+        if kind == "array":
+            return self._array(schema, place)
+        if kind in ("string", "null"):
+            return _Type((kind,))
+        return _Type((_NUMBERS_AND_FLAGS.get(kind, "any"),))
+
+    def _array(self, schema: dict[str, Any], place: _Place) -> _Type:
+        items = schema.get("items")
+        # A list in "items" is how tuples were written before "prefixItems".
+        first = items if isinstance(items, list) else _list(schema, "prefixItems")
+        more = schema.get("additionalItems") if isinstance(items, list) else items
+        if not first and "items" not in schema:
+            return _Type(("Array<any>",))
+        if not first:
+            return _Type((f"{self._type(more, place).operand}[]",))
+        elements = [self._type(item, place).text for item in first]
+        if more is not None and more is not False:
+            elements.append(f"...{self._type(more, place).operand}[]")
+        return _Type((f"[{', '.join(elements)}]",))
+
+    def _object(self, schema: dict[str, Any], place: _Place) -> _Type:
+        lines = [
+            self._property(_key(key), value, mark, place.body)
+            for key, value, mark in _properties(schema)
+        ]
+        others = _other_properties(schema)
+        if others is not None:
+            lines.append(self._property("[key: string]", others, "", place.body))
+        if not lines and place is not _TOP and schema.get("additionalProperties") is not False:
+            return _Type(("object",))
+        return _Type((f"{{\n{''.join(lines)}{place.line}}}",))
+
+    def _property(self, key: str, schema: Any, mark: str, indent: str) -> str:
+        text = self._type(schema, _inside(indent)).text
+        spread = text.startswith("\n")
+        default = self._default(schema)
+        above = self._comments(schema, indent)
+        behind = ""
+        if default and spread:
+            above += f"{indent}// {default}\n"
+        elif default:
+            behind = f" // {default}"
+        return f"{above}{indent}{key}{mark}:{'' if spread else ' '}{text},{behind}\n"
+
+    # Unions
+
+    def _variants(self, schema: dict[str, Any], variants: list[Any], place: _Place) -> _Type:
+        """A union: one variant a line if any of them has a comment, else on one line."""
+        known = (self._annotation(schema, "description"), self._default(schema))
+        comments = [self._variant_comment(variant, *known) for variant in variants]
+        if not any(comments):
+            return _union([self._type(variant, place) for variant in variants])
+        inside = _inside(f"{place.line}   ")
+        lines = (
+            _variant_lines(self._type(variant, inside), comment, place.line)
+            for variant, comment in zip(variants, comments, strict=True)
+        )
+        return _Type((f"\n{''.join(lines)}{place.line}",), atomic=False)
+
+    def _variant_comment(self, variant: Any, known: Any, known_default: str) -> str:
+        """What a variant says of itself, less what is said of the whole union."""
+        comment = self._annotation(variant, "description")
+        if not isinstance(comment, str) or comment == known:
+            comment = _text(variant, "title") or ""
+        default = self._default(variant)
+        if default == known_default:
+            default = ""
+        return " ".join(filter(None, (comment.strip("\r\n"), default)))
+
+    # Comments
+
+    def _annotation(self, schema: Any, keyword: str) -> Any:
+        """What a schema says of itself, or what the one that it stands for does; else `None`."""
+        return self._annotated(schema, keyword).get(keyword)
+
+    def _annotated(self, schema: Any, keyword: str) -> dict[str, Any]:
+        for _ in range(_MAX_OPEN):
+            if not isinstance(schema, dict):
+                break
+            if keyword in schema:
+                return schema
+            schema = self._what_it_stands_for(schema)
+        return {}
+
+    def _what_it_stands_for(self, schema: dict[str, Any]) -> Any:
+        """The one schema to which this one adds nothing but remarks, or `null`; else `None`."""
+        if "type" in schema or _COMBINING.isdisjoint(schema):
+            return None
+        if "$ref" in schema:
+            return self._target(schema["$ref"])
+        lists = [_list(schema, keyword) for keyword in ("allOf", "anyOf", "oneOf")]
+        if sum(map(len, lists)) > 2:
+            return None
+        parts = [part for part in chain.from_iterable(lists) if _text(part, "type") != "null"]
+        return parts[0] if len(parts) == 1 else None
+
+    def _comments(self, schema: Any, indent: str) -> str:
+        heading = _comment(_text(schema, "title"), indent)
+        text = f"{heading}{indent}//\n" if heading else ""
+        text += _comment(self._annotation(schema, "description"), indent)
+        text += self._comment_on_items(schema, indent)
+        examples = self._annotation(schema, "examples")
+        if isinstance(examples, list) and examples:
+            lines = (f"{indent}// - {_literal(example)}\n" for example in examples)
+            text += f"{indent}// Examples:\n{''.join(lines)}"
+        return text
+
+    def _comment_on_items(self, schema: Any, indent: str) -> str:
+        items = schema.get("items") if isinstance(schema, dict) else None
+        description = self._annotation(items, "description")
+        return _comment(f"Items: {description}", indent) if isinstance(description, str) else ""
+
+    def _default(self, schema: Any) -> str:
+        annotated = self._annotated(schema, "default")
+        if "default" not in annotated:
+            return ""
+        default = annotated["default"]
+        literal = _literal(default)
+        # The models know the default of an enum without quotes.
+        bare = literal == f'"{default}"' and bool(self._annotation(schema, "enum"))
+        return f"default: {default if bare else literal}"
+
+    # References
+
+    def _reference(self, reference: Any, place: _Place) -> _Type:
+        target = self._target(reference)
+        if not isinstance(target, dict):
+            return self._type(target, place)
+        key = id(target)
+        if key in self._short:
+            return self._short[key]
+        if self._must_cut(key):
+            self.cut.add(key)
+            return _Type((self._name(target, reference),))
+        self._copies[key] += 1
+        self._open.add(key)
+        type_ = self._type(target, place)
+        self._open.remove(key)
+        is_short = len(type_.text) <= _SHORT and "\n" not in type_.text
+        if key in self.labelled:
+            first, *others = type_.alternatives
+            label = f"/* {self._name(target, reference)} */"
+            type_ = type_._replace(alternatives=(f"{label} {first}", *others))
+        if is_short:
+            self._short[key] = type_
+        return type_
+
+    def _must_cut(self, key: int) -> bool:
+        too_often = self._copies[key] >= _MAX_COPIES
+        return too_often or key in self._open or len(self._open) > _MAX_OPEN
+
+    def _target(self, reference: Any) -> Any:
+        """The schema that a `$ref` refers to; `None` unless it is a part of this one."""
+        if not isinstance(reference, str) or not reference.startswith("#"):
+            return None
+        start, *steps = _unquoted(reference[1:]).split("/")
+        if start:
+            return None
+        target = self.root
+        for step in steps:
+            target = _member(target, step.replace("~1", "/").replace("~0", "~"))
+        return target
+
+    def _name(self, target: dict[str, Any], reference: str) -> str:
+        """A name for a definition that no other one has, after the end of its `$ref`."""
+        if id(target) in self._names:
+            return self._names[id(target)]
+        base = re.sub(r"\W+", "_", _unquoted(reference).rpartition("/")[2]).strip("_") or "Root"
+        name = base = base if base.isidentifier() else f"_{base}"
+        while name in self._bearers:
+            self._bearers[base] += 1
+            name = f"{base}{self._bearers[base]}"
+        self._bearers[name] = 1
+        self._names[id(target)] = name
+        return name
+
+
+def _member(value: Any, name: str) -> Any:
+    """A member of an object or an array, as a JSON pointer names it, or `None`."""
+    if isinstance(value, dict):
+        return value.get(name)
+    if isinstance(value, list) and name.isdecimal() and len(name) < 10:
+        return value[int(name)] if int(name) < len(value) else None
+    return None
+
+
+def _kinds(schema: dict[str, Any]) -> list[str]:
+    """The values of "type", or what the other keywords take for granted."""
+    kind = schema.get("type")
+    if isinstance(kind, str):
+        return [kind]
+    kinds = [k for k in _list(schema, "type") if isinstance(k, str)]
+    if kinds:
+        return kinds
+    if any(isinstance(schema.get(k), dict) for k in ("properties", "additionalProperties")):
+        return ["object"]
+    return ["array"] if "items" in schema or "prefixItems" in schema else []
+
+
+def _is_one_of(value: Any, kinds: list[str]) -> bool:
+    """Whether a JSON value has one of these types; any will do if there are none."""
+    if isinstance(value, bool):
+        own = {"boolean"}
+    elif isinstance(value, int | float):
+        own = {"integer", "number"}
+    elif isinstance(value, str):
+        own = {"string"}
+    elif value is None:
+        own = {"null"}
+    else:
+        own = {"object"} if isinstance(value, dict) else {"array"}
+    return not kinds or not own.isdisjoint(kinds)
+
+
+def _other_properties(schema: dict[str, Any]) -> Any:
+    """The schema of the properties that have no fixed name, or `None`."""
+    patterns = schema.get("patternProperties")
+    schemas = list(patterns.values()) if isinstance(patterns, dict) else []
+    additional = schema.get("additionalProperties")
+    if additional is True or isinstance(additional, dict):
+        schemas.append(additional)
+    if len(schemas) > 1:
+        return {"anyOf": schemas}
+    return schemas[0] if schemas else None
+
+
+def _key(key: str) -> str:
+    return key if key.replace("$", "_").isidentifier() else _literal(key)
+
+
+def _literal(value: Any) -> str:
+    """A JSON value as a literal type, on one line even for those to whom U+2028 ends one."""
+    text = _compact_json(value, _exact_number)
+    return text.replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
+
+
+def _comment(text: Any, indent: str) -> str:
+    """Text as lines of comment; nothing if it is none."""
+    text = text.strip("\r\n") if isinstance(text, str) else ""
+    return "".join(f"{indent}// {line}\n" for line in _LINE_END.split(text)) if text else ""
+
+
+def _variant_lines(type_: _Type, comment: str, indent: str) -> str:
+    text = " | ".join(type_.members)
+    if "\n" in text or _LINE_END.search(comment):
+        return f"{_comment(comment, f'{indent} ')}{indent} | {text}\n"
+    return f"{indent} | {text}{f' // {comment}' if comment else ''}\n"
+
+
+def _unquoted(reference: str) -> str:
+    from urllib.parse import unquote  # as dear to import as this whole module; seldom needed
+
+    return unquote(reference)

@@ -1,0 +1,399 @@
+"""The vocabulary o200k_harmony: ids, bytes and special tokens, without any download.
+
+The 199,998 byte-pair ranks of o200k_base travel in the package. Two things are built from
+them, each on first need and independently: the table of token bytes, which parsing uses
+(about 20 ms), and the encoder, which rendering uses (about 60 ms for the first short texts of
+a process, another 130 ms where more is encoded).
+
+Encoding here is always of *ordinary* text: `encode("<|start|>")` gives the tokens that
+spell those characters, never the control token. Only `encode_with_special` produces
+control tokens from text, and only those that it is told to.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+import zlib
+from collections.abc import Callable, Collection, Sequence
+from functools import cache
+from typing import Final, Literal
+
+from .._options import checked_options
+from ..errors import HarmonyError, InvalidMessageError, UnknownTokenError
+
+START_OF_TEXT: Final = 199998
+END_OF_TEXT: Final = 199999
+RETURN: Final = 200002
+CONSTRAIN: Final = 200003
+CHANNEL: Final = 200005
+START: Final = 200006
+END: Final = 200007
+MESSAGE: Final = 200008
+CALL: Final = 200012
+
+FIRST_SPECIAL: Final = START_OF_TEXT
+"""The lowest special token id; all ids below are ordinary text."""
+
+SIZE: Final = 201089
+"""How many token ids there are: 0 to 201088."""
+
+_NAMED: Final = {
+    START_OF_TEXT: "<|startoftext|>",
+    END_OF_TEXT: "<|endoftext|>",
+    RETURN: "<|return|>",
+    CONSTRAIN: "<|constrain|>",
+    CHANNEL: "<|channel|>",
+    START: "<|start|>",
+    END: "<|end|>",
+    MESSAGE: "<|message|>",
+    CALL: "<|call|>",
+}
+
+SPECIAL_TOKENS: Final[dict[str, int]] = {
+    _NAMED.get(token, f"<|reserved_{token}|>"): token for token in range(FIRST_SPECIAL, SIZE)
+}
+"""The spelling of every special token, and its id."""
+
+SPECIAL_TOKEN_NAMES: Final[dict[int, str]] = {token: name for name, token in SPECIAL_TOKENS.items()}
+"""The id of every special token, and its spelling."""
+
+NAMED_SPECIAL_TOKENS: Final = frozenset(_NAMED)
+"""The special tokens that have a meaning; the others are reserved."""
+
+TERMINATORS: Final = frozenset({RETURN, END, CALL})
+"""The tokens that close a message."""
+
+STOP_TOKENS: Final = frozenset({RETURN, CALL})
+"""The tokens at which generation of an assistant turn ends."""
+
+# How text is cut before byte pairs are merged: the split of o200k_base, which is part of the
+# vocabulary and decides the tokens as much as the ranks do.
+_PATTERN: Final = "|".join(
+    [
+        r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?",
+        r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?",
+        r"\p{N}{1,3}",
+        r" ?[^\s\p{L}\p{N}]+[\r\n/]*",
+        r"\s*[\r\n]+",
+        r"\s+(?!\S)",
+        r"\s+",
+    ]
+)
+
+# Two bytes that no token contains and that cannot arise across the end of one.
+_SEPARATOR: Final = b"\xff\xfe"
+
+Encoder = Callable[[str], list[int]]
+"""Ordinary text to token ids, exactly as o200k_base does it, on text without lone surrogates."""
+
+
+# --- Bytes of tokens ------------------------------------------------------------------------
+
+
+def _ranks() -> list[bytes]:
+    from pkgutil import get_data  # ten times as fast to import as importlib.resources
+
+    packed = get_data(__package__, "data/o200k_base.ranks.zlib")
+    assert packed is not None
+    return zlib.decompress(packed).split(_SEPARATOR)
+
+
+def _rank_table() -> dict[bytes, int]:
+    ranks = _ranks()
+    return dict(zip(ranks, range(len(ranks)), strict=True))
+
+
+@cache
+def ordinary_token_table() -> tuple[bytes, ...]:
+    """The bytes of every ordinary token by id; no bytes at every other index there is.
+
+    The table is twice as long as the vocabulary, so that a special token, an id beyond the
+    vocabulary and a small negative number (which Python counts from the end) all find `b""`
+    or raise `IndexError`. From -202181 down to -402178 a negative number does find a token,
+    which no tuple can prevent: there the reader has to look.
+    """
+    ranks = _ranks()
+    return tuple(ranks + [b""] * (2 * SIZE - len(ranks)))
+
+
+def token_bytes(token: int) -> bytes:
+    """The bytes of one token; of a special token, its spelling.
+
+    Args:
+        token: A token id.
+
+    Raises:
+        UnknownTokenError: The id is not in the vocabulary.
+    """
+    return decode_bytes((token,))
+
+
+def decode_bytes(tokens: Sequence[int]) -> bytes:
+    """The bytes that a sequence of tokens stands for, special tokens spelt out.
+
+    Args:
+        tokens: Token ids.
+
+    Raises:
+        UnknownTokenError: An id is not in the vocabulary.
+    """
+    table = ordinary_token_table()
+    pieces = []
+    for position, token in enumerate(tokens):
+        try:
+            piece = table[token] if token >= 0 else b""
+        except (IndexError, TypeError):
+            raise UnknownTokenError(token, position) from None
+        if not piece:
+            name = SPECIAL_TOKEN_NAMES.get(token)
+            if name is None:
+                raise UnknownTokenError(token, position)
+            piece = name.encode()
+        pieces.append(piece)
+    return b"".join(pieces)
+
+
+@checked_options
+def decode(tokens: Sequence[int], errors: str = "replace") -> str:
+    """The text that a sequence of tokens stands for, special tokens spelt out.
+
+    Args:
+        tokens: Token ids.
+        errors: What to do with bytes that are not UTF-8, as for `bytes.decode`.
+
+    Raises:
+        UnknownTokenError: An id is not in the vocabulary.
+        UnicodeDecodeError: With `errors="strict"`, the bytes are not UTF-8.
+    """
+    return decode_bytes(tokens).decode("utf-8", errors)
+
+
+def decode_leniently(tokens: Sequence[int]) -> str:
+    """The text that tokens stand for; what is no text, ids not in the vocabulary too, is U+FFFD.
+
+    Args:
+        tokens: Any integers.
+    """
+    table = ordinary_token_table()
+    pieces = []
+    for token in tokens:
+        if 0 <= token < FIRST_SPECIAL:
+            pieces.append(table[token])
+        else:
+            pieces.append(SPECIAL_TOKEN_NAMES.get(token, "\ufffd").encode())
+    return b"".join(pieces).decode("utf-8", "replace")
+
+
+@checked_options
+def export_tiktoken() -> bytes:
+    """The ranks in the published `.tiktoken` form, byte for byte the file `o200k_base.tiktoken`."""
+    from base64 import b64encode
+
+    return b"".join(b"%s %d\n" % (b64encode(piece), rank) for rank, piece in enumerate(_ranks()))
+
+
+# --- Text to tokens -------------------------------------------------------------------------
+
+
+# The look-ahead of `\s+(?!\S)` makes tiktoken's regex engine backtrack, which costs a third of
+# the time and overflows its stack on about a million blanks. It matters only for a run of two or
+# more blanks before a visible character: all but the last are one piece, and the last may belong
+# to the next word. Such runs are cut out here, and tiktoken gets the pattern without it.
+_PATTERN_WITHOUT_LOOK_AHEAD: Final = _PATTERN.replace(r"|\s+(?!\S)", "")
+
+# `\s` in that pattern is Unicode's White_Space; these are its members without \r, \n and space.
+_OTHER_BLANKS: Final = (
+    "\t\v\f\x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a"
+    "\u2028\u2029\u202f\u205f\u3000"
+)
+
+
+def _runs_of(blank: str) -> re.Pattern[str]:
+    """What finds the runs of two or more blanks that a visible character follows.
+
+    It is linear: each run is read once, since from within a run the look-behind fails at once.
+    It begins with what `re` seeks fast: a literal, or a set of characters.
+    """
+    return re.compile(rf"({blank}{blank}(?<!{blank}{{3}}){blank}*+(?=[^\r\n]))")
+
+
+def _has_other_blanks(text: str) -> bool:
+    if text.isascii():
+        return "\t" in text or "\v" in text or "\f" in text
+    # Python takes all of them for unprintable, and mostly finds another such character early.
+    return not text.isprintable() and any(map(text.__contains__, _OTHER_BLANKS))
+
+
+def tiktoken_encoder() -> Encoder:
+    """The default encoder: tiktoken, made faster and kept from failing on long runs of blanks."""
+    return _tiktoken_encoder(_rank_table())
+
+
+def _tiktoken_encoder(ranks: dict[bytes, int]) -> Encoder:
+    import tiktoken
+
+    core = tiktoken.Encoding(
+        "o200k_base",
+        pat_str=_PATTERN_WITHOUT_LOOK_AHEAD,
+        mergeable_ranks=ranks,
+        special_tokens={},
+    )._core_bpe
+    encode_ordinary: Encoder = core.encode_ordinary
+    encode_piece: Callable[[bytes], list[int]] = core.encode_single_piece
+    spaces, blanks = _runs_of(" "), _runs_of(f"[ {_OTHER_BLANKS}]")
+    tokens_of = {
+        blank * length: encode_piece(blank.encode() * (length - 1))
+        for blank in " \t"
+        for length in range(2, 100)
+    }
+
+    def encode(text: str) -> list[int]:
+        runs = blanks if _has_other_blanks(text) else spaces
+        if not runs.search(text):
+            return encode_ordinary(text)
+        # Whatever precedes a run ends in a piece of its own, for no piece continues from other
+        # text into blanks. Thus the parts can be encoded by themselves.
+        parts = iter(runs.split(text))
+        tokens = encode_ordinary(next(parts))
+        for run, part in zip(parts, parts, strict=True):
+            tokens += tokens_of.get(run) or encode_piece(run[:-1].encode())
+            tokens += encode_ordinary(run[-1] + part)
+        return tokens
+
+    return encode
+
+
+_FIRST_CHARACTERS: Final = 8000
+"""How much short text is encoded before tiktoken's encoder is built."""
+
+
+class _EncoderSlot:
+    """Holds the process's encoder. All encoders give the same tokens; only their speed differs."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._encoder: Encoder | None = None
+
+    def get(self) -> Encoder:
+        encoder = self._encoder
+        if encoder is None:
+            with self._lock:
+                encoder = self._encoder = self._encoder or self._first_encoder()
+        return encoder
+
+    def put(self, encoder: Encoder) -> None:
+        with self._lock:
+            self._encoder = encoder
+
+    def _first_encoder(self) -> Encoder:
+        """An encoder that does the first short texts itself, then gives way to tiktoken."""
+        from ._ascii_encoder import AsciiEncoder  # only rendering needs it
+
+        ranks = _rank_table()
+        ascii_encoder = AsciiEncoder(ranks, _FIRST_CHARACTERS)
+
+        def encode(text: str) -> list[int]:
+            tokens = ascii_encoder.encode(text)
+            if tokens is not None:
+                return tokens
+            with self._lock:
+                if self._encoder is encode:
+                    self._encoder = _tiktoken_encoder(ranks)
+            return self.get()(text)
+
+        return encode
+
+
+_slot = _EncoderSlot()
+
+
+@checked_options
+def use_encoder(encoder: Literal["tiktoken"] | Encoder) -> None:
+    """Choose what turns ordinary text into tokens, for the whole process.
+
+    Args:
+        encoder: `"tiktoken"` (the default), or a callable that is exact: it must give the
+            tokens of o200k_base for any text without lone surrogates.
+
+    Raises:
+        HarmonyError: The name is unknown.
+    """
+    if callable(encoder):
+        _slot.put(_kept_from_surrogates(encoder))
+    elif encoder == "tiktoken":
+        _slot.put(tiktoken_encoder())
+    else:
+        raise HarmonyError(f"unknown encoder {encoder!r}; there are 'tiktoken' and callables")
+
+
+def _kept_from_surrogates(encoder: Encoder) -> Encoder:
+    """An encoder that refuses them, as tiktoken does by itself."""
+
+    def encode(text: str) -> list[int]:
+        if not text.isascii():
+            text.encode()
+        return encoder(text)
+
+    return encode
+
+
+@checked_options
+def encode(text: str) -> list[int]:
+    """Ordinary text as token ids; special tokens spelt in it stay plain text.
+
+    Args:
+        text: Any text.
+
+    Raises:
+        InvalidMessageError: The text holds a lone surrogate, which UTF-8 cannot carry.
+    """
+    return encode_text(text)
+
+
+def encode_text(text: str) -> list[int]:
+    """What `encode` does, without looking at its options: for the many calls of this package."""
+    try:
+        return _slot.get()(text)
+    except UnicodeEncodeError:
+        _refuse_surrogates(text)  # counts from the start, where an encoder may have cut the text
+        raise
+
+
+def _refuse_surrogates(text: str) -> None:
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise InvalidMessageError(
+            f"lone surrogate {text[error.start]!r} at character {error.start}", field="text"
+        ) from None
+
+
+@checked_options
+def encode_with_special(text: str, allowed: Collection[str] | None = None) -> list[int]:
+    """Text as token ids, in which special tokens spelt out become themselves.
+
+    Never use this on text from outside: whoever wrote it could write control tokens.
+
+    Args:
+        text: Any text.
+        allowed: The spellings to honour; all special tokens by default.
+
+    Raises:
+        InvalidMessageError: The text holds a lone surrogate.
+    """
+    _refuse_surrogates(text)  # before it is cut, so that an error counts from the start
+    tokens: list[int] = []
+    start = 0
+    for match in _SPECIAL.finditer(text):
+        name = match.group()
+        token = SPECIAL_TOKENS.get(name)
+        if token is None or (allowed is not None and name not in allowed):
+            continue
+        tokens += encode_text(text[start : match.start()])
+        tokens.append(token)
+        start = match.end()
+    return tokens + encode_text(text[start:])
+
+
+_SPECIAL: Final = re.compile(r"<\|[a-z0-9_]+\|>")
