@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 import harmony_kit as hk
-from harmony_kit.wire._header import header_tokens, piece_tokens
+from harmony_kit.wire._header.writing import header_tokens, piece_tokens
 from harmony_kit.wire._vocabulary import export_tiktoken
 
 from . import conversion, grammar, hostile, loop

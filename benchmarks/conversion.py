@@ -7,7 +7,7 @@ from rich.table import Table
 import harmony_kit as hk
 from harmony_kit.convert import anthropic, responses
 from harmony_kit.convert import chat_completions as chat
-from harmony_kit.wire._header import header_tokens, piece_tokens
+from harmony_kit.wire._header.writing import header_tokens, piece_tokens
 
 from .measure import compare, median_time
 from .samples import PROSE, TOOLS, long_completion

@@ -1,4 +1,4 @@
-"""Fetch openai-harmony's own test suite, which tests/test_reference_suite.py runs.
+"""Fetch openai-harmony's own test suite, which tests/compat/test_reference_suite.py runs.
 
 It comes with the source distribution. pip asks a package's build backend for metadata before
 it saves a download, and the real backend needs a Rust compiler for its answer; a stand-in
@@ -9,19 +9,15 @@ gives it instead. Nothing is built or installed.
 
 from __future__ import annotations
 
-import os
-import subprocess
 import sys
 import tarfile
 import tempfile
 from pathlib import Path
 
+from fetched import FOLDER, download
+
 VERSION = "0.0.8"
 SHA256 = "6e43f98e6c242fa2de6f8ea12eab24af63fa2ed3e89c06341fb9d92632c5cbdf"
-FOLDER = Path(__file__).parent.parent / "build" / "reference-suite"
-
-CANNOT_FETCH = 3
-"""The exit status if pip gets no source distribution, as without a network."""
 
 BACKEND = f"""
 from pathlib import Path
@@ -35,7 +31,7 @@ def prepare_metadata_for_build_wheel(folder, config_settings=None):
 """
 
 
-def suite(folder: Path = FOLDER) -> Path:
+def suite(folder: Path) -> Path:
     """The folder that holds the suite's `tests` and `test-data`, once it was fetched."""
     return folder / f"openai_harmony-{VERSION}"
 
@@ -43,29 +39,21 @@ def suite(folder: Path = FOLDER) -> Path:
 def fetch(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
-        archive = download(Path(scratch))
+        Path(scratch, "maturin.py").write_text(BACKEND)
+        archive = download(
+            f"openai-harmony=={VERSION}",
+            SHA256,
+            Path(scratch),
+            "--no-build-isolation",
+            "--no-binary=:all:",
+        )
         with tarfile.open(archive) as tar:
             tar.extractall(scratch, filter="data")
         suite(Path(scratch)).rename(suite(folder))
 
 
-def download(folder: Path) -> Path:
-    folder.joinpath("maturin.py").write_text(BACKEND)
-    requirements = folder / "requirements.txt"
-    requirements.write_text(f"openai-harmony=={VERSION} --hash=sha256:{SHA256}\n")
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--dest", str(folder)]
-    command += ["--no-deps", "--no-build-isolation", "--no-binary", ":all:", "--require-hashes"]
-    command += ["--retries", "1"]
-    environment = {**os.environ, "PYTHONPATH": str(folder.resolve())}
-    pip = subprocess.run([*command, "-r", str(requirements)], env=environment, check=False)
-    if pip.returncode:
-        print(f"pip cannot fetch openai-harmony {VERSION}", file=sys.stderr)
-        sys.exit(CANNOT_FETCH)
-    return folder / f"openai_harmony-{VERSION}.tar.gz"
-
-
 if __name__ == "__main__":
-    target = Path(sys.argv[1]) if len(sys.argv) > 1 else FOLDER
+    target = Path(sys.argv[1]) if len(sys.argv) > 1 else FOLDER / "reference-suite"
     if not suite(target).is_dir():
         fetch(target)
     print(suite(target))

@@ -33,8 +33,9 @@ from harmony_kit.convert.anthropic._arguments import (
 )
 from harmony_kit.convert.anthropic._settings import RESPONSE_FORMAT
 from harmony_kit.errors import HarmonyError, RequestError
-from harmony_kit.wire._messages import Message, Role
+from harmony_kit.wire._messages import Message
 from harmony_kit.wire._render import render_text
+from harmony_kit.wire._roles import Role
 
 anthropic = pytest.importorskip("anthropic")
 pydantic = pytest.importorskip("pydantic")

@@ -31,7 +31,7 @@ from strategies import stable_repr
 
 from harmony_kit.errors import ToolError
 from harmony_kit.tools._function import tool_from_function
-from harmony_kit.wire._typescript import type_text
+from harmony_kit.wire._typescript.types import type_text
 
 # --- Helpers --------------------------------------------------------------------------------
 

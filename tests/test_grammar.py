@@ -30,7 +30,7 @@ from harmony_kit.grammar._shape import (
     in_order,
 )
 from harmony_kit.grammar._turn import Turn, turn_shape
-from harmony_kit.wire._header import HeaderOrder, header_tokens
+from harmony_kit.wire._header.writing import HeaderOrder, header_tokens
 from harmony_kit.wire._messages import Header
 from harmony_kit.wire._vocabulary import END, FIRST_SPECIAL, MESSAGE
 

@@ -29,7 +29,7 @@ from harmony_kit.grammar._shape import (
     in_order,
     one_of,
 )
-from harmony_kit.wire._messages import Tool
+from harmony_kit.wire._contents import Tool
 from harmony_kit.wire._vocabulary import CALL, END, RETURN, encode
 
 slow = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])

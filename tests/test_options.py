@@ -34,7 +34,7 @@ from harmony_kit.engine import _batch as batch
 from harmony_kit.grammar import ToolChoice
 from harmony_kit.loop._options import RunKeywords
 from harmony_kit.wire._events import ParsedMessage
-from harmony_kit.wire._render import RenderKeywords
+from harmony_kit.wire._render_options import RenderKeywords
 
 QUESTION = [hk.user("What is the weather in Paris?")]
 

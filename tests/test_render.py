@@ -9,7 +9,7 @@ from timing import assert_linear, best_time
 
 import harmony_kit as hk
 from harmony_kit.convert.harmony import message_from_dict
-from harmony_kit.wire._render import developer_text, system_text
+from harmony_kit.wire._instructions import developer_text, system_text
 from harmony_kit.wire._vocabulary import CALL, END, FIRST_SPECIAL, MESSAGE, RETURN, START
 
 

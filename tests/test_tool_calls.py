@@ -27,6 +27,7 @@ from harmony_kit.calls._validation import compiled_schema
 from harmony_kit.errors import ToolError
 from harmony_kit.tools import Toolbox, ToolCallStream, tool_calls
 from harmony_kit.wire._builtin_tools import BROWSER, PYTHON
+from harmony_kit.wire._contents import Tool, ToolNamespace
 from harmony_kit.wire._events import (
     Completion,
     ContentDelta,
@@ -38,8 +39,9 @@ from harmony_kit.wire._events import (
     ProblemFound,
     Terminator,
 )
-from harmony_kit.wire._messages import Message, Role, Tool, ToolNamespace
+from harmony_kit.wire._messages import Message
 from harmony_kit.wire._problems import PROBLEM_KINDS, Layer, problem
+from harmony_kit.wire._roles import Role
 
 DATA = Path(__file__).parent / "data" / "malformed"
 

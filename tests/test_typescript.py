@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from timing import assert_linear
 
 from harmony_kit.errors import InvalidMessageError
-from harmony_kit.wire._typescript import MAX_DEPTH, type_text
+from harmony_kit.wire._typescript.depth import MAX_DEPTH
+from harmony_kit.wire._typescript.types import type_text
 
 
 def reference_text(encoding: Any, schema: dict[str, Any]) -> str:

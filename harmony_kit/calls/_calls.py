@@ -14,8 +14,9 @@ from typing import Any, Final, NamedTuple
 
 from ..errors import InvalidMessageError
 from ..wire._events import Completion, MessageSpan, ParsedMessage, Terminator
-from ..wire._messages import NO_TOOLS, Message, Role
+from ..wire._messages import NO_TOOLS, Message
 from ..wire._problems import Problem, problem
+from ..wire._roles import Role
 from ._arguments import Arguments, read_arguments
 from ._json import Finding, valid_json
 from ._resolve import DeclaredNames, Resolved, Target, names_nobody

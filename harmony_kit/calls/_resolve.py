@@ -7,7 +7,8 @@ from collections.abc import Iterable, Iterator
 from typing import Final, NamedTuple
 
 from ..wire._builtin_tools import BROWSER, PYTHON
-from ..wire._messages import FUNCTIONS, Tool, ToolNamespace
+from ..wire._contents import Tool, ToolNamespace
+from ..wire._roles import FUNCTIONS
 
 
 class Target(NamedTuple):

@@ -6,7 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from ..wire._events import ContentDelta, Event, MessageEnded, MessageStarted, Terminator
-from ..wire._messages import Header, Role
+from ..wire._messages import Header
+from ..wire._roles import Role
 from ._calls import ToolCall, call_of, facts_of, once
 from ._resolve import DeclaredNames, names_nobody
 

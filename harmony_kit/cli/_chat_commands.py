@@ -7,8 +7,9 @@ from collections.abc import Callable
 from typing import Final, NamedTuple
 
 from ..errors import HarmonyError
-from ..wire._messages import Message, Role
+from ..wire._messages import Message
 from ..wire._render import render, render_message
+from ..wire._roles import Role
 from ._chat_session import ChatSession
 
 _COMMAND: Final = re.compile(r"/([A-Za-z?]+)(?:\s+(.*))?\s*", re.DOTALL)

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from ..loop import RunEvent, ToolReturned, TurnEnded, TurnStarted
 from ..tools import tool_result
 from ..wire._events import ContentDelta, MessageEnded, MessageStarted, is_reasoning
-from ..wire._messages import Channel, Header, Message, Role
+from ..wire._messages import Header, Message
+from ..wire._roles import Channel, Role
 
 
 class Said:

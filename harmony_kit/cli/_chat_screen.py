@@ -22,7 +22,8 @@ from ..loop import (
     TurnStarted,
 )
 from ..wire._events import ContentDelta, MessageEnded, MessageStarted
-from ..wire._messages import Channel, Header
+from ..wire._messages import Header
+from ..wire._roles import Channel
 from ..wire._vocabulary import encode
 from ._show import visible
 

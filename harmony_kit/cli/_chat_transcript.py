@@ -13,8 +13,10 @@ from typing import Any, Final
 from ..convert.harmony import message_to_dict, messages_from_json
 from ..errors import HarmonyError, InvalidMessageError
 from ..tools._build import developer, system, user
+from ..wire._contents import DeveloperContent, SystemContent
 from ..wire._events import is_reasoning
-from ..wire._messages import DeveloperContent, Message, Role, SystemContent
+from ..wire._messages import Message
+from ..wire._roles import Role
 from ._files import read_input
 
 _BROWSER: Final = "browser"

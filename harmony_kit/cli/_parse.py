@@ -9,8 +9,8 @@ from rich.console import Console
 from ..convert.harmony import messages_to_json
 from ..wire._events import Completion
 from ..wire._parser import parse
-from ..wire._render import TokenPart
 from ..wire._text import parse_text
+from ..wire._training import TokenPart
 from ..wire._vocabulary import encode_with_special
 from ._files import add_input, add_reading, read_input, token_ids
 from ._show import token_table

@@ -9,16 +9,11 @@ from typing import get_args
 from rich.console import Console
 
 from ..convert.harmony import messages_from_json
-from ..wire._header import HeaderOrder
-from ..wire._messages import SchemaStyle
-from ..wire._render import (
-    DropAnalysis,
-    RenderOptions,
-    TokenPart,
-    render,
-    render_text,
-    render_training,
-)
+from ..wire._header.writing import HeaderOrder
+from ..wire._render import render, render_text
+from ..wire._render_options import DropAnalysis, RenderOptions
+from ..wire._roles import SchemaStyle
+from ..wire._training import TokenPart, render_training
 from ._files import add_input, read_input
 from ._show import token_table
 

@@ -11,9 +11,10 @@ from rich.text import Text
 
 from ..loop import ContextReduced, RunEnded, RunEvent, ToolReturned, TurnEnded, TurnStarted
 from ..wire._events import ContentDelta, MessageEnded, MessageStarted, ProblemFound
-from ..wire._messages import Header, Message, Role
+from ..wire._messages import Header, Message
 from ..wire._problems import Problem
-from ..wire._render import TokenPart
+from ..wire._roles import Role
+from ..wire._training import TokenPart
 from ..wire._vocabulary import SIZE, SPECIAL_TOKEN_NAMES, token_bytes
 
 _ROLE_STYLES: Final = {

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from ..errors import HarmonyError, ToolError
 from ..tools import Toolbox, ToolPolicy
-from ..wire._messages import Tool, ToolNamespace
+from ..wire._contents import Tool, ToolNamespace
 from ._backend_options import setting
 
 if TYPE_CHECKING:

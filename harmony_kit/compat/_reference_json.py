@@ -19,8 +19,9 @@ from itertools import chain
 from typing import Any, Final, TypeVar
 
 from ..errors import InvalidMessageError
-from ..wire._typescript import reference_number
-from ._reference_parser import ROLES, rust_debug
+from ..wire._typescript.numbers import reference_number
+from ._reference_parser import ROLES
+from ._reference_tokens import rust_debug
 
 _MAX_DEPTH: Final = 127
 _BLANKS: Final = re.compile(rb"[ \t\n\r]*")

@@ -11,11 +11,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final, NamedTuple
 
-from ..wire._messages import DeveloperContent, Message, Role, SystemContent, Tool, ToolNamespace
-from ..wire._render import developer_text, render_message, system_text, tools_section
+from ..wire._contents import DeveloperContent, SystemContent, Tool, ToolNamespace
+from ..wire._instructions import developer_text, system_text, tools_section
+from ..wire._messages import Message
+from ..wire._render import render_message
+from ..wire._roles import Role
 from ..wire._vocabulary import RETURN, START
 from ..wire._vocabulary import encode_text as encode
-from ._reference_parser import HarmonyError
+from ._reference_tokens import HarmonyError
 
 _CONSTRAIN: Final = "<|constrain|>"
 

@@ -12,37 +12,32 @@ Models are pydantic's, so this module needs the extra `compat`.
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Sequence
 from collections.abc import Set as AbstractSet
-from enum import Enum, StrEnum
+from enum import StrEnum
 from functools import cached_property, lru_cache
-from typing import Any, Final, Literal, NamedTuple, Self
-
-try:
-    from pydantic import BaseModel, Field
-except ImportError:
-    raise ImportError(
-        "harmony_kit.compat.openai_harmony needs pydantic: pip install 'harmony-kit[compat]'"
-    ) from None
+from typing import Any, Final, Literal, NamedTuple
 
 from ..wire import _vocabulary as vocabulary
-from ..wire._builtin_tools import BROWSER, PYTHON
-from ..wire._messages import ToolNamespace
-from ._reference_json import read_conversation, read_message
-from ._reference_parser import (
-    ROLES,
-    HarmonyError,
-    ParsedMessage,
-    StreamState,
-    TokenParser,
-    decode_bytes,
-    decode_utf8,
-    parse_completion,
-    token_id,
-    token_ids,
+from ._models import (  # noqa: F401 -- the reference has all of them here
+    Author,
+    ChannelConfig,
+    Content,
+    Conversation,
+    DeveloperContent,
+    Message,
+    ReasoningEffort,
+    RenderConversationConfig,
+    RenderOptions,
+    Role,
+    SystemContent,
+    TextContent,
+    ToolDescription,
+    ToolNamespaceConfig,
 )
+from ._reference_json import read_conversation, read_message
+from ._reference_parser import ROLES, ParsedMessage, StreamState, TokenParser, parse_completion
 from ._reference_render import (
     Turn,
     render_for_completion,
@@ -51,6 +46,7 @@ from ._reference_render import (
     render_turns,
     turn_of,
 )
+from ._reference_tokens import HarmonyError, decode_bytes, decode_utf8, token_id, token_ids
 
 # Those that the reference exports; the other public names are imported by name, as there.
 __all__ = [
@@ -89,371 +85,6 @@ def raise_disallowed_special_token(token: str) -> None:
         f"by passing `disallowed_special=(enc.special_tokens_set - {{'{token}'}})`.\n"
         "To disable this check for all special tokens, pass `disallowed_special=()`.\n"
     )
-
-
-# --- Messages -------------------------------------------------------------------------------
-
-
-class Role(str, Enum):  # noqa: UP042 - str(Role.USER) is "Role.USER"
-    """Who wrote a message."""
-
-    USER = "user"
-    ASSISTANT = "assistant"
-    SYSTEM = "system"
-    DEVELOPER = "developer"
-    TOOL = "tool"
-
-    @classmethod
-    def _missing_(cls, value: object) -> Role:
-        raise ValueError(f"Unknown role: {value!r}")
-
-
-class Author(BaseModel):
-    """The author of a message; a tool has its full name."""
-
-    role: Role
-    name: str | None = None
-
-    @classmethod
-    def new(cls, role: Role, name: str) -> Author:
-        """Make an author with a name."""
-        return cls(role=role, name=name)
-
-
-class Content(BaseModel):
-    """A part of what a message says."""
-
-    def to_dict(self) -> dict[str, Any]:
-        """Give the content as plain data."""
-        raise NotImplementedError
-
-
-class TextContent(Content):
-    """Plain text."""
-
-    text: str
-
-    def to_dict(self) -> dict[str, Any]:
-        """Give the content as plain data."""
-        return {"type": "text", "text": self.text}
-
-
-class ToolDescription(BaseModel):
-    """A tool, with the JSON Schema of its arguments."""
-
-    name: str
-    description: str
-    parameters: dict[Any, Any] | None = None
-
-    @classmethod
-    def new(
-        cls, name: str, description: str, parameters: dict[Any, Any] | None = None
-    ) -> ToolDescription:
-        """Make a tool."""
-        return cls(name=name, description=description, parameters=parameters)
-
-
-class ReasoningEffort(str, Enum):  # noqa: UP042 - as with Role
-    """How much the model is asked to think."""
-
-    LOW = "Low"
-    MEDIUM = "Medium"
-    HIGH = "High"
-
-
-class ChannelConfig(BaseModel):
-    """The channels that a system message names."""
-
-    valid_channels: list[str]
-    channel_required: bool
-
-    @classmethod
-    def require_channels(cls, channels: list[str]) -> ChannelConfig:
-        """Name channels, one of which every message must have."""
-        return cls(valid_channels=channels, channel_required=True)
-
-
-class ToolNamespaceConfig(BaseModel):
-    """Tools under a common name."""
-
-    name: str
-    description: str | None = None
-    tools: list[ToolDescription]
-
-    @staticmethod
-    def browser() -> ToolNamespaceConfig:
-        """The built-in tool `browser`."""
-        return _namespace_config(BROWSER)
-
-    @staticmethod
-    def python() -> ToolNamespaceConfig:
-        """The built-in tool `python`."""
-        return _namespace_config(PYTHON)
-
-
-def _namespace_config(namespace: ToolNamespace) -> ToolNamespaceConfig:
-    tools = [
-        ToolDescription(name=tool.name, description=tool.description, parameters=tool.parameters)
-        for tool in namespace.tools
-    ]
-    return ToolNamespaceConfig(name=namespace.name, description=namespace.description, tools=tools)
-
-
-def _all_channels() -> ChannelConfig:
-    return ChannelConfig.require_channels(["analysis", "commentary", "final"])
-
-
-class SystemContent(Content):
-    """What a system message says. The `with_` methods change the content and return it."""
-
-    model_identity: str | None = "You are ChatGPT, a large language model trained by OpenAI."
-    reasoning_effort: ReasoningEffort | None = ReasoningEffort.MEDIUM
-    conversation_start_date: str | None = None
-    knowledge_cutoff: str | None = "2024-06"
-    channel_config: ChannelConfig | None = Field(default_factory=_all_channels)
-    tools: dict[str, ToolNamespaceConfig] | None = None
-
-    @classmethod
-    def new(cls) -> SystemContent:
-        """Make a content with the defaults."""
-        return cls()
-
-    def with_model_identity(self, model_identity: str) -> Self:
-        """Set the first line."""
-        self.model_identity = model_identity
-        return self
-
-    def with_reasoning_effort(self, reasoning_effort: ReasoningEffort) -> Self:
-        """Set how much to think."""
-        self.reasoning_effort = reasoning_effort
-        return self
-
-    def with_conversation_start_date(self, conversation_start_date: str) -> Self:
-        """Set today's date."""
-        self.conversation_start_date = conversation_start_date
-        return self
-
-    def with_knowledge_cutoff(self, knowledge_cutoff: str) -> Self:
-        """Set until when the training data reaches."""
-        self.knowledge_cutoff = knowledge_cutoff
-        return self
-
-    def with_channel_config(self, channel_config: ChannelConfig) -> Self:
-        """Set the channels."""
-        self.channel_config = channel_config
-        return self
-
-    def with_required_channels(self, channels: list[str]) -> Self:
-        """Set the channels, one of which every message must have."""
-        self.channel_config = ChannelConfig.require_channels(channels)
-        return self
-
-    def with_tools(self, ns_config: ToolNamespaceConfig) -> Self:
-        """Add a namespace of tools, or replace the one of that name."""
-        self.tools = _with_namespace(self.tools, ns_config)
-        return self
-
-    def with_browser_tool(self) -> Self:
-        """Add the built-in tool `browser`."""
-        return self.with_tools(ToolNamespaceConfig.browser())
-
-    def with_python_tool(self) -> Self:
-        """Add the built-in tool `python`."""
-        return self.with_tools(ToolNamespaceConfig.python())
-
-    def to_dict(self) -> dict[str, Any]:
-        """Give the content as plain data, without what is not set."""
-        return {**self.model_dump(exclude_none=True), "type": "system_content"}
-
-    @classmethod
-    def from_dict(cls, raw: dict[str, Any]) -> SystemContent:
-        """Make a content of what `to_dict` gave."""
-        return cls(**raw)
-
-
-class DeveloperContent(Content):
-    """What a developer message says. The `with_` methods change the content and return it."""
-
-    instructions: str | None = None
-    tools: dict[str, ToolNamespaceConfig] | None = None
-
-    @classmethod
-    def new(cls) -> DeveloperContent:
-        """Make an empty content."""
-        return cls()
-
-    def with_instructions(self, instructions: str) -> Self:
-        """Set the instructions."""
-        self.instructions = instructions
-        return self
-
-    def with_tools(self, ns_config: ToolNamespaceConfig) -> Self:
-        """Add a namespace of tools, or replace the one of that name."""
-        self.tools = _with_namespace(self.tools, ns_config)
-        return self
-
-    def with_function_tools(self, tools: Sequence[ToolDescription]) -> Self:
-        """Set the function tools."""
-        return self.with_tools(
-            ToolNamespaceConfig(name="functions", description=None, tools=list(tools))
-        )
-
-    def to_dict(self) -> dict[str, Any]:
-        """Give the content as plain data, without what is not set."""
-        return {**self.model_dump(exclude_none=True), "type": "developer_content"}
-
-    @classmethod
-    def from_dict(cls, raw: dict[str, Any]) -> DeveloperContent:
-        """Make a content of what `to_dict` gave."""
-        return cls(**raw)
-
-
-def _with_namespace(
-    tools: dict[str, ToolNamespaceConfig] | None, namespace: ToolNamespaceConfig
-) -> dict[str, ToolNamespaceConfig]:
-    # The map stays the same object: whoever holds it sees the new namespace.
-    tools = {} if tools is None else tools
-    tools[namespace.name] = namespace
-    return tools
-
-
-class Message(BaseModel):
-    """A message. The `adding_` and `with_` methods change the message and return it."""
-
-    author: Author
-    content: list[Content] = Field(default_factory=list)
-    channel: str | None = None
-    recipient: str | None = None
-    content_type: str | None = None
-
-    @classmethod
-    def from_author_and_content(cls, author: Author, content: str | Content) -> Message:
-        """Make a message of one content."""
-        return cls(author=author, content=[_as_content(content)])
-
-    @classmethod
-    def from_role_and_content(cls, role: Role, content: str | Content) -> Message:
-        """Make a message of one content, by an author without a name."""
-        return cls.from_author_and_content(Author(role=role), content)
-
-    @classmethod
-    def from_role_and_contents(cls, role: Role, contents: Sequence[Content]) -> Message:
-        """Make a message of several contents, by an author without a name."""
-        return cls(author=Author(role=role), content=list(contents))
-
-    def adding_content(self, content: str | Content) -> Self:
-        """Add a content at the end."""
-        self.content.append(_as_content(content))
-        return self
-
-    def with_channel(self, channel: str) -> Self:
-        """Set what the message is for."""
-        self.channel = channel
-        return self
-
-    def with_recipient(self, recipient: str) -> Self:
-        """Set whom the message addresses."""
-        self.recipient = recipient
-        return self
-
-    def with_content_type(self, content_type: str) -> Self:
-        """Set what the content is, such as `"<|constrain|>json"`."""
-        self.content_type = content_type
-        return self
-
-    def to_dict(self) -> dict[str, Any]:
-        """Give the message as plain data."""
-        fields = {
-            "channel": self.channel,
-            "recipient": self.recipient,
-            "content_type": self.content_type,
-        }
-        return {
-            **self.author.model_dump(),
-            "content": [content.to_dict() for content in self.content],
-            **{key: value for key, value in fields.items() if value is not None},
-        }
-
-    def to_json(self) -> str:
-        """Give the message as JSON."""
-        return json.dumps(self.to_dict())
-
-    @classmethod
-    def from_dict(cls, data: dict[str, Any]) -> Message:
-        """Make a message of what `to_dict` gave; the content may also be a string.
-
-        Raises:
-            ValueError: The role or the type of a content is unknown.
-        """
-        author = Author(role=Role(data["role"]), name=data.get("name"))
-        contents = data["content"]
-        if isinstance(contents, str):
-            contents = [{"type": "text", "text": contents}]
-        message = cls(author=author, content=list(map(_content_from_dict, contents)))
-        message.channel = data.get("channel")
-        message.recipient = data.get("recipient")
-        message.content_type = data.get("content_type")
-        return message
-
-
-def _as_content(content: str | Content) -> Content:
-    return TextContent(text=content) if isinstance(content, str) else content
-
-
-_CONTENTS: Final[dict[str, type[Content]]] = {
-    "text": TextContent,
-    "system_content": SystemContent,
-    "developer_content": DeveloperContent,
-}
-
-
-def _content_from_dict(raw: dict[str, Any]) -> Content:
-    kind = _CONTENTS.get(raw.get("type"))  # type: ignore[arg-type]
-    if kind is None:
-        raise ValueError(f"Unknown content variant: {raw}")
-    return kind(**raw)
-
-
-class Conversation(BaseModel):
-    """Messages, oldest first."""
-
-    messages: list[Message] = Field(default_factory=list)
-
-    @classmethod
-    def from_messages(cls, messages: Sequence[Message]) -> Conversation:
-        """Make a conversation."""
-        return cls(messages=list(messages))
-
-    def __iter__(self) -> Iterator[Message]:  # type: ignore[override]
-        return iter(self.messages)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Give the conversation as plain data."""
-        return {"messages": [message.to_dict() for message in self.messages]}
-
-    def to_json(self) -> str:
-        """Give the conversation as JSON."""
-        return json.dumps(self.to_dict())
-
-    @classmethod
-    def from_json(cls, payload: str) -> Conversation:
-        """Make a conversation of what `to_json` gave."""
-        return cls(messages=list(map(Message.from_dict, json.loads(payload)["messages"])))
-
-
-# --- From models to what is rendered --------------------------------------------------------
-
-
-class RenderConversationConfig(BaseModel):
-    """Whether analysis before the first final answer is left out once there is an answer."""
-
-    auto_drop_analysis: bool = True
-
-
-class RenderOptions(BaseModel):
-    """What a message rendered alone cannot know: whether there are function tools."""
-
-    conversation_has_function_tools: bool = False
 
 
 def _turns(conversation: Conversation) -> list[Turn]:

@@ -14,7 +14,7 @@ from typing import Final
 from ..errors import GrammarError, RequestError
 from ..grammar import Constraint, Reasoning, constraint
 from ..tools._choice import ToolChoice
-from ..wire._messages import ResponseFormat, ToolNamespace
+from ..wire._contents import ResponseFormat, ToolNamespace
 from ._demands import REASONING, RESPONSE_FORMAT, TOOL_CHOICE, Demand
 from ._notes import Note
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Final, NamedTuple
 
 from ..tools._choice import ANY_TOOL, ToolChoice
-from ..wire._messages import FUNCTIONS
+from ..wire._roles import FUNCTIONS
 from ._reading import Node
 
 # What a demand is about, where it is not a function.

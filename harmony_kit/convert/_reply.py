@@ -5,7 +5,8 @@ from __future__ import annotations
 from enum import StrEnum
 
 from ..wire._events import Completion
-from ..wire._messages import Channel, Header
+from ..wire._messages import Header
+from ..wire._roles import Channel
 
 
 class Kind(StrEnum):

@@ -10,21 +10,11 @@ from .._options import checked_fields, checked_options
 from ..errors import InvalidMessageError, OptionError
 from ..sampling import SamplingParams
 from ..tools._choice import ANY_TOOL, ToolChoice
-from ..wire._messages import (
-    FUNCTIONS,
-    Channel,
-    DeveloperContent,
-    Header,
-    Message,
-    ReasoningEffort,
-    ResponseFormat,
-    Role,
-    SystemContent,
-    Tool,
-    ToolNamespace,
-    trusted_message,
-)
-from ..wire._render import RenderKeywords, RenderOptions, render
+from ..wire._contents import DeveloperContent, ResponseFormat, SystemContent, Tool, ToolNamespace
+from ..wire._messages import Header, Message, trusted_message
+from ..wire._render import render
+from ..wire._render_options import RenderKeywords, RenderOptions
+from ..wire._roles import FUNCTIONS, Channel, ReasoningEffort, Role
 from ._demands import Demand
 from ._names import ToolNames
 from ._notes import Note, Notes

@@ -18,22 +18,18 @@ from typing import Any, Final, TypeVar
 
 from .._options import checked_options
 from ..errors import InvalidMessageError, ParseError
-from ..wire._messages import (
-    CLOSED_CALL,
+from ..wire._contents import (
     DeveloperContent,
-    Message,
-    MessageTokens,
     Part,
     ResponseFormat,
-    Role,
     SystemContent,
     Tool,
     ToolNamespace,
-    trusted_message,
-    with_tokens,
 )
+from ..wire._messages import CLOSED_CALL, Message, MessageTokens, trusted_message, with_tokens
 from ..wire._parser import parse
 from ..wire._render import next_header
+from ..wire._roles import Role
 
 _CONSTRAIN: Final = "<|constrain|>"
 _CALL: Final = "<|call|>"

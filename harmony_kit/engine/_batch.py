@@ -26,7 +26,7 @@ from ..errors import BackendError, GrammarError, HarmonyError
 from ..sampling import SamplingParams
 from ..wire._events import Completion
 from ..wire._parser import Parser
-from ..wire._render import RenderOptions
+from ..wire._render_options import RenderOptions
 from ._protocol import Backend, FinishReason, completion_of, supported_by
 
 CHAT_COMPLETIONS: Final = "/v1/chat/completions"

@@ -14,7 +14,8 @@ from ..tools import ToolsLike
 from ..tools._choice import ToolChoice, tool_choice_of
 from ..tools._declared import declared_namespaces
 from ..tools._source import namespaces_of
-from ..wire._messages import DeveloperContent, Message, ResponseFormat
+from ..wire._contents import DeveloperContent, ResponseFormat
+from ..wire._messages import Message
 from ._ebnf import ebnf_grammar
 from ._gbnf import gbnf_grammar
 from ._lark import lark_grammar

@@ -19,8 +19,10 @@ from typing import Any, Final, Literal
 
 from ..errors import GrammarError
 from ..tools._choice import ANY_TOOL, ToolChoice
-from ..wire._header import HeaderOrder, header_tokens
-from ..wire._messages import FUNCTIONS, Channel, Header, Role, Tool, ToolNamespace
+from ..wire._contents import Tool, ToolNamespace
+from ..wire._header.writing import HeaderOrder, header_tokens
+from ..wire._messages import Header
+from ..wire._roles import FUNCTIONS, Channel, Role
 from ..wire._vocabulary import CALL, END, RETURN, START
 from ._schema import json_value, load_schema
 from ._shape import (

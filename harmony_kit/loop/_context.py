@@ -7,8 +7,10 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from .._options import checked_options
-from ..wire._messages import Channel, Message, Role
-from ..wire._render import Prompt, RenderOptions, render_prompt, token_counts
+from ..wire._messages import Message
+from ..wire._render import Prompt, render_prompt, token_counts
+from ..wire._render_options import RenderOptions
+from ..wire._roles import Channel, Role
 
 ContextPolicy = Callable[[Sequence[Message], Sequence[int], int], Collection[int]]
 """Says what to leave out of a prompt.

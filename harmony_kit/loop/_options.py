@@ -13,7 +13,7 @@ from ..sampling import SamplingParams
 from ..tools import Toolbox, ToolsLike
 from ..tools._choice import ToolChoice, tool_choice_of
 from ..tools._source import is_tools_like
-from ..wire._render import RENDER_OPTIONS, RenderKeywords, RenderOptions
+from ..wire._render_options import RENDER_OPTIONS, RenderKeywords, RenderOptions
 from ._context import ContextPolicy, drop_tool_cycles
 
 

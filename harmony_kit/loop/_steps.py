@@ -14,9 +14,11 @@ from ..sampling import SamplingParams
 from ..tools import Toolbox, tool_calls
 from ..tools._choice import ANY_TOOL, ToolChoice
 from ..tools._declared import declared_namespaces
+from ..wire._contents import ToolNamespace
 from ..wire._events import Completion, TurnEnd
-from ..wire._messages import Message, Role, ToolNamespace
+from ..wire._messages import Message
 from ..wire._render import Prompt, checked_messages
+from ..wire._roles import Role
 from ..wire._vocabulary import RETURN
 from ._answers import answers_of, not_run
 from ._context import FittedPrompt, prompt_within

@@ -9,8 +9,8 @@ from ..engine._protocol import Backend, Delta, FinishReason, completion_of
 from ..sampling import SamplingParams
 from ..tools import tool_calls
 from ..wire._builtin_tools import PYTHON
+from ..wire._contents import ToolNamespace
 from ..wire._events import Event
-from ..wire._messages import ToolNamespace
 from ..wire._parser import Parser
 from ..wire._vocabulary import CALL
 from ._events import TurnEnded

@@ -8,7 +8,8 @@ from typing import Any, Final, Literal, NamedTuple
 from .._options import checked_options
 from ..calls._calls import CallStatus, ToolCall
 from ..errors import InvalidMessageError
-from ..wire._messages import Channel, Message, Role
+from ..wire._messages import Message
+from ..wire._roles import Channel, Role
 
 Ending = Literal["returned", "raised", "timed_out", "refused", "invalid"]
 """What came of a call.

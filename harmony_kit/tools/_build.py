@@ -14,19 +14,9 @@ from typing import cast
 
 from .._options import checked_options
 from ..errors import ToolError
-from ..wire._messages import (
-    CHANNELS,
-    KNOWLEDGE_CUTOFF,
-    MODEL_IDENTITY,
-    Channel,
-    DeveloperContent,
-    Message,
-    ReasoningEffort,
-    ResponseFormat,
-    Role,
-    SystemContent,
-    ToolNamespace,
-)
+from ..wire._contents import DeveloperContent, ResponseFormat, SystemContent, ToolNamespace
+from ..wire._messages import Message
+from ..wire._roles import CHANNELS, KNOWLEDGE_CUTOFF, MODEL_IDENTITY, Channel, ReasoningEffort, Role
 from ._source import ToolsLike, ToolSource, is_builtin, is_source, namespace_of, namespaces_of
 
 

@@ -6,15 +6,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from ..wire._messages import (
-    DeveloperContent,
-    Message,
-    Part,
-    Role,
-    SystemContent,
-    Tool,
-    ToolNamespace,
-)
+from ..wire._contents import DeveloperContent, Part, SystemContent, Tool, ToolNamespace
+from ..wire._messages import Message
+from ..wire._roles import Role
 from ._source import full_name
 
 

@@ -40,7 +40,7 @@ from typing import Any, Final, Literal, TypeVar
 
 from .._options import checked_options
 from ..errors import ToolError
-from ..wire._messages import Tool
+from ..wire._contents import Tool
 from ._annotations import (
     ARRAYS,
     MAPPINGS,

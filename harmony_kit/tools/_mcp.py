@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 from .._options import checked_options
 from ..errors import ToolError
-from ..wire._messages import Tool, ToolNamespace
+from ..wire._contents import Tool, ToolNamespace
 from ._mcp_connection import Connection, Server
 from ._models import without_made_up_titles
 from ._names import identifier, identifiers

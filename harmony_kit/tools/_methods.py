@@ -10,7 +10,7 @@ from typing import Any
 
 from .._options import checked_options
 from ..errors import ToolError
-from ..wire._messages import ToolNamespace
+from ..wire._contents import ToolNamespace
 from ._docstrings import class_docs, parsed_docs
 from ._function import tool_from_function
 from ._names import identifier

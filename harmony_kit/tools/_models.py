@@ -12,7 +12,7 @@ from typing import Any, TypeGuard
 
 from .._options import checked_options
 from ..errors import ToolArgumentsError, ToolError
-from ..wire._messages import Tool
+from ..wire._contents import Tool
 
 
 def is_model(value: object) -> TypeGuard[type[Any]]:

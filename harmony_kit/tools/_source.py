@@ -8,7 +8,8 @@ from typing import Any, Final, Protocol, TypeGuard, runtime_checkable
 
 from ..errors import ToolError
 from ..wire._builtin_tools import BROWSER, PYTHON
-from ..wire._messages import FUNCTIONS, Tool, ToolNamespace
+from ..wire._contents import Tool, ToolNamespace
+from ..wire._roles import FUNCTIONS
 from ._function import tool_from_function
 from ._models import is_model, tool_from_model
 

@@ -14,7 +14,9 @@ from .._checks import check_type, checked_integer
 from .._options import checked_options
 from ..calls._calls import ToolCall
 from ..errors import ToolArgumentsError, ToolError
-from ..wire._messages import FUNCTIONS, Message, Tool, ToolNamespace
+from ..wire._contents import Tool, ToolNamespace
+from ..wire._messages import Message
+from ..wire._roles import FUNCTIONS
 from ._answers import Ending, ToolAnswer, fault_of, tool_result, wrong_arguments
 from ._conversion import ArgumentConverter
 from ._declared import declare, declared_namespaces, merged

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from .._lazy import lazily
+from ._contents import DeveloperContent, ResponseFormat, SystemContent, Tool, ToolNamespace
 from ._events import (
     Completion,
     ContentDelta,
@@ -18,36 +19,14 @@ from ._events import (
     Terminator,
     TurnEnd,
 )
-from ._header import HeaderOrder
-from ._messages import (
-    Channel,
-    DeveloperContent,
-    Header,
-    Message,
-    MessageTokens,
-    ReasoningEffort,
-    ResponseFormat,
-    Role,
-    SchemaStyle,
-    SystemContent,
-    Tool,
-    ToolNamespace,
-)
+from ._header.writing import HeaderOrder
+from ._messages import Header, Message, MessageTokens
 from ._parser import Parser, parse
 from ._problems import Problem, Span
-from ._render import (
-    DropAnalysis,
-    Prompt,
-    RenderOptions,
-    TokenPart,
-    TrainingRendering,
-    render,
-    render_message,
-    render_prompt,
-    render_text,
-    render_training,
-    token_counts,
-)
+from ._render import Prompt, render, render_message, render_prompt, render_text, token_counts
+from ._render_options import DropAnalysis, RenderOptions
+from ._roles import Channel, ReasoningEffort, Role, SchemaStyle
+from ._training import TokenPart, TrainingRendering, render_training
 from ._vocabulary import (
     SPECIAL_TOKENS,
     decode,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from ._messages import Tool, ToolNamespace
+from ._contents import Tool, ToolNamespace
 
 
 def _number(default: int) -> dict[str, Any]:

@@ -10,17 +10,9 @@ from typing import Final, Literal, NamedTuple, get_args
 from .._options import checked_options
 from .._values import distinct
 from ..errors import OptionError
-from ._messages import (
-    Channel,
-    Header,
-    Message,
-    Role,
-    put_content,
-    put_header,
-    put_rendering,
-    put_tokens,
-)
+from ._messages import Header, Message, put_content, put_header, put_rendering, put_tokens
 from ._problems import Problem, rank
+from ._roles import Channel, Role
 
 
 class Terminator(StrEnum):

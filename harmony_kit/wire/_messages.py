@@ -8,325 +8,17 @@ an unknown role is reported where it was written.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import FrozenInstanceError, dataclass, field
-from enum import StrEnum
-from typing import Any, Final, Literal, NamedTuple, TypeVar
+from collections.abc import Sequence
+from dataclasses import FrozenInstanceError
+from typing import Any, Final, NamedTuple
 
-from .._options import checked_fields, checked_options
+from .._options import checked_options
 from ..errors import InvalidMessageError
 from ._closed_json import is_closed_json
+from ._contents import Content, DeveloperContent, Part, SystemContent
+from ._fields import check_bool, check_optional_text, kind_of, member
+from ._roles import Role
 from ._vocabulary import CALL
-
-
-class Role(StrEnum):
-    """Who wrote a message; the order is that of authority, highest first."""
-
-    SYSTEM = "system"
-    DEVELOPER = "developer"
-    USER = "user"
-    ASSISTANT = "assistant"
-    TOOL = "tool"
-
-
-class Channel(StrEnum):
-    """What an assistant message is for. A message may also carry a channel not listed here."""
-
-    ANALYSIS = "analysis"
-    """Reasoning, never to be shown to an end user."""
-    COMMENTARY = "commentary"
-    """Calls of function tools, and preambles that an end user may see."""
-    FINAL = "final"
-    """The answer."""
-
-
-class ReasoningEffort(StrEnum):
-    """How much the model is asked to think before it answers."""
-
-    LOW = "low"
-    MEDIUM = "medium"
-    HIGH = "high"
-
-
-MODEL_IDENTITY: Final = "You are ChatGPT, a large language model trained by OpenAI."
-KNOWLEDGE_CUTOFF: Final = "2024-06"
-CHANNELS: Final[tuple[str, ...]] = (Channel.ANALYSIS, Channel.COMMENTARY, Channel.FINAL)
-FUNCTIONS: Final = "functions"
-"""The namespace of function tools."""
-
-SchemaStyle = Literal["reference", "extended"]
-"""How a JSON Schema is written: as openai-harmony does, or with all that it says."""
-
-
-# --- Checks ---------------------------------------------------------------------------------
-
-_Enum = TypeVar("_Enum", bound=StrEnum)
-
-
-def _check_text(value: object, name: str) -> None:
-    if not isinstance(value, str):
-        raise InvalidMessageError(f"expected text, got {_kind(value)}", field=name)
-
-
-def _check_optional_text(value: object, name: str) -> None:
-    if value is not None and not isinstance(value, str):
-        raise InvalidMessageError(f"expected text or None, got {_kind(value)}", field=name)
-
-
-def _check_bool(value: object, name: str) -> None:
-    if not isinstance(value, bool):
-        raise InvalidMessageError(f"expected True or False, got {_kind(value)}", field=name)
-
-
-def _member(kind: type[_Enum], value: Any, name: str) -> _Enum:
-    try:
-        return kind(value)
-    except ValueError:
-        known = ", ".join(kind)
-        raise InvalidMessageError(
-            f"unknown {name.replace('_', ' ')} {value!r}; there are {known}", field=name
-        ) from None
-
-
-_Item = TypeVar("_Item")
-
-
-def _tuple_of(kind: type[_Item], values: object, name: str) -> tuple[_Item, ...]:
-    if isinstance(values, str | Mapping) or not isinstance(values, Iterable):
-        raise InvalidMessageError(
-            f"expected a sequence of {kind.__name__}, got {_kind(values)}", field=name
-        )
-    items = tuple(values)
-    for position, item in enumerate(items):
-        if not isinstance(item, kind):
-            raise InvalidMessageError(
-                f"expected {kind.__name__}, got {_kind(item)}", field=f"{name}[{position}]"
-            )
-    return items
-
-
-def _namespaces(values: object) -> tuple[ToolNamespace, ...]:
-    namespaces = _tuple_of(ToolNamespace, values, "tools")
-    names = [namespace.name for namespace in namespaces]
-    for position, name in enumerate(names):
-        if name in names[:position]:
-            raise InvalidMessageError(f"a second namespace {name!r}", field=f"tools[{position}]")
-    return namespaces
-
-
-def _json_text(value: object, name: str) -> str:
-    """A JSON Schema as text: hashable, immune to later changes of the caller's dict."""
-    if not isinstance(value, Mapping | bool):
-        raise InvalidMessageError(
-            f"expected a JSON Schema (a dict or a bool), got {_kind(value)}", field=name
-        )
-    import json  # only tools and response formats need it
-
-    try:
-        return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    except (TypeError, ValueError, RecursionError) as error:
-        raise InvalidMessageError(f"not JSON: {error}", field=name) from None
-
-
-def _kind(value: object) -> str:
-    return "None" if value is None else type(value).__name__
-
-
-# --- Tools ----------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, init=False, repr=False)
-class Tool:
-    """A tool as the model sees it, and optionally the function that runs it.
-
-    Args:
-        name: The name within its namespace, such as `"get_weather"`.
-        description: What the tool does; may span lines.
-        parameters: A JSON Schema of the arguments, or `None` for a tool without any.
-        function: What runs a call; takes the arguments by name. It is no part of the
-            value: tools are equal if the model sees the same.
-
-    Raises:
-        InvalidMessageError: A field has the wrong type, or the schema is not JSON.
-    """
-
-    name: str
-    description: str
-    parameters_json: str | None
-    """The JSON Schema as compact JSON text, in the order in which it was given."""
-    function: Callable[..., Any] | None = field(compare=False)
-
-    @checked_options
-    def __init__(
-        self,
-        name: str,
-        description: str = "",
-        parameters: Mapping[str, Any] | bool | None = None,
-        *,
-        function: Callable[..., Any] | None = None,
-    ) -> None:
-        _check_text(name, "name")
-        _check_text(description, "description")
-        parameters_json = None if parameters is None else _json_text(parameters, "parameters")
-        if function is not None and not callable(function):
-            raise InvalidMessageError(
-                f"expected a callable, got {_kind(function)}", field="function"
-            )
-        put = object.__setattr__
-        put(self, "name", name)
-        put(self, "description", description)
-        put(self, "parameters_json", parameters_json)
-        put(self, "function", function)
-
-    @property
-    def parameters(self) -> Any:
-        """A fresh copy of the JSON Schema of the arguments, or `None`."""
-        import json
-
-        return None if self.parameters_json is None else json.loads(self.parameters_json)
-
-    def __repr__(self) -> str:
-        return f"Tool({self.name!r}, {self.description!r}, {self.parameters!r})"
-
-
-@checked_fields
-@dataclass(frozen=True)
-class ToolNamespace:
-    """Tools under a common name, such as `functions` or `browser`.
-
-    Args:
-        name: The name before the dot of a recipient.
-        tools: The tools; none for a tool that is addressed by the bare name, like `python`.
-        description: A text above the tools; may span lines.
-
-    Raises:
-        InvalidMessageError: A field has the wrong type.
-    """
-
-    name: str
-    tools: tuple[Tool, ...] = ()
-    description: str | None = None
-
-    def __post_init__(self) -> None:
-        _check_text(self.name, "name")
-        object.__setattr__(self, "tools", _tuple_of(Tool, self.tools, "tools"))
-        _check_optional_text(self.description, "description")
-
-
-@dataclass(frozen=True, init=False, repr=False)
-class ResponseFormat:
-    """A shape that the final answer shall have, declared in the developer message.
-
-    Args:
-        name: The name of the format.
-        schema: The JSON Schema of the answer.
-        description: What the format is for; may span lines.
-
-    Raises:
-        InvalidMessageError: A field has the wrong type, or the schema is not JSON.
-    """
-
-    name: str
-    schema_json: str
-    """The JSON Schema as compact JSON text, in the order in which it was given."""
-    description: str | None
-
-    @checked_options
-    def __init__(
-        self, name: str, schema: Mapping[str, Any] | bool, description: str | None = None
-    ) -> None:
-        _check_text(name, "name")
-        _check_optional_text(description, "description")
-        put = object.__setattr__
-        put(self, "name", name)
-        put(self, "schema_json", _json_text(schema, "schema"))
-        put(self, "description", description)
-
-    @property
-    def schema(self) -> Any:
-        """A fresh copy of the JSON Schema."""
-        import json
-
-        return json.loads(self.schema_json)
-
-    def __repr__(self) -> str:
-        return f"ResponseFormat({self.name!r}, {self.schema!r}, {self.description!r})"
-
-
-# --- Contents -------------------------------------------------------------------------------
-
-
-@checked_fields
-@dataclass(frozen=True, kw_only=True)
-class SystemContent:
-    """What a system message says: identity, dates, effort, built-in tools, channels.
-
-    Args:
-        model_identity: The first line.
-        knowledge_cutoff: Until when the training data reaches, such as `"2024-06"`.
-        current_date: Today, such as `"2025-06-28"`. Never taken from the clock.
-        reasoning_effort: How much to think.
-        valid_channels: The channels to name; none leaves the section out.
-        channel_required: Whether to say that every message must have a channel.
-        tools: Built-in tools, such as `BROWSER` and `PYTHON`.
-
-    Raises:
-        InvalidMessageError: A field has the wrong type or an unknown value.
-    """
-
-    model_identity: str | None = MODEL_IDENTITY
-    knowledge_cutoff: str | None = KNOWLEDGE_CUTOFF
-    current_date: str | None = None
-    reasoning_effort: ReasoningEffort | None = ReasoningEffort.MEDIUM
-    valid_channels: tuple[str, ...] = CHANNELS
-    channel_required: bool = True
-    tools: tuple[ToolNamespace, ...] = ()
-
-    def __post_init__(self) -> None:
-        _check_optional_text(self.model_identity, "model_identity")
-        _check_optional_text(self.knowledge_cutoff, "knowledge_cutoff")
-        _check_optional_text(self.current_date, "current_date")
-        put = object.__setattr__
-        if self.reasoning_effort is not None:
-            effort = _member(ReasoningEffort, self.reasoning_effort, "reasoning_effort")
-            put(self, "reasoning_effort", effort)
-        put(self, "valid_channels", _tuple_of(str, self.valid_channels, "valid_channels"))
-        _check_bool(self.channel_required, "channel_required")
-        put(self, "tools", _namespaces(self.tools))
-
-
-@checked_fields
-@dataclass(frozen=True, kw_only=True)
-class DeveloperContent:
-    """What a developer message says: instructions, function tools, response formats.
-
-    Args:
-        instructions: What users of other formats call the system prompt.
-        tools: The tools on offer, by namespace.
-        response_formats: Shapes for the final answer.
-
-    Raises:
-        InvalidMessageError: A field has the wrong type.
-    """
-
-    instructions: str | None = None
-    tools: tuple[ToolNamespace, ...] = ()
-    response_formats: tuple[ResponseFormat, ...] = ()
-
-    def __post_init__(self) -> None:
-        _check_optional_text(self.instructions, "instructions")
-        put = object.__setattr__
-        put(self, "tools", _namespaces(self.tools))
-        formats = _tuple_of(ResponseFormat, self.response_formats, "response_formats")
-        put(self, "response_formats", formats)
-
-
-Part = str | SystemContent | DeveloperContent
-Content = Part | tuple[Part, ...]
-"""What a message says: one part, or several that follow one another without a separator."""
-
-
-# --- Headers --------------------------------------------------------------------------------
 
 
 class Header(NamedTuple):
@@ -366,12 +58,12 @@ def _checked_header(
     content_type: object,
     constrained: object,
 ) -> Header:
-    role = role if type(role) is Role else _member(Role, role, "role")
-    _check_optional_text(name, "name")
-    _check_optional_text(channel, "channel")
-    _check_optional_text(recipient, "recipient")
-    _check_optional_text(content_type, "content_type")
-    _check_bool(constrained, "constrained")
+    role = role if type(role) is Role else member(Role, role, "role")
+    check_optional_text(name, "name")
+    check_optional_text(channel, "channel")
+    check_optional_text(recipient, "recipient")
+    check_optional_text(content_type, "content_type")
+    check_bool(constrained, "constrained")
     if role is Role.TOOL and name is None:
         raise InvalidMessageError("a tool message needs the tool's name", field="name")
     if constrained and content_type is None:
@@ -484,7 +176,7 @@ class Message:
         parts = self.content if isinstance(self.content, tuple) else (self.content,)
         for part in parts:
             if not isinstance(part, str):
-                raise InvalidMessageError(f"{_kind(part)} is not text", field="content")
+                raise InvalidMessageError(f"{kind_of(part)} is not text", field="content")
         return "".join(map(str, parts))
 
     @property
@@ -608,8 +300,6 @@ def unpack_tokens(tokens: bytes) -> tuple[bytes, int, int | None]:
 
 CLOSED_CALL: Final = b""
 """What a call remembers that `<|call|>` closed, and whose tokens are not kept."""
-
-
 _CALL: Final = array("I", [CALL]).tobytes()
 
 
@@ -664,12 +354,13 @@ def _checked_part(part: object, role: Role, place: str) -> Part:
         return part
     if not isinstance(part, SystemContent | DeveloperContent):
         raise InvalidMessageError(
-            f"expected text, a SystemContent or a DeveloperContent, got {_kind(part)}", field=place
+            f"expected text, a SystemContent or a DeveloperContent, got {kind_of(part)}",
+            field=place,
         )
     home = Role.SYSTEM if isinstance(part, SystemContent) else Role.DEVELOPER
     if role is not home:
         raise InvalidMessageError(
-            f"{_kind(part)} may stand only in a {home} message, not in a {role} message",
+            f"{kind_of(part)} may stand only in a {home} message, not in a {role} message",
             field=place,
         )
     return part

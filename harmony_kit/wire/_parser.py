@@ -28,8 +28,9 @@ from typing import Final, NoReturn
 from .._options import checked_options
 from ..errors import HarmonyError, UnknownTokenError
 from ._events import Completion, ContentDelta, Event, ProblemFound
-from ._messages import Header, Message, Role
+from ._messages import Header, Message
 from ._problems import Problem, ProblemLog, parse_error
+from ._roles import Role
 from ._scanner import Scanner
 from ._turn import Turn
 from ._vocabulary import FIRST_SPECIAL, ordinary_token_table

@@ -8,18 +8,12 @@ from typing import Final, NamedTuple, Unpack
 
 from ..errors import OptionError
 from ._events import Completion, ParsedMessage
-from ._messages import Message, Role
+from ._messages import Message
 from ._parser import parse
 from ._problems import Span
-from ._render import (
-    Prompt,
-    RenderKeywords,
-    RenderOptions,
-    joined_spans,
-    kept_messages,
-    next_header,
-    render_prompt,
-)
+from ._render import Prompt, joined_spans, kept_messages, next_header, render_prompt
+from ._render_options import RenderKeywords, RenderOptions
+from ._roles import Role
 from ._vocabulary import START
 
 

@@ -10,148 +10,29 @@ earlier one by a message costs that message.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
-from enum import StrEnum
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from functools import cache
 from typing import (
-    Any,
-    ClassVar,
     Final,
-    Literal,
     NamedTuple,
-    TypedDict,
     Unpack,
-    get_args,
     overload,
 )
 
-from .._options import checked_fields, checked_options, refuse_options
-from ..errors import InvalidMessageError, OptionError
-from ._header import HeaderOrder, header_tokens
-from ._messages import (
-    FUNCTIONS,
-    Channel,
-    DeveloperContent,
-    Message,
-    Part,
-    ResponseFormat,
-    Role,
-    SchemaStyle,
-    SystemContent,
-    Tool,
-    ToolNamespace,
-    unpack_tokens,
-)
+from .._options import checked_options
+from ..errors import InvalidMessageError
+from ._contents import DeveloperContent, Part, SystemContent
+from ._header.writing import HeaderOrder, header_tokens
+from ._instructions import developer_text, system_text
+from ._messages import Message, unpack_tokens
 from ._problems import Span
-from ._vocabulary import CALL, END, MESSAGE, RETURN, START, decode
+from ._render_options import DropAnalysis, RenderKeywords, RenderOptions, check_choice
+from ._roles import FUNCTIONS, Channel, Role, SchemaStyle
+from ._vocabulary import CALL, END, START, decode
 from ._vocabulary import encode_text as encode
 
-DropAnalysis = Literal["reference", "finished-turns", "never"]
-"""Which analysis messages of earlier turns are left out of a rendering.
-
-`"finished-turns"`: the analysis before the *last* final answer, which is what the format's
-documentation describes ("drop any previous CoT content"). `"reference"`: as openai-harmony: where
-the last assistant message is a final answer, the analysis before the *first* final answer.
-`"never"`: keep all.
-"""
-
-
-def _check_choice(name: str, value: object, choices: Sequence[str]) -> None:
-    if value not in choices:
-        known = ", ".join(repr(str(choice)) for choice in choices)
-        raise OptionError(f"{value!r} is none of {known}", option=name)
-
-
-@checked_fields
-@dataclass(frozen=True, kw_only=True)
-class RenderOptions:
-    """How conversations are rendered; the same defaults hold wherever a prompt is made.
-
-    Args:
-        drop_analysis: Which reasoning of earlier turns is left out; see `DropAnalysis`.
-        header_order: Where the recipient stands in a header; see `HeaderOrder`.
-        schema_style: How tool parameters are written: `"reference"` is byte for byte what
-            the model was trained on, `"extended"` covers all of JSON Schema.
-        verbatim: Whether messages that remember their tokens (`Message.tokens`) are rendered as
-            these, id for id, so that prompts go on from what a model generated. The header order
-            is that of the other messages.
-
-    Raises:
-        OptionError: An option has an unknown value.
-
-    Example:
-        >>> RenderOptions(drop_analysis="never").header_order
-        'recipient-first'
-    """
-
-    drop_analysis: DropAnalysis = "finished-turns"
-    header_order: HeaderOrder = "recipient-first"
-    schema_style: SchemaStyle = "reference"
-    verbatim: bool = True
-
-    REFERENCE: ClassVar[RenderOptions]
-    """The options with which `render` gives the tokens of openai-harmony."""
-
-    def __post_init__(self) -> None:
-        for name, choices in _CHOICES.items():
-            _check_choice(name, getattr(self, name), choices)
-        if not isinstance(self.verbatim, bool):
-            raise OptionError(f"{self.verbatim!r} is neither True nor False", option="verbatim")
-
-    @classmethod
-    def of(
-        cls, options: RenderOptions | None, changes: Mapping[str, Any], where: str
-    ) -> RenderOptions:
-        """Options with some of them changed, as keyword arguments of a function say it.
-
-        Args:
-            options: The options; the defaults if there are none.
-            changes: Values by the name of the option.
-            where: The function, for errors.
-
-        Raises:
-            TypeError: There is no option of that name.
-            OptionError: An option has an unknown value.
-        """
-        options = _DEFAULTS if options is None else options
-        if not isinstance(options, RenderOptions):
-            kind = type(options).__name__
-            raise OptionError(f"expected RenderOptions, got {kind}", option="options")
-        if not changes:
-            return options
-        if not changes.keys() <= RENDER_OPTIONS:
-            others = {"options", *_OTHER_OPTIONS.get(where, ())}
-            refuse_options(where, changes, RENDER_OPTIONS | others)
-        return replace(options, **changes)
-
-
-class RenderKeywords(TypedDict, total=False):
-    """The fields of `RenderOptions` as keyword arguments."""
-
-    drop_analysis: DropAnalysis
-    header_order: HeaderOrder
-    schema_style: SchemaStyle
-    verbatim: bool
-
-
-_CHOICES: Final = {
-    "drop_analysis": get_args(DropAnalysis),
-    "header_order": get_args(HeaderOrder),
-    "schema_style": get_args(SchemaStyle),
-}
-# What functions take beside the options, for the suggestions of errors.
-_OTHER_OPTIONS: Final = {
-    "render": ("next_role",),
-    "render_prompt": ("next_role",),
-    "extend": ("new_messages", "next_role"),
-    "render_message": ("has_function_tools",),
-}
 _ROLES: Final = tuple(Role)
-RENDER_OPTIONS: Final = frozenset(field.name for field in fields(RenderOptions))
-"""The names of the options."""
-RenderOptions.REFERENCE = RenderOptions(drop_analysis="reference", verbatim=False)
-_DEFAULTS: Final = RenderOptions()
 
 
 class _Style(NamedTuple):
@@ -164,7 +45,7 @@ class _Style(NamedTuple):
 
 
 @cache
-def _style(options: RenderOptions, has_function_tools: bool) -> _Style:
+def style_of(options: RenderOptions, has_function_tools: bool) -> _Style:
     # Cached so that equal styles are one object, and kept renderings are compared by identity.
     return _Style(options.header_order, options.schema_style, options.verbatim, has_function_tools)
 
@@ -205,12 +86,12 @@ def render(
     """
     chosen = RenderOptions.of(options, changes, "render")
     messages = checked_messages(conversation)
-    style = _style(chosen, _has_function_tools(messages))
+    style = style_of(chosen, declares_functions(messages))
     tokens: list[int] = []
     for index, message in kept_messages(messages, chosen.drop_analysis):
         rendering: _Rendering | None = message._rendering
         if rendering is None or rendering.style is not style:
-            tokens += _message_tokens(message, style, index)
+            tokens += message_tokens(message, style, index)
         else:
             tokens += rendering.tokens
     tokens += next_header(next_role)
@@ -274,12 +155,12 @@ def render_prompt(
     """
     chosen = RenderOptions.of(options, changes, "render_prompt")
     messages = checked_messages(conversation)
-    style = _style(chosen, _has_function_tools(messages))
+    style = style_of(chosen, declares_functions(messages))
     tokens: list[int] = []
     sampled: list[Span] = []
     for index, message in kept_messages(messages, chosen.drop_analysis):
         start = len(tokens)
-        tokens += _message_tokens(message, style, index)
+        tokens += message_tokens(message, style, index)
         if style.verbatim:
             sampled += _sampled_part(message, start, len(tokens))
     return Prompt([*tokens, *next_header(next_role)], joined_spans(sampled))
@@ -330,8 +211,8 @@ def render_message(
         InvalidMessageError: The message cannot be rendered.
     """
     chosen = RenderOptions.of(options, changes, "render_message")
-    style = _style(chosen, has_function_tools)
-    return list(_message_tokens(checked_messages([message])[0], style, None))
+    style = style_of(chosen, has_function_tools)
+    return list(message_tokens(checked_messages([message])[0], style, None))
 
 
 def token_counts(
@@ -358,100 +239,11 @@ def token_counts(
     """
     chosen = RenderOptions.of(options, changes, "token_counts")
     messages = checked_messages(conversation)
-    style = _style(chosen, _has_function_tools(messages))
+    style = style_of(chosen, declares_functions(messages))
     counts = [0] * len(messages)
     for index, message in kept_messages(messages, chosen.drop_analysis):
-        counts[index] = len(_message_tokens(message, style, index))
+        counts[index] = len(message_tokens(message, style, index))
     return counts
-
-
-class TokenPart(StrEnum):
-    """The part of its message in which a token stands."""
-
-    HEADER = "header"
-    """From `<|start|>` to `<|message|>`."""
-    CONTENT = "content"
-    TERMINATOR = "terminator"
-    """`<|end|>`, `<|call|>` or `<|return|>`."""
-
-
-@dataclass(frozen=True)
-class TrainingRendering:
-    """A conversation as a training example.
-
-    Attributes:
-        tokens: Token ids.
-        message_indices: For each token, the index of its message in the conversation given.
-        parts: For each token, the part of the message in which it stands.
-        messages: The conversation.
-    """
-
-    tokens: list[int]
-    message_indices: list[int]
-    parts: list[TokenPart]
-    messages: tuple[Message, ...]
-
-    def loss_mask(self, include: Callable[[Message, TokenPart], bool] | None = None) -> list[bool]:
-        """For each token, whether it counts in the loss.
-
-        Args:
-            include: Decides by message and part. By default all that an assistant writes:
-                every token of its messages, save the `<|start|>assistant` that opens its
-                turn, which stands in the prompt.
-        """
-        if include is not None:
-            chosen = {
-                place: include(self.messages[place[0]], place[1])
-                for place in dict.fromkeys(zip(self.message_indices, self.parts, strict=True))
-            }
-            return [chosen[p] for p in zip(self.message_indices, self.parts, strict=True)]
-        mask = [self.messages[i].role is Role.ASSISTANT for i in self.message_indices]
-        prompt = len(next_header(Role.ASSISTANT))
-        for position, token in enumerate(self.tokens):
-            opens = token == START and mask[position] and not (position and mask[position - 1])
-            if opens:
-                mask[position : position + prompt] = [False] * prompt
-        return mask
-
-
-def render_training(
-    conversation: Iterable[Message],
-    *,
-    options: RenderOptions | None = None,
-    **changes: Unpack[RenderKeywords],
-) -> TrainingRendering:
-    """Render a conversation as a training example.
-
-    Like `render` without a next role, but a final answer at the end closes with
-    `<|return|>`, the token at which the model shall stop.
-
-    Args:
-        conversation: The messages, oldest first.
-        options: How to render.
-        **changes: Options that differ from those: the fields of `RenderOptions`.
-
-    Raises:
-        InvalidMessageError: A message cannot be rendered; the error says which, and where.
-        OptionError: An option has an unknown value.
-        TypeError: An option has an unknown name.
-    """
-    chosen = RenderOptions.of(options, changes, "render_training")
-    messages = checked_messages(conversation)
-    style = _style(chosen, _has_function_tools(messages))
-    tokens: list[int] = []
-    indices: list[int] = []
-    parts: list[TokenPart] = []
-    for index, message in kept_messages(messages, chosen.drop_analysis):
-        rendered = _message_tokens(message, style, index)
-        length, header_length = len(rendered), rendered.index(MESSAGE) + 1
-        tokens += rendered
-        indices += [index] * length
-        parts += [TokenPart.HEADER] * header_length
-        parts += [TokenPart.CONTENT] * (length - header_length - 1)
-        parts.append(TokenPart.TERMINATOR)
-    if messages and _is_final(messages[-1]):
-        tokens[-1] = RETURN
-    return TrainingRendering(tokens, indices, parts, messages)
 
 
 @checked_options
@@ -490,7 +282,7 @@ def checked_messages(conversation: Iterable[Message]) -> tuple[Message, ...]:
     return messages
 
 
-def _has_function_tools(messages: Sequence[Message]) -> bool:
+def declares_functions(messages: Sequence[Message]) -> bool:
     for message in messages:
         if type(message.content) is str:  # most are, and this is asked of all in every prompt
             continue
@@ -502,7 +294,7 @@ def _has_function_tools(messages: Sequence[Message]) -> bool:
     return False
 
 
-def _is_final(message: Message) -> bool:
+def is_final(message: Message) -> bool:
     header = message.header
     return header.channel == Channel.FINAL and header.role is Role.ASSISTANT
 
@@ -553,7 +345,7 @@ def next_header(role: Role | str | None) -> list[int]:
     """
     if role is None:
         return []
-    _check_choice("next_role", role, _ROLES)
+    check_choice("next_role", role, _ROLES)
     return [*_opening(role)]
 
 
@@ -565,7 +357,7 @@ def _opening(role: str) -> tuple[int, ...]:
 # --- One message ----------------------------------------------------------------------------
 
 
-def _message_tokens(message: Message, style: _Style, index: int | None) -> list[int]:
+def message_tokens(message: Message, style: _Style, index: int | None) -> list[int]:
     """The tokens of a message: those that it remembers, or those of its canonical form."""
     if style.verbatim and message._tokens:
         return memoryview(unpack_tokens(message._tokens)[0]).cast("I").tolist()
@@ -610,117 +402,3 @@ def _part_text(part: Part, style: _Style) -> str:
             part, has_function_tools=style.has_function_tools, schema_style=style.schema_style
         )
     return developer_text(part, schema_style=style.schema_style)
-
-
-# --- The texts of system and developer messages ---------------------------------------------
-
-
-def system_text(
-    content: SystemContent,
-    *,
-    has_function_tools: bool = False,
-    schema_style: SchemaStyle = "reference",
-) -> str:
-    """What a system message says (format, section "System message format").
-
-    Args:
-        content: The content.
-        has_function_tools: Whether the conversation declares function tools.
-        schema_style: How tool parameters are written, as for `render`.
-    """
-    facts = []
-    if content.model_identity is not None:
-        facts.append(content.model_identity)
-    if content.knowledge_cutoff is not None:
-        facts.append(f"Knowledge cutoff: {content.knowledge_cutoff}")
-    if content.current_date is not None:
-        facts.append(f"Current date: {content.current_date}")
-    sections = ["\n".join(facts)] if facts else []
-    if content.reasoning_effort is not None:
-        sections.append(f"Reasoning: {content.reasoning_effort.value}")
-    if content.tools:
-        sections.append(tools_section(_by_name(content.tools), schema_style=schema_style))
-    if content.valid_channels:
-        sections.append(_channels_section(content, has_function_tools))
-    return "\n\n".join(sections)
-
-
-def _channels_section(content: SystemContent, has_function_tools: bool) -> str:
-    text = f"# Valid channels: {', '.join(content.valid_channels)}."
-    if content.channel_required:
-        text += " Channel must be included for every message."
-    if has_function_tools:
-        text += "\nCalls to these tools must go to the commentary channel: 'functions'."
-    return text
-
-
-def developer_text(content: DeveloperContent, *, schema_style: SchemaStyle = "reference") -> str:
-    """What a developer message says (format, section "Developer message format").
-
-    Args:
-        content: The content.
-        schema_style: How tool parameters are written, as for `render`.
-    """
-    sections = []
-    if content.instructions is not None:
-        sections += ["# Instructions", content.instructions]
-    if content.tools:
-        sections.append(tools_section(_by_name(content.tools), schema_style=schema_style))
-    if content.response_formats:
-        sections += ["# Response Formats", *map(_response_format, content.response_formats)]
-    return "\n\n".join(sections)
-
-
-def _response_format(response_format: ResponseFormat) -> str:
-    lines = [f"## {response_format.name}", ""]
-    lines += _comment(response_format.description or "")
-    return "\n".join([*lines, response_format.schema_json])
-
-
-def tools_section(
-    namespaces: Iterable[ToolNamespace], *, schema_style: SchemaStyle = "reference"
-) -> str:
-    """The section that declares tools (format, section "Defining available tools").
-
-    Args:
-        namespaces: The tools, in the order in which they are written.
-        schema_style: How tool parameters are written, as for `render`.
-    """
-    sections = ["# Tools"]
-    sections += ["\n".join(_namespace_lines(namespace, schema_style)) for namespace in namespaces]
-    return "\n\n".join(sections)
-
-
-def _by_name(namespaces: Iterable[ToolNamespace]) -> list[ToolNamespace]:
-    return sorted(namespaces, key=lambda namespace: namespace.name)
-
-
-def _namespace_lines(namespace: ToolNamespace, schema_style: SchemaStyle) -> list[str]:
-    lines = [f"## {namespace.name}", ""]
-    description = namespace.description or ""
-    if not namespace.tools:
-        return lines + _lines(description)
-    lines += [*_comment(description), f"namespace {namespace.name} {{", ""]
-    for tool in namespace.tools:
-        lines += [*_comment(tool.description), _declaration(tool, schema_style), ""]
-    return [*lines, f"}} // namespace {namespace.name}"]
-
-
-def _declaration(tool: Tool, schema_style: SchemaStyle) -> str:
-    if tool.parameters_json is None:
-        return f"type {tool.name} = () => any;"
-    from ._typescript import type_text_of_json  # only tools need it
-
-    parameters = type_text_of_json(tool.parameters_json, style=schema_style)
-    return f"type {tool.name} = (_: {parameters}) => any;"
-
-
-def _comment(text: str) -> list[str]:
-    return [f"// {line}" for line in _lines(text)]
-
-
-def _lines(text: str) -> list[str]:
-    """Lines as the reference counts them: ended by a line feed, one carriage return dropped."""
-    *ended, rest = text.split("\n")
-    lines = [line.removesuffix("\r") for line in ended]
-    return [*lines, rest] if rest else lines

@@ -32,10 +32,12 @@ from typing import Final
 
 from ..errors import UnknownTokenError
 from ._events import ContentDelta, Event, MessageSpan, Terminator, plain_message
-from ._header import HeaderReading, read_header, read_unmarked
-from ._messages import Channel, Header, Role, pack_tokens, trusted_message
+from ._header.reading import HeaderReading, read_header
+from ._header.unmarked import read_unmarked
+from ._messages import Header, pack_tokens, trusted_message
 from ._problems import ProblemLog
 from ._render import next_header
+from ._roles import Channel, Role
 from ._turn import EndedMessage, Turn
 from ._vocabulary import (
     CALL,

@@ -32,10 +32,11 @@ from ._events import (
     ProblemFound,
     Terminator,
 )
-from ._header import call_channel_problem
-from ._messages import Channel, Header, Role, trusted_message
+from ._header.reading import call_channel_problem
+from ._messages import Header, trusted_message
 from ._parser import Parser
 from ._problems import Problem, ProblemLog, Span
+from ._roles import Channel, Role
 from ._vocabulary import SPECIAL_TOKENS, ordinary_token_table
 
 

@@ -24,12 +24,11 @@ from ._events import (
     Terminator,
     TurnEnd,
 )
-from ._header import call_channel_problem
-from ._messages import CLOSED_CALL, Channel, Header, Role, trusted_message
+from ._header.reading import call_channel_problem
+from ._messages import CLOSED_CALL, Header, trusted_message
 from ._problems import Problem, ProblemLog
+from ._roles import Channel, Role
 from ._vocabulary import END_OF_TEXT, RETURN
-
-# --- The rules ------------------------------------------------------------------------------
 
 
 class Start(NamedTuple):

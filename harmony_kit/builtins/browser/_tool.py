@@ -14,7 +14,7 @@ from ..._options import checked_options
 from ...errors import ToolError
 from ...tools._results import whole_characters
 from ...wire._builtin_tools import BROWSER
-from ...wire._messages import Tool, ToolNamespace
+from ...wire._contents import Tool, ToolNamespace
 from ._document import Document, PageSource
 from ._document_page import page_of_document, source_page
 from ._errors import BrowserArgumentsError, BrowserError, required

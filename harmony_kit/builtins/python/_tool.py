@@ -16,7 +16,7 @@ from typing import Any, Final, TypeVar
 from ..._options import checked_options
 from ...errors import ToolError
 from ...wire._builtin_tools import PYTHON
-from ...wire._messages import Tool, ToolNamespace
+from ...wire._contents import Tool, ToolNamespace
 from ._isolation import Isolation
 from ._kernel import Cancellation, KernelSettings
 from ._notebook import Notebook

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any, Final, NamedTuple
 
 from ...wire._builtin_tools import BROWSER, PYTHON
-from ...wire._messages import FUNCTIONS, Channel, Header, Message, Role
+from ...wire._messages import Header, Message
+from ...wire._roles import FUNCTIONS, Channel, Role
 from .. import _request as request
 from .._names import ToolNames
 from .._reply import Kind, kind_of

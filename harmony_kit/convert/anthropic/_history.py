@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Final
 
-from ...wire._messages import Channel, DeveloperContent, Message, Role
+from ...wire._contents import DeveloperContent
+from ...wire._messages import Message
+from ...wire._roles import Channel, Role
 from .._names import ToolNames
 from .._notes import Notes
 from .._reading import Node

@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import Any, Final
 
 from ..._options import checked_options
-from ...wire._messages import FUNCTIONS, Message, Role, Tool, ToolNamespace
+from ...wire._contents import Tool, ToolNamespace
+from ...wire._messages import Message
+from ...wire._roles import FUNCTIONS, Role
 from .._demands import Demand, demand_of_function, demands
 from .._names import ToolNames, tool_names
 from .._notes import Notes, Unsupported

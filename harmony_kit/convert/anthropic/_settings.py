@@ -9,7 +9,8 @@ from ...errors import RequestError
 from ...sampling import SamplingParams
 from ...tools._choice import ToolChoice
 from ...wire._builtin_tools import BROWSER, PYTHON
-from ...wire._messages import FUNCTIONS, ReasoningEffort, ResponseFormat, Tool, ToolNamespace
+from ...wire._contents import ResponseFormat, Tool, ToolNamespace
+from ...wire._roles import FUNCTIONS, ReasoningEffort
 from .._demands import Demand
 from .._names import ToolNames
 from .._notes import Notes

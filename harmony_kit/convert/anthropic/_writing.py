@@ -9,20 +9,16 @@ from ..._options import checked_options
 from ...errors import RequestError
 from ...sampling import SamplingParams
 from ...wire._builtin_tools import BROWSER, PYTHON
-from ...wire._messages import (
-    FUNCTIONS,
-    MODEL_IDENTITY,
-    Channel,
+from ...wire._contents import (
     DeveloperContent,
-    Header,
-    Message,
     Part,
     ResponseFormat,
-    Role,
     SystemContent,
     Tool,
     ToolNamespace,
 )
+from ...wire._messages import Header, Message
+from ...wire._roles import FUNCTIONS, MODEL_IDENTITY, Channel, Role
 from ._blocks import NO_NAMES, call_id, client_tool, input_of, opening_block
 from ._history import SEPARATOR
 

@@ -9,16 +9,9 @@ from ..._options import checked_options
 from ...errors import InvalidMessageError
 from ...sampling import SamplingParams
 from ...tools._choice import ToolChoice
-from ...wire._messages import (
-    FUNCTIONS,
-    Channel,
-    DeveloperContent,
-    Message,
-    ResponseFormat,
-    Role,
-    Tool,
-    ToolNamespace,
-)
+from ...wire._contents import DeveloperContent, ResponseFormat, Tool, ToolNamespace
+from ...wire._messages import Message
+from ...wire._roles import FUNCTIONS, Channel, Role
 from .._demands import Demand, demand_of_function, demands
 from .._names import ToolNames, tool_names
 from .._notes import Notes, Unsupported

@@ -10,7 +10,8 @@ from ...calls import CallStarted, CallStatus, ToolCall
 from ...tools import tool_calls
 from ...wire._builtin_tools import PYTHON
 from ...wire._events import Completion, FinishReason, TurnEnd, check_finish_reason
-from ...wire._messages import FUNCTIONS, Message, Role
+from ...wire._messages import Message
+from ...wire._roles import FUNCTIONS, Role
 from .. import _reply as reply
 from .._reading import Node
 from .._reply import Kind, kind_of

@@ -8,15 +8,9 @@ from typing import Any
 from ..._options import checked_options
 from ...errors import InvalidMessageError
 from ...sampling import SamplingParams
-from ...wire._messages import (
-    FUNCTIONS,
-    DeveloperContent,
-    Message,
-    ResponseFormat,
-    Role,
-    SystemContent,
-    Tool,
-)
+from ...wire._contents import DeveloperContent, ResponseFormat, SystemContent, Tool
+from ...wire._messages import Message
+from ...wire._roles import FUNCTIONS, Role
 from .._names import ToolNames
 from .._reply import Kind, kind_of
 

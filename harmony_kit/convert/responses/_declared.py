@@ -7,7 +7,8 @@ from typing import Final, NamedTuple
 
 from ...tools._choice import ToolChoice
 from ...wire._builtin_tools import BROWSER, PYTHON
-from ...wire._messages import FUNCTIONS, Tool, ToolNamespace
+from ...wire._contents import Tool, ToolNamespace
+from ...wire._roles import FUNCTIONS
 from .._demands import Demand, demand_of_function
 from .._names import ToolNames, tool_names
 from .._notes import Notes

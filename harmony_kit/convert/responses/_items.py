@@ -8,7 +8,9 @@ from typing import Any, Final
 
 from ..._options import checked_options
 from ...wire._builtin_tools import BROWSER, PYTHON
-from ...wire._messages import FUNCTIONS, Channel, DeveloperContent, Message, Role
+from ...wire._contents import DeveloperContent
+from ...wire._messages import Message
+from ...wire._roles import FUNCTIONS, Channel, Role
 from .._names import ToolNames
 from .._notes import Notes
 from .._reading import Node

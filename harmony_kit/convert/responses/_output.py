@@ -9,8 +9,10 @@ from typing import Any, Final, Literal, NamedTuple
 from ...calls import CallStarted, CallStatus, ToolCall, read_arguments
 from ...tools import ToolCallStream
 from ...wire._builtin_tools import BROWSER, PYTHON
+from ...wire._contents import ToolNamespace
 from ...wire._events import MessageStarted, ParsedMessage
-from ...wire._messages import FUNCTIONS, Header, Role, ToolNamespace
+from ...wire._messages import Header
+from ...wire._roles import FUNCTIONS, Role
 from .._names import ToolNames
 from .._reply import Kind, kind_of
 from .._request import HarmonyRequest

@@ -10,14 +10,9 @@ from typing import Any, Final
 from ..._options import checked_fields, checked_options
 from ...errors import InvalidMessageError
 from ...sampling import SamplingParams
-from ...wire._messages import (
-    FUNCTIONS,
-    DeveloperContent,
-    Message,
-    ResponseFormat,
-    Role,
-    ToolNamespace,
-)
+from ...wire._contents import DeveloperContent, ResponseFormat, ToolNamespace
+from ...wire._messages import Message
+from ...wire._roles import FUNCTIONS, Role
 from .._demands import Demand, demands
 from .._notes import Notes, Unsupported
 from .._reading import Node, plain

@@ -10,15 +10,9 @@ from ..._options import checked_options
 from ...errors import RequestError
 from ...sampling import SamplingParams
 from ...wire._builtin_tools import BROWSER, PYTHON
-from ...wire._messages import (
-    FUNCTIONS,
-    DeveloperContent,
-    Message,
-    ResponseFormat,
-    Role,
-    SystemContent,
-    ToolNamespace,
-)
+from ...wire._contents import DeveloperContent, ResponseFormat, SystemContent, ToolNamespace
+from ...wire._messages import Message
+from ...wire._roles import FUNCTIONS, Role
 from .._reply import Kind
 from ._output import Item, Items
 from ._request import JSON_OBJECT

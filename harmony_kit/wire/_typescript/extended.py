@@ -1,352 +1,15 @@
-r"""JSON Schema to the TypeScript-like text that gpt-oss was trained on.
-
-There are two styles:
-
-- `"reference"` is byte for byte what openai-harmony 0.0.8 writes, faults included. The models
-  have seen this text, and two programs that use it give the same tokens.
-- `"extended"` is the same text wherever the reference does a schema justice, and says
-  more where the reference falls silent: `anyOf`, `allOf`, `$ref`, `const`, tuples and the like.
-
-Both give one type, such as `string[]` or `{\nname: string,\n}`; what stands around it
-(`type f = (_: ...) => any;`) is the business of whoever renders a tool. Both need time linear
-in the size of the schema, however its `$ref`s are entangled.
-"""
+"""The extended style: all of JSON Schema."""
 
 from __future__ import annotations
 
-import json
-import math
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
-from json.encoder import encode_basestring
 from typing import Any, Final, NamedTuple
 
-from ..errors import InvalidMessageError
-from ._messages import SchemaStyle
-
-MAX_DEPTH: Final = 128
-"""How deep a schema may be nested, counting objects and arrays; serde_json's limit too."""
-
-
-def type_text(schema: Any, *, style: SchemaStyle = "reference") -> str:
-    """Write a JSON Schema as a TypeScript-like type.
-
-    Args:
-        schema: The schema as plain JSON data, as `json.loads` gives it. Anything that is not
-            a schema is `any`.
-        style: `"reference"` or `"extended"`; see the module.
-
-    Returns:
-        The type; without indentation if it is an object.
-
-    Raises:
-        InvalidMessageError: The schema is nested too deeply, or a number that has to be
-            written has no JSON form.
-    """
-    if style not in ("reference", "extended"):
-        raise InvalidMessageError(f"unknown style {style!r}", field="style")
-    _check_depth(schema)
-    return _type_text(schema, style)
-
-
-def type_text_of_json(schema_json: str, *, style: SchemaStyle = "reference") -> str:
-    """Write a JSON Schema, given as JSON text, as a TypeScript-like type.
-
-    Args:
-        schema_json: The schema as JSON text, as `Tool` keeps it.
-        style: `"reference"` or `"extended"`; see the module.
-
-    Raises:
-        InvalidMessageError: As `type_text`.
-    """
-    schema = json.loads(schema_json)
-    # Text with few brackets cannot nest deeply, and counting them costs least.
-    if schema_json.count("{") + schema_json.count("[") > MAX_DEPTH:
-        return type_text(schema, style=style)
-    return _type_text(schema, style)
-
-
-def _type_text(schema: Any, style: SchemaStyle) -> str:
-    try:
-        return _reference_type(schema, "") if style == "reference" else _extended_text(schema)
-    except RecursionError:  # the caller's own stack was nearly full, or a long chain of $refs
-        raise _too_deep() from None
-
-
-_CONTAINERS: Final = (dict, list)
-
-
-def _check_depth(schema: Any) -> None:
-    level = [schema] if isinstance(schema, _CONTAINERS) else []
-    for _ in range(MAX_DEPTH):
-        children = (node.values() if isinstance(node, dict) else node for node in level)
-        level = [c for c in chain.from_iterable(children) if isinstance(c, _CONTAINERS)]
-        if not level:
-            return
-    raise _too_deep()
-
-
-def _too_deep() -> InvalidMessageError:
-    return InvalidMessageError("the JSON Schema is nested too deeply", field="parameters")
-
-
-# --- JSON text, as serde_json writes it -----------------------------------------------------
-
-
-def _compact_json(value: Any, number: Callable[[int | float], str]) -> str:
-    if isinstance(value, str):
-        return encode_basestring(value)
-    if value is None:
-        return "null"
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, float) and not math.isfinite(value):
-        raise InvalidMessageError(f"{value} is not a JSON number", field="parameters")
-    if isinstance(value, int | float):
-        return number(value)
-    if isinstance(value, dict):
-        members = (
-            f"{encode_basestring(key)}:{_compact_json(member, number)}"
-            for key, member in value.items()
-        )
-        return f"{{{','.join(members)}}}"
-    return f"[{','.join(_compact_json(item, number) for item in value)}]"
-
-
-def _float_text(value: float) -> str:
-    """The shortest text that reads back the same, laid out as Rust's ryu does.
-
-    Python finds the same digits, but turns to exponents below 1e-4 instead of 1e-5 and
-    pads them.
-    """
-    mantissa, marker, exponent = repr(value).partition("e")
-    if not marker:
-        return mantissa
-    if exponent == "-05":
-        sign = "-" if value < 0 else ""
-        return f"{sign}0.0000{mantissa.lstrip('-').replace('.', '')}"
-    return f"{mantissa}e{int(exponent)}"
-
-
-def _exact_number(value: int | float) -> str:
-    if isinstance(value, float):
-        return _float_text(value)
-    try:
-        return str(value)
-    except ValueError:  # Python writes no more than some thousand digits
-        raise _out_of_range() from None
-
-
-def reference_number(value: int | float) -> str:
-    """A number as the reference writes it after having read its JSON text."""
-    if isinstance(value, float):
-        return _float_text(_reread_float(value))
-    fits_64_bits = -(2**63) <= value < 2**64
-    return str(value) if fits_64_bits else _float_text(_reread_int(value))
-
-
-def _reread_float(value: float) -> float:
-    mantissa, _, exponent = repr(abs(value)).partition("e")
-    whole, _, fraction = mantissa.partition(".")
-    reread = _scaled(int(whole + fraction), int(exponent or 0) - len(fraction))
-    return math.copysign(reread, value)
-
-
-def _reread_int(value: int) -> float:
-    if abs(value) >= 10**310:
-        raise _out_of_range()
-    digits = str(abs(value))
-    kept = 20 if int(digits[:20]) < 2**64 else 19
-    reread = _scaled(int(digits[:kept]), len(digits[kept:]))
-    return math.copysign(reread, value)
-
-
-def _scaled(significand: int, exponent: int) -> float:
-    """The significand times ten to the exponent, rounded twice as serde_json does.
-
-    serde_json reads a float with one conversion and one multiplication or division, which
-    is fast and for long fractions off by a unit in the last place. It shows: the reference
-    writes other digits than it was given for a quarter of all random floats.
-    """
-    scaled = float(significand)
-    if exponent < -308:
-        scaled /= 1e308
-        exponent += 308
-    if exponent < 0:
-        return scaled / float(f"1e{-exponent}")
-    scaled *= float(f"1e{exponent}")
-    if math.isinf(scaled):
-        raise _out_of_range()
-    return scaled
-
-
-def _out_of_range() -> InvalidMessageError:
-    return InvalidMessageError("a number of the JSON Schema is out of range", field="parameters")
-
-
-# --- What both styles share -----------------------------------------------------------------
-
-_NUMBERS_AND_FLAGS: Final = {"number": "number", "integer": "number", "boolean": "boolean"}
-
-
-def _text(schema: Any, keyword: str) -> str | None:
-    value = schema.get(keyword) if isinstance(schema, dict) else None
-    return value if isinstance(value, str) else None
-
-
-def _list(schema: dict[str, Any], keyword: str) -> list[Any]:
-    value = schema.get(keyword)
-    return value if isinstance(value, list) else []
-
-
-def _is_enum(schema: dict[str, Any]) -> bool:
-    return bool(_list(schema, "enum"))
-
-
-def _properties(schema: dict[str, Any]) -> Iterator[tuple[str, Any, str]]:
-    """Name, schema and mark ("?" or nothing) of every property of an object."""
-    properties = schema.get("properties")
-    if not isinstance(properties, dict):
-        return
-    required = {name for name in _list(schema, "required") if isinstance(name, str)}
-    for key, value in properties.items():
-        yield key, value, "" if key in required else "?"
-
-
-# --- The reference style --------------------------------------------------------------------
-#
-# What looks wrong here is what the reference does; tests/test_typescript.py compares them.
-
-
-def _reference_type(schema: Any, indent: str) -> str:
-    if not isinstance(schema, dict):
-        return "any"
-    if "oneOf" in schema and isinstance(schema["oneOf"], list):
-        return "".join(
-            f"\n{indent} | {_reference_variant(variant, indent, _variant_comments(variant))}"
-            for variant in schema["oneOf"]
-        )
-    kind = schema.get("type")
-    if kind == "string":
-        return _reference_string(schema) if "enum" in schema else "string"
-    if isinstance(kind, list):
-        names = ["number" if k == "integer" else k for k in kind if isinstance(k, str)]
-        return " | ".join(names) if names else "any"
-    if not isinstance(kind, str):
-        return "any"
-    if kind == "object":
-        return _reference_object(schema, indent)
-    if kind == "array":
-        has_items = "items" in schema
-        return f"{_reference_type(schema['items'], indent)}[]" if has_items else "Array<any>"
-    return _NUMBERS_AND_FLAGS.get(kind, "any")
-
-
-def _reference_nullable_type(schema: Any, indent: str) -> str:
-    text = _reference_type(schema, indent)
-    if not isinstance(schema, dict) or schema.get("nullable") is not True:
-        return text
-    return text if "null" in text else f"{text} | null"
-
-
-def _reference_string(schema: dict[str, Any]) -> str:
-    values = (f'"{value}"' for value in _list(schema, "enum") if isinstance(value, str))
-    return " | ".join(values) or "string"
-
-
-def _reference_object(schema: dict[str, Any], indent: str) -> str:
-    description = _text(schema, "description")
-    comment = "" if description is None else f"{indent}// {description}\n"
-    properties = [
-        _reference_property(key, value, mark, indent) for key, value, mark in _properties(schema)
-    ]
-    return f"{comment}{{\n{''.join(properties)}{indent}}}"
-
-
-def _reference_property(key: str, schema: Any, mark: str, indent: str) -> str:
-    if not isinstance(schema, dict):
-        return f"{indent}{key}{mark}: any,\n"
-    comments = _reference_comments(schema, indent)
-    if "oneOf" not in schema:
-        text = _reference_nullable_type(schema, f"{indent}    ")
-        default = f" // {_reference_default(schema)}" if "default" in schema else ""
-        return f"{comments}{indent}{key}{mark}: {text},{default}\n"
-    if isinstance(schema["oneOf"], list):
-        return comments + _reference_one_of_property(key, schema, mark, indent)
-    return f"{comments}{indent}{key}{mark}: {_reference_nullable_type(schema, f'{indent}    ')},\n"
-
-
-def _reference_comments(schema: dict[str, Any], indent: str) -> str:
-    text = ""
-    if "title" in schema and isinstance(schema["title"], str):
-        text = f"{indent}// {schema['title']}\n{indent}//\n"
-    description = schema.get("description")
-    if isinstance(description, str) and "oneOf" not in schema:
-        text += f"{indent}// {description}\n"
-    if "examples" in schema and (examples := _list(schema, "examples")):
-        lines = (f'{indent}// - "{e}"\n' for e in examples if isinstance(e, str))
-        text += f"{indent}// Examples:\n{''.join(lines)}"
-    return text
-
-
-def _reference_default(schema: dict[str, Any]) -> str:
-    default = schema["default"]
-    if not isinstance(default, str):
-        return f"default: {_compact_json(default, reference_number)}"
-    return f"default: {default}" if _is_enum(schema) else f'default: "{default}"'
-
-
-def _reference_one_of_property(key: str, schema: dict[str, Any], mark: str, indent: str) -> str:
-    variants = schema["oneOf"]
-    description = _text(schema, "description")
-    repeated = bool(variants) and _text(variants[0], "description") == description
-    shown = description is not None and not repeated
-    above = f"{indent}// {description}\n" if shown else ""
-    if "default" in schema:
-        above += f"{indent}// {_reference_default(schema)}\n"
-    lines = []
-    for position, variant in enumerate(variants):
-        is_silent = shown and position == 0
-        comments = _property_variant_comments(variant, description, is_silent)
-        lines.append(f"{indent} | {_reference_variant(variant, indent, comments)}\n")
-    return f"{above}{indent}{key}{mark}:\n{''.join(lines)}{indent},\n"
-
-
-def _reference_variant(variant: Any, indent: str, comments: list[str]) -> str:
-    text = _reference_nullable_type(variant, f"{indent}   ")
-    return f"{text} // {' '.join(comments)}" if comments else text
-
-
-def _variant_comments(variant: Any) -> list[str]:
-    """What is said beside a variant of a `oneOf` that is not a property's own."""
-    description = _text(variant, "description")
-    comments = [] if description is None else [description]
-    if isinstance(variant, dict) and "default" in variant:
-        default = _reference_default(variant)
-        if isinstance(variant["default"], str) and _is_enum(variant):
-            default = f"default: {encode_basestring(variant['default'])}"
-        comments.append(default)
-    return comments
-
-
-def _property_variant_comments(variant: Any, known: str | None, is_silent: bool) -> list[str]:
-    """What is said beside a variant of a property's `oneOf`.
-
-    Args:
-        variant: The schema.
-        known: A description that is not repeated.
-        is_silent: Whether no description is wanted at all.
-    """
-    description = None if is_silent else _text(variant, "description")
-    comments = [] if description is None or description == known else [description]
-    if isinstance(variant, dict) and "default" in variant:
-        comments.append(_reference_default(variant))
-    return comments
-
-
-# --- The extended style ---------------------------------------------------------------------
+from .numbers import compact_json, exact_number
+from .schema import NUMBERS_AND_FLAGS, list_at, properties_of, text_at
 
 _LINE_END: Final = re.compile("\r\n|[\n\r\u2028\u2029]")
 _MAX_COPIES: Final = 4
@@ -356,11 +19,7 @@ _MAX_OPEN: Final = 32
 """How many definitions may be open within each other."""
 _SHORT: Final = 80
 """A definition that takes no more characters than this, on one line, is always written out."""
-_RESERVED_NAMES: Final = frozenset(
-    {*_NUMBERS_AND_FLAGS, "any", "never", "null", "object", "string"}
-)
-
-
+_RESERVED_NAMES: Final = frozenset({*NUMBERS_AND_FLAGS, "any", "never", "null", "object", "string"})
 _COMBINING: Final = frozenset({"$ref", "allOf", "anyOf", "oneOf", "nullable"})
 """The keywords that make a type from others."""
 
@@ -428,7 +87,7 @@ def _inside(indent: str) -> _Place:
     return _Place(indent, f"{indent}    ")
 
 
-def _extended_text(schema: Any) -> str:
+def extended_text(schema: Any) -> str:
     writer = _ExtendedWriter(schema)
     text = writer.write()
     if writer.cut:
@@ -483,10 +142,10 @@ class _ExtendedWriter:
         """The types that the schema demands by way of other schemas."""
         if "$ref" in schema:
             yield self._reference(schema["$ref"], place)
-        for part in _list(schema, "allOf"):
+        for part in list_at(schema, "allOf"):
             yield self._type(part, place)
         for keyword in ("anyOf", "oneOf"):
-            variants = _list(schema, keyword)
+            variants = list_at(schema, keyword)
             if variants:
                 yield self._variants(schema, variants, place)
 
@@ -495,7 +154,7 @@ class _ExtendedWriter:
         if "const" in schema:
             return _Type((_literal(schema["const"]),))
         kinds = _kinds(schema)
-        values = _list(schema, "enum")
+        values = list_at(schema, "enum")
         if values:
             fitting = [value for value in values if _is_one_of(value, kinds)]
             return _union([_Type((_literal(value),)) for value in fitting or values])
@@ -510,12 +169,12 @@ class _ExtendedWriter:
             return self._array(schema, place)
         if kind in ("string", "null"):
             return _Type((kind,))
-        return _Type((_NUMBERS_AND_FLAGS.get(kind, "any"),))
+        return _Type((NUMBERS_AND_FLAGS.get(kind, "any"),))
 
     def _array(self, schema: dict[str, Any], place: _Place) -> _Type:
         items = schema.get("items")
         # A list in "items" is how tuples were written before "prefixItems".
-        first = items if isinstance(items, list) else _list(schema, "prefixItems")
+        first = items if isinstance(items, list) else list_at(schema, "prefixItems")
         more = schema.get("additionalItems") if isinstance(items, list) else items
         if not first and "items" not in schema:
             return _Type(("Array<any>",))
@@ -529,7 +188,7 @@ class _ExtendedWriter:
     def _object(self, schema: dict[str, Any], place: _Place) -> _Type:
         lines = [
             self._property(_key(key), value, mark, place.body)
-            for key, value, mark in _properties(schema)
+            for key, value, mark in properties_of(schema)
         ]
         others = _other_properties(schema)
         if others is not None:
@@ -569,7 +228,7 @@ class _ExtendedWriter:
         """What a variant says of itself, less what is said of the whole union."""
         comment = self._annotation(variant, "description")
         if not isinstance(comment, str) or comment == known:
-            comment = _text(variant, "title") or ""
+            comment = text_at(variant, "title") or ""
         default = self._default(variant)
         if default == known_default:
             default = ""
@@ -596,14 +255,14 @@ class _ExtendedWriter:
             return None
         if "$ref" in schema:
             return self._target(schema["$ref"])
-        lists = [_list(schema, keyword) for keyword in ("allOf", "anyOf", "oneOf")]
+        lists = [list_at(schema, keyword) for keyword in ("allOf", "anyOf", "oneOf")]
         if sum(map(len, lists)) > 2:
             return None
-        parts = [part for part in chain.from_iterable(lists) if _text(part, "type") != "null"]
+        parts = [part for part in chain.from_iterable(lists) if text_at(part, "type") != "null"]
         return parts[0] if len(parts) == 1 else None
 
     def _comments(self, schema: Any, indent: str) -> str:
-        heading = _comment(_text(schema, "title"), indent)
+        heading = _comment(text_at(schema, "title"), indent)
         text = f"{heading}{indent}//\n" if heading else ""
         text += _comment(self._annotation(schema, "description"), indent)
         text += self._comment_on_items(schema, indent)
@@ -697,7 +356,7 @@ def _kinds(schema: dict[str, Any]) -> list[str]:
     kind = schema.get("type")
     if isinstance(kind, str):
         return [kind]
-    kinds = [k for k in _list(schema, "type") if isinstance(k, str)]
+    kinds = [k for k in list_at(schema, "type") if isinstance(k, str)]
     if kinds:
         return kinds
     if any(isinstance(schema.get(k), dict) for k in ("properties", "additionalProperties")):
@@ -738,7 +397,7 @@ def _key(key: str) -> str:
 
 def _literal(value: Any) -> str:
     """A JSON value as a literal type, on one line even for those to whom U+2028 ends one."""
-    text = _compact_json(value, _exact_number)
+    text = compact_json(value, exact_number)
     return text.replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
 
 

@@ -1,0 +1,1 @@
+"""Headers of messages: written as tokens, and read from them."""

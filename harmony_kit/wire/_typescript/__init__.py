@@ -1,0 +1,1 @@
+"""The TypeScript-like text that tells the model of a tool's parameters."""
