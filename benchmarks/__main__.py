@@ -215,6 +215,21 @@ def processes(compare):
         yield compare(name, ours, theirs, bar=bar, rounds=11)
 
 
+IMPORT = "import time; t = time.process_time(); import harmony_kit; print(time.process_time() - t)"
+IMPORT_BAR = 0.050
+
+
+def importing(rounds=21):
+    """Seconds that the import takes beyond Python's start, in the best of some processes."""
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
+    command = [sys.executable, "-c", IMPORT]
+    runs = [
+        subprocess.run(command, check=True, capture_output=True, text=True, env=environment)
+        for _ in range(rounds)
+    ]
+    return min(float(run.stdout) for run in runs)
+
+
 def main():
     with reference_vocabulary():
         import openai_harmony as reference
@@ -236,11 +251,14 @@ def main():
         converted = Table("", "both, ms", "rendering, ms", "ratio", "bar", box=None)
         for row in conversion.requests():
             missed += add_row(converted, row)
+    imported = importing()
+    missed += imported > IMPORT_BAR
     streams, slow = conversion.table()
     turns, slow_turns = loop.table()
     constraints, slow_starts = grammar.tables()
     missed += slow + slow_turns + slow_starts
     console = Console(width=120)
+    console.print(f"import harmony_kit: {imported * 1e3:.1f} ms (bar {IMPORT_BAR * 1e3:.0f})")
     for part in (table, lenient, converted, streams, turns, *constraints, hostile.table()):
         console.print(part)
     return 1 if missed else 0

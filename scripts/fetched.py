@@ -1,4 +1,4 @@
-"""Files of other projects that tests read: fetched with pip, by their hash, and kept in `build/`."""
+"""Files of other projects that tests read: fetched with pip by their hash, kept in `build/`."""
 
 from __future__ import annotations
 

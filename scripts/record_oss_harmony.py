@@ -1,4 +1,4 @@
-"""Record what oss-harmony 0.0.11 renders, for tests/test_oss_harmony.py.
+"""Record what oss-harmony 0.0.11 renders, for tests/wire/test_oss_harmony.py.
 
 It has the import name of openai-harmony, and so needs an environment of its own:
 

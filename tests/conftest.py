@@ -15,13 +15,15 @@ if TYPE_CHECKING:
 
 pytest.register_assert_rewrite("harmony_backends.testing")
 
-settings.register_profile(
-    "harmony-kit",
-    deadline=None,
-    print_blob=True,
-    suppress_health_check=[HealthCheck.too_slow],
-)
-settings.load_profile("harmony-kit")
+for profile, count in (("ordinary", 30), ("thorough", 100)):
+    settings.register_profile(
+        profile,
+        max_examples=count,
+        deadline=None,
+        print_blob=True,
+        suppress_health_check=[HealthCheck.too_slow],
+    )
+settings.load_profile("ordinary")
 
 
 @pytest.fixture(scope="session")

@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import get_args
 
 import pytest
+from examples import examples
 from harmony_backends.function import FunctionBackend
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from strategies import texts
 
@@ -402,7 +403,7 @@ def prompt_of_command(path, *arguments):
     return json.loads(printed.getvalue())
 
 
-@settings(max_examples=60)
+@examples(60)
 @given(bodies())
 def test_law_12_one_conversation_one_prompt(tmp_path_factory, body):
     request = chat_completions.read_request(body)
@@ -425,7 +426,7 @@ def test_law_12_one_conversation_one_prompt(tmp_path_factory, body):
     assert prompts == dict.fromkeys(prompts, prompt)
 
 
-@settings(max_examples=60)
+@examples(60)
 @given(bodies(), rendering_options)
 def test_law_12_one_conversation_one_prompt_with_options(body, options):
     request = chat_completions.read_request(body)
