@@ -82,9 +82,9 @@ def streams():
     """Name and microseconds a token of every stream writer."""
     tokens = long_completion(20_000)
     writers = {
-        "Chat Completions": partial(chat.StreamWriter, id="r", created=0, model="m"),
-        "Responses": partial(responses.StreamWriter, id="r", created_at=0, model="m"),
-        "Anthropic Messages": partial(anthropic.StreamWriter, id="r", model="m"),
+        "Chat Completions": partial(chat.StreamEncoder, id="r", created=0, model="m"),
+        "Responses": partial(responses.StreamEncoder, id="r", created_at=0, model="m"),
+        "Anthropic Messages": partial(anthropic.StreamEncoder, id="r", model="m"),
     }
     for name, writer in writers.items():
         yield name, microseconds_of_streaming(writer, tokens)

@@ -53,9 +53,9 @@ if TYPE_CHECKING:
     from .tools import (
         Toolbox,
         assistant,
+        call_message,
         developer,
         system,
-        tool_call,
         tool_calls,
         tool_result,
         user,
@@ -88,6 +88,7 @@ __all__ = [
     "arun",
     "assistant",
     "astream",
+    "call_message",
     "constraint",
     "decode",
     "developer",
@@ -103,14 +104,13 @@ __all__ = [
     "run",
     "stream",
     "system",
-    "tool_call",
     "tool_calls",
     "tool_result",
     "user",
 ]
 
 if not TYPE_CHECKING:
-    __getattr__, __dir__ = lazily(
+    _find, __dir__ = lazily(
         __name__,
         {
             "calls": "ToolCall",
@@ -120,8 +120,16 @@ if not TYPE_CHECKING:
             "grammar": "constraint",
             "loop": "Reply RunOptions arun astream run stream",
             "sampling": "SamplingParams",
-            "tools": "Toolbox assistant developer system tool_call tool_calls tool_result user",
+            "tools": "Toolbox assistant developer system call_message tool_calls tool_result user",
             "wire": "BROWSER PYTHON TextParser extend parse_text",
         },
         "builtins calls compat convert engine errors grammar loop sampling tools wire",
     )
+
+    def __getattr__(name: str) -> object:
+        try:
+            return _find(name)
+        except AttributeError:
+            from ._renamed import renamed
+
+            return renamed(name)

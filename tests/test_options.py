@@ -213,7 +213,7 @@ READ = {
         hk.wire.MessageSpan,
         hk.wire.Span,
         hk.Problem,
-        hk.engine.Delta,
+        hk.engine.TokenChunk,
         hk.engine.BatchLine,
         hk.engine.BatchResult,
         hk.calls.Arguments,
@@ -264,10 +264,10 @@ PUBLIC = {
     "HarmonyRequest": HarmonyRequest,
     **{
         f"HarmonyRequest.{name}": getattr(HarmonyRequest, name)
-        for name in ("prompt", "constraint", "adapted_to")
+        for name in ("prompt", "constraint", "for_backend")
     },
     **{
-        f"{module.__name__.rpartition('.')[2]}.StreamWriter.close": module.StreamWriter.close
+        f"{module.__name__.rpartition('.')[2]}.StreamEncoder.close": module.StreamEncoder.close
         for module in (anthropic, chat_completions, responses)
     },
     "MemoryStore": store.MemoryStore,
@@ -314,7 +314,7 @@ def test_law_7_a_misspelt_option_is_an_error_that_says_what_was_meant(name):
 
 def test_law_7_is_asked_of_most_public_names():
     assert len(CHECKED) > 65
-    assert {"hk.run", "hk.tools.ToolPolicy", "hk.Toolbox", "chat_completions.StreamWriter"} <= {
+    assert {"hk.run", "hk.tools.ToolPolicy", "hk.Toolbox", "chat_completions.StreamEncoder"} <= {
         *CHECKED
     }
 
@@ -547,7 +547,7 @@ def test_an_unknown_finish_reason_is_refused(api, reason):
     tokens = hk.encode_with_special("<|channel|>final<|message|>Done.<|return|>")
     result = hk.parse(tokens)
     more = {chat_completions: {"created": 0}, responses: {"created_at": 0}}.get(api, {})
-    writer = api.StreamWriter(model="m", id="x", **more)
+    writer = api.StreamEncoder(model="m", id="x", **more)
     with pytest.raises(hk.errors.OptionError, match="finish_reason"):
         api.write_response(result, model="m", id="x", finish_reason=reason, **more)
     parser = hk.Parser()

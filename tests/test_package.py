@@ -47,6 +47,15 @@ def test_packages_are_attributes():
         assert python(code).split() == [f"harmony_kit.{name}", "True"]
 
 
+def test_names_that_moved_are_found_with_a_warning():
+    from harmony_kit._renamed import _HOMES
+
+    for name, (room, new_name) in _HOMES.items():
+        assert name not in hk.__all__
+        with pytest.warns(DeprecationWarning, match=f"harmony_kit.{room}.{new_name} now"):
+            assert getattr(hk, name) is getattr(getattr(hk, room), new_name)
+
+
 @pytest.mark.parametrize("package", [*PACKAGES, "convert.anthropic", "builtins.browser"])
 def test_all_names_of_a_package_are_there(package):
     module = importlib.import_module(f"harmony_kit.{package}")

@@ -21,7 +21,7 @@ from contextlib import aclosing
 from dataclasses import replace
 from typing import Any, Final
 
-from harmony_kit.engine._protocol import Delta
+from harmony_kit.engine._protocol import TokenChunk
 from harmony_kit.errors import BackendError
 from harmony_kit.grammar import Constraint, Matcher
 from harmony_kit.sampling import SamplingParams
@@ -32,7 +32,9 @@ from .completions_tokens import LeftOutIdsError
 from .cutting import Cutter
 from .stop_texts import StopTexts
 
-Ask = Callable[[list[int], SamplingParams, bool, Mapping[str, Any]], AsyncGenerator[Delta, None]]
+Ask = Callable[
+    [list[int], SamplingParams, bool, Mapping[str, Any]], AsyncGenerator[TokenChunk, None]
+]
 """Asks for a completion: the prompt, how, whether to stream, and more fields of the request."""
 
 _ENDS: Final = (RETURN, CALL, END_OF_TEXT)
@@ -84,7 +86,7 @@ class GrammarFollower:
         self._is_refused = False
         self._is_aborted = False
 
-    async def deltas(self) -> AsyncGenerator[Delta, None]:
+    async def deltas(self) -> AsyncGenerator[TokenChunk, None]:
         """The completion.
 
         Raises:
@@ -96,13 +98,13 @@ class GrammarFollower:
                 cut = cutter.cut(tokens)
                 end = stop_texts.find(cut.tokens)
                 if end is not None:
-                    yield Delta(cut.tokens[:end], "stop")
+                    yield TokenChunk(cut.tokens[:end], "stop")
                     return
                 if cut.finish_reason == "stop" or self._matcher.is_finished:
-                    yield Delta(cut.tokens, "stop")
+                    yield TokenChunk(cut.tokens, "stop")
                     return
-                yield Delta(cut.tokens)
-        yield Delta((), "abort")
+                yield TokenChunk(cut.tokens)
+        yield TokenChunk((), "abort")
 
     async def _tokens(self) -> AsyncGenerator[Sequence[int], None]:
         while not self._matcher.is_finished and not self._is_aborted:
@@ -202,7 +204,7 @@ class GrammarFollower:
 
     def _answer(
         self, fields: Mapping[str, Any], stream: bool, most: int | None = None
-    ) -> AsyncGenerator[Delta, None]:
+    ) -> AsyncGenerator[TokenChunk, None]:
         said, asked = len(self._said), self._sampling
         limit = asked.max_tokens
         left = most if limit is None else min(limit - said, most or limit)
@@ -228,7 +230,7 @@ async def follow_processor(
     *,
     vocabulary_size: int,
     stream: bool,
-) -> AsyncGenerator[Delta, None]:
+) -> AsyncGenerator[TokenChunk, None]:
     """A completion under a constraint, from vLLM with harmony-kit's own processor of logits.
 
     The processor knows the whole constraint, and the limit of tokens. What it lets through is
@@ -257,7 +259,9 @@ async def follow_processor(
         async for delta in deltas:
             end = _follow_whole(matcher, delta.tokens)
             if matcher.is_finished:
-                yield Delta(delta.tokens[:end], "stop", delta.logprobs and delta.logprobs[:end])
+                yield TokenChunk(
+                    delta.tokens[:end], "stop", delta.logprobs and delta.logprobs[:end]
+                )
                 return
             if delta.finish_reason == "length":
                 raise _ignored(matcher.position, "its end", PROCESSOR_ADVICE)

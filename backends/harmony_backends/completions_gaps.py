@@ -12,18 +12,18 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from dataclasses import replace
 
-from harmony_kit.engine._protocol import Delta
+from harmony_kit.engine._protocol import TokenChunk
 from harmony_kit.sampling import SamplingParams
 
 from .completions_tokens import LeftOutIdsError
 
-Complete = Callable[[list[int], SamplingParams, bool], AsyncGenerator[Delta, None]]
+Complete = Callable[[list[int], SamplingParams, bool], AsyncGenerator[TokenChunk, None]]
 """Completes a prompt; the last argument says whether to stream."""
 
 
 async def without_gaps(
     complete: Complete, prompt: list[int], sampling: SamplingParams, *, stream: bool
-) -> AsyncGenerator[Delta, None]:
+) -> AsyncGenerator[TokenChunk, None]:
     """A completion of which no id is missing.
 
     What the model wrote within the gap is thrown away and written anew. Greedily that is the

@@ -10,7 +10,7 @@ from itertools import islice
 from operator import contains
 from typing import Final
 
-from harmony_kit.engine._protocol import Delta, FinishReason
+from harmony_kit.engine._protocol import FinishReason, TokenChunk
 from harmony_kit.errors import BackendError
 from harmony_kit.sampling import SamplingParams
 from harmony_kit.wire._vocabulary import (
@@ -63,7 +63,7 @@ class TokenReader:
         self._text = ""
         self._is_text = False
 
-    def read(self, piece: Piece) -> Delta:
+    def read(self, piece: Piece) -> TokenChunk:
         """The tokens of a piece.
 
         Args:
@@ -101,7 +101,7 @@ class TokenReader:
             for token, found in zip(tokens, given, strict=True)
         ]
 
-    def _read_text(self, piece: Piece) -> Delta:
+    def _read_text(self, piece: Piece) -> TokenChunk:
         """Encode the text up to the last special token.
 
         What is text on both sides of a boundary may be one token, but none goes beyond a
@@ -126,8 +126,8 @@ class TokenReader:
         return _ending(self._text_cutter.cut(tokens), piece.finish_reason)
 
 
-def _ending(delta: Delta, finish_reason: FinishReason | None) -> Delta:
-    return Delta(delta.tokens, delta.finish_reason or finish_reason)
+def _ending(delta: TokenChunk, finish_reason: FinishReason | None) -> TokenChunk:
+    return TokenChunk(delta.tokens, delta.finish_reason or finish_reason)
 
 
 def _first(found: Mapping[int, float], token: int, count: int) -> dict[int, float]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from harmony_kit.engine._protocol import Delta
+from harmony_kit.engine._protocol import TokenChunk
 from harmony_kit.sampling import SamplingParams
 
 
@@ -19,7 +19,7 @@ class Cutter:
         self._stop_tokens = frozenset(sampling.stop_tokens)
         self._left = sampling.max_tokens
 
-    def cut(self, tokens: Sequence[int]) -> Delta:
+    def cut(self, tokens: Sequence[int]) -> TokenChunk:
         """What of further tokens belongs to the completion.
 
         Args:
@@ -32,8 +32,8 @@ class Cutter:
             tokens = tokens[: self._left]
         for position, token in enumerate(tokens, 1):
             if token in self._stop_tokens:
-                return Delta(tokens[:position], "stop")
+                return TokenChunk(tokens[:position], "stop")
         if self._left is None:
-            return Delta(tokens)
+            return TokenChunk(tokens)
         self._left -= len(tokens)
-        return Delta(tokens, None if self._left > 0 else "length")
+        return TokenChunk(tokens, None if self._left > 0 else "length")

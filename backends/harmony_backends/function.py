@@ -17,7 +17,7 @@ from collections.abc import (
 from contextlib import aclosing
 
 from harmony_kit._options import checked_options
-from harmony_kit.engine._protocol import Delta, Feature, check_prompt, check_support
+from harmony_kit.engine._protocol import Feature, TokenChunk, check_prompt, check_support
 from harmony_kit.errors import BackendError
 from harmony_kit.sampling import SamplingParams
 from harmony_kit.wire._vocabulary import SIZE, encode_with_special
@@ -77,7 +77,7 @@ class FunctionBackend(Closing):
 
     async def generate(
         self, prompt: Sequence[int], sampling: SamplingParams
-    ) -> AsyncIterator[Delta]:
+    ) -> AsyncIterator[TokenChunk]:
         """Give the function's answer; see `harmony_kit.Backend`.
 
         Raises:
@@ -101,14 +101,14 @@ class FunctionBackend(Closing):
         try:
             async with aclosing(self._chunks(list(prompt), sampling)) as chunks:
                 async for chunk in chunks:
-                    delta = Delta(chunk)
+                    delta = TokenChunk(chunk)
                     for cutter in cutters:
                         cut = cutter.cut(delta.tokens)
-                        delta = Delta(cut.tokens, cut.finish_reason or delta.finish_reason)
+                        delta = TokenChunk(cut.tokens, cut.finish_reason or delta.finish_reason)
                     yield delta
                     if delta.finish_reason is not None:
                         return
-            yield Delta((), "stop")
+            yield TokenChunk((), "stop")
         finally:
             self.unfinished -= 1
 

@@ -15,7 +15,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
-from harmony_kit.engine._protocol import Delta, Feature, check_prompt, check_support, completion_of
+from harmony_kit.engine._protocol import (
+    Feature,
+    TokenChunk,
+    check_prompt,
+    check_support,
+    completion_of,
+)
 from harmony_kit.errors import BackendError
 from harmony_kit.sampling import SamplingParams
 from harmony_kit.wire._vocabulary import END_OF_TEXT
@@ -122,7 +128,7 @@ class LlamaCppBackend(Closing):
 
     async def generate(
         self, prompt: Sequence[int], sampling: SamplingParams
-    ) -> AsyncGenerator[Delta, None]:
+    ) -> AsyncGenerator[TokenChunk, None]:
         """Generate a completion; see `harmony_kit.Backend`.
 
         Stop texts are looked for here, in the tokens' text; the token that completes one is
@@ -148,13 +154,13 @@ class LlamaCppBackend(Closing):
                 async for delta in deltas:
                     end = stop_texts.find(delta.tokens)
                     if end is not None:
-                        yield Delta(delta.tokens[:end], "stop")
+                        yield TokenChunk(delta.tokens[:end], "stop")
                         return
                     yield delta
         except BackendError as error:
             if not self._closed:
                 raise await self._translated(error) from error
-            yield Delta((), "abort")
+            yield TokenChunk((), "abort")
 
     async def aclose(self) -> None:
         """Abort what is being generated and end the engine's process."""
@@ -180,7 +186,7 @@ class LlamaCppBackend(Closing):
 
     async def _completion(
         self, prompt: list[int], sampling: SamplingParams, limit: int
-    ) -> AsyncGenerator[Delta, None]:
+    ) -> AsyncGenerator[TokenChunk, None]:
         """What the engine generates, up to one of the stop tokens or the limit.
 
         llama.cpp stops at all tokens that end a text in its view, whatever was asked for:
@@ -211,7 +217,7 @@ class LlamaCppBackend(Closing):
                     if reason == "stop" and len(said) > before and said[-1] not in stop_tokens:
                         reason = None if len(said) < limit else "length"
                     is_over = reason is not None
-                    yield Delta(delta.tokens, reason)
+                    yield TokenChunk(delta.tokens, reason)
 
     async def _translated(self, error: BackendError) -> BackendError:
         if isinstance(error, StatusError):

@@ -19,7 +19,7 @@ import httpx
 from httpx_sse import EventSource, SSEError
 
 from harmony_kit._options import checked_options
-from harmony_kit.engine._protocol import Delta, Feature, check_prompt, check_support
+from harmony_kit.engine._protocol import Feature, TokenChunk, check_prompt, check_support
 from harmony_kit.errors import BackendError
 from harmony_kit.grammar import Constraint
 from harmony_kit.sampling import SamplingParams
@@ -143,7 +143,7 @@ class OpenAICompletionsBackend(Closing):
         """Ask the server what it is and how long its context is, unless both were stated.
 
         It is asked once; requests see to it by themselves. Do it first where `supports` has to
-        be right before a request is made, as for `HarmonyRequest.adapted_to`.
+        be right before a request is made, as for `HarmonyRequest.for_backend`.
 
         Raises:
             BackendError: The server cannot be reached, is not ready or lets nobody in, or the
@@ -153,7 +153,7 @@ class OpenAICompletionsBackend(Closing):
 
     async def generate(
         self, prompt: Sequence[int], sampling: SamplingParams
-    ) -> AsyncIterator[Delta]:
+    ) -> AsyncIterator[TokenChunk]:
         """Have the server complete a prompt; see `harmony_kit.Backend`.
 
         Raises:
@@ -179,7 +179,7 @@ class OpenAICompletionsBackend(Closing):
         prompt: list[int],
         sampling: SamplingParams,
         constraint: Constraint,
-    ) -> AsyncGenerator[Delta, None]:
+    ) -> AsyncGenerator[TokenChunk, None]:
         """What the server answers under a constraint, checked token by token."""
         sampling = self._limited(prompt, sampling, is_needed=True)
         options: dict[str, Any] = {"stream": self._stream, "vocabulary_size": self._vocabulary_size}
@@ -199,7 +199,7 @@ class OpenAICompletionsBackend(Closing):
         sampling: SamplingParams,
         stream: bool,
         more: Mapping[str, Any] = MappingProxyType({}),
-    ) -> AsyncGenerator[Delta, None]:
+    ) -> AsyncGenerator[TokenChunk, None]:
         """What the server answers to one request, which may have more fields."""
         reader = TokenReader(sampling, self._on_text)
         async with self._named_errors():
@@ -354,7 +354,7 @@ class OpenAICompletionsBackend(Closing):
 
     async def _deltas(
         self, response: httpx.Response, reader: TokenReader
-    ) -> AsyncGenerator[Delta, None]:
+    ) -> AsyncGenerator[TokenChunk, None]:
         assert self._dialect is not None
         ended = False
         async with aclosing(self._events(response)) as events:

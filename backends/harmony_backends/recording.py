@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Final, get_args
 
 from harmony_kit._options import checked_options
-from harmony_kit.engine._protocol import Backend, Delta, Feature, FinishReason, supported_by
+from harmony_kit.engine._protocol import Backend, Feature, FinishReason, TokenChunk, supported_by
 from harmony_kit.errors import BackendError
 from harmony_kit.sampling import SamplingParams
 
@@ -139,7 +139,7 @@ class RecordingBackend(Closing):
 
     async def generate(
         self, prompt: Sequence[int], sampling: SamplingParams
-    ) -> AsyncIterator[Delta]:
+    ) -> AsyncIterator[TokenChunk]:
         """Generate with the wrapped backend; see `harmony_kit.Backend`."""
         completion: list[int] = []
         finish_reason: FinishReason = "abort"

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Iterable, Sequence
 from pathlib import Path
 
 from harmony_kit._options import checked_options
-from harmony_kit.engine._protocol import Delta, Feature, check_prompt, check_support
+from harmony_kit.engine._protocol import Feature, TokenChunk, check_prompt, check_support
 from harmony_kit.errors import BackendError
 from harmony_kit.sampling import SamplingParams
 from harmony_kit.wire._vocabulary import SIZE, decode
@@ -65,7 +65,7 @@ class ReplayBackend(Closing):
 
     async def generate(
         self, prompt: Sequence[int], sampling: SamplingParams
-    ) -> AsyncIterator[Delta]:
+    ) -> AsyncIterator[TokenChunk]:
         """Play the completion of a prompt; see `harmony_kit.Backend`.
 
         Of the sampling, the stop tokens and `max_tokens` cut the completion; it must keep to
@@ -91,7 +91,7 @@ class ReplayBackend(Closing):
             if start:
                 await asyncio.sleep(0)  # so that replays run side by side, as in an engine
             end = start + self._chunk_size
-            yield Delta(tokens[start:end], None if end < len(tokens) else finish_reason)
+            yield TokenChunk(tokens[start:end], None if end < len(tokens) else finish_reason)
 
     def _next_exchange(self, prompt: tuple[int, ...]) -> Exchange:
         exchanges = self._exchanges.get(prompt)

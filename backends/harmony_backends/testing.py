@@ -30,7 +30,7 @@ from typing import Any, ClassVar, TypeVar
 
 import pytest
 
-from harmony_kit.engine._protocol import Backend, Delta, FinishReason
+from harmony_kit.engine._protocol import Backend, FinishReason, TokenChunk
 from harmony_kit.errors import BackendError
 from harmony_kit.sampling import SamplingParams
 from harmony_kit.tools._build import user
@@ -180,7 +180,7 @@ class BackendContract:
             assert isinstance(backend.name, str)
             assert backend.name
             deltas = await self._deltas(backend, self.prompt(), self._greedy(8))
-            assert all(isinstance(delta, Delta) for delta in deltas)
+            assert all(isinstance(delta, TokenChunk) for delta in deltas)
             tokens = [token for delta in deltas for token in delta.tokens]
             assert len(tokens) == 8
             assert all(type(token) is int for token in tokens), tokens
@@ -404,7 +404,7 @@ class BackendContract:
 
     async def _deltas(
         self, backend: Backend, prompt: Sequence[int], sampling: SamplingParams
-    ) -> list[Delta]:
+    ) -> list[TokenChunk]:
         return [delta async for delta in backend.generate(prompt, sampling)]
 
     async def _complete(
@@ -452,7 +452,7 @@ class BackendContract:
             task.result()  # It had ended before, or shows what went wrong.
 
 
-async def _close(deltas: AsyncIterator[Delta]) -> None:
+async def _close(deltas: AsyncIterator[TokenChunk]) -> None:
     close = getattr(deltas, "aclose", None)
     if close is not None:
         await close()

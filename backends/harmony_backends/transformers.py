@@ -11,7 +11,7 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from typing import Any
 
-from harmony_kit.engine._protocol import Delta, Feature, check_prompt, check_support
+from harmony_kit.engine._protocol import Feature, TokenChunk, check_prompt, check_support
 from harmony_kit.errors import BackendError
 from harmony_kit.sampling import SamplingParams
 
@@ -79,7 +79,7 @@ class TransformersBackend(Closing):
 
     async def generate(
         self, prompt: Sequence[int], sampling: SamplingParams
-    ) -> AsyncGenerator[Delta, None]:
+    ) -> AsyncGenerator[TokenChunk, None]:
         """Generate a completion; see `harmony_kit.Backend`.
 
         Stop texts are looked for in the tokens' text; the token that completes one is the

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import Any
 
-from harmony_kit.engine._protocol import Delta, FinishReason
+from harmony_kit.engine._protocol import FinishReason, TokenChunk
 from harmony_kit.errors import BackendError
 from harmony_kit.sampling import SamplingParams
 from harmony_kit.wire._vocabulary import END_OF_TEXT
@@ -52,7 +52,7 @@ class Row:
         device: Any,
     ) -> None:
         self.tokens = list(prompt)
-        self.inbox: Inbox[Delta] = Inbox()
+        self.inbox: Inbox[TokenChunk] = Inbox()
         self.aborted = threading.Event()
         self.left: Future[None] = Future()
         self.left.set_running_or_notify_cancel()  # whoever waits for it cannot cancel it
@@ -99,7 +99,7 @@ class Row:
         elif self.room == 0:
             reason = "length"
         logprobs = None if self._logprobs is None else [_likeliest(scores, token, self._logprobs)]
-        self.inbox.put(Delta((token,), reason, logprobs))
+        self.inbox.put(TokenChunk((token,), reason, logprobs))
         if reason is not None:
             self._leave()
         return token
@@ -107,7 +107,7 @@ class Row:
     def abort(self) -> None:
         """End it because nobody wants more; by whoever generates."""
         if not self.is_over:
-            self.inbox.put(Delta((), "abort"))
+            self.inbox.put(TokenChunk((), "abort"))
             self._leave()
 
     def fail(self, error: BackendError) -> None:

@@ -14,7 +14,13 @@ from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from typing import Any, Final, get_args
 
-from harmony_kit.engine._protocol import Delta, Feature, FinishReason, check_prompt, check_support
+from harmony_kit.engine._protocol import (
+    Feature,
+    FinishReason,
+    TokenChunk,
+    check_prompt,
+    check_support,
+)
 from harmony_kit.errors import BackendError, HarmonyError
 from harmony_kit.grammar import Constraint
 from harmony_kit.sampling import SamplingParams
@@ -113,7 +119,7 @@ class VLLMBackend(Closing):
 
     def generate(
         self, prompt: Sequence[int], sampling: SamplingParams
-    ) -> AsyncGenerator[Delta, None]:
+    ) -> AsyncGenerator[TokenChunk, None]:
         """Generate a completion; see `harmony_kit.Backend`.
 
         Stop texts are looked for here, in the tokens' text; the token that completes one is
@@ -153,7 +159,7 @@ class VLLMBackend(Closing):
 
     async def _outputs(
         self, prompt: Sequence[int], sampling: SamplingParams
-    ) -> AsyncGenerator[Delta, None]:
+    ) -> AsyncGenerator[TokenChunk, None]:
         """What the engine generates; iterated in its event loop.
 
         Every token of every request comes through here: one loop, without another generator
@@ -290,19 +296,19 @@ def _shut_down_at_exit(backend: weakref.ref[VLLMBackend]) -> None:
         alive._shut_down_at_once()
 
 
-def _delta(completion: Any) -> Delta:
+def _delta(completion: Any) -> TokenChunk:
     # Not stop_reason: it does not always say which token stopped. The token is the last.
     reason = completion.finish_reason
     if reason is not None and reason not in _FINISH_REASONS:
         raise BackendError(f"vllm ended the completion with {reason!r}")
     logprobs = completion.logprobs
-    return Delta(completion.token_ids, reason, logprobs and [*map(_logprobs, logprobs)])
+    return TokenChunk(completion.token_ids, reason, logprobs and [*map(_logprobs, logprobs)])
 
 
 def _logprobs(tokens: Mapping[int, Any]) -> dict[int, float]:
     return {token: found.logprob for token, found in tokens.items()}
 
 
-def _cut(delta: Delta, end: int) -> Delta:
+def _cut(delta: TokenChunk, end: int) -> TokenChunk:
     """The first tokens of a delta, as the last of a completion."""
-    return Delta(delta.tokens[:end], "stop", delta.logprobs and delta.logprobs[:end])
+    return TokenChunk(delta.tokens[:end], "stop", delta.logprobs and delta.logprobs[:end])

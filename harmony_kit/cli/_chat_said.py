@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..loop import RunEvent, ToolReturned, TurnEnded, TurnStarted
+from ..loop import RunEvent, ToolReturned, TurnFinished, TurnStarted
 from ..tools import tool_result
 from ..wire._events import ContentDelta, MessageEnded, MessageStarted, is_reasoning
 from ..wire._messages import Header, Message
@@ -30,7 +30,7 @@ class Said:
         """
         if isinstance(event, TurnStarted):
             self._turns.append(_Turn())
-        elif isinstance(event, MessageStarted | ContentDelta | MessageEnded | TurnEnded):
+        elif isinstance(event, MessageStarted | ContentDelta | MessageEnded | TurnFinished):
             self._turns[-1].take(event)
         elif isinstance(event, ToolReturned):
             self._turns[-1].results.append((event.call.message, event.result))
@@ -56,7 +56,7 @@ class _Turn:
         self._header: Header | None = None  # of the message that is being written
         self._text = ""
 
-    def take(self, event: MessageStarted | ContentDelta | MessageEnded | TurnEnded) -> None:
+    def take(self, event: MessageStarted | ContentDelta | MessageEnded | TurnFinished) -> None:
         if isinstance(event, MessageStarted):
             self._header, self._text = event.header, ""
         elif isinstance(event, ContentDelta):
@@ -68,7 +68,7 @@ class _Turn:
         else:
             self._end(event)
 
-    def _end(self, turn: TurnEnded) -> None:
+    def _end(self, turn: TurnFinished) -> None:
         """The end says which messages belong to the turn, and which was cut off."""
         self._header = None
         self._whole = list(turn.result.history(finish_reason=turn.finish_reason))

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from ..engine._protocol import Backend
 from ..errors import HarmonyError
-from ..loop import RunOptions, TurnEnded, Usage, astream
+from ..loop import RunOptions, TurnFinished, Usage, astream
 from ..tools import Toolbox
 from ..tools._declared import declared_tools
 from ..tools._running import run_within
@@ -172,7 +172,7 @@ class ChatSession:
             async for event in events:
                 said.take(event)
                 self.screen.show(event)
-                if isinstance(event, TurnEnded):
+                if isinstance(event, TurnFinished):
                     self.usage += event.usage
                     self.autosave(said.messages(_PENDING))
 

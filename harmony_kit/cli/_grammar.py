@@ -132,7 +132,7 @@ def _constraint_of_request(
         is_printed = options.check is None
         made, notes = constraint_of(
             completion,
-            request.demands,
+            request.requirements,
             verify=_WRITERS[options.form] if is_printed else Constraint.verify,
         )
         return made, (*request.notes, *notes)

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from ..loop import ContextReduced, RunEnded, RunEvent, ToolReturned, TurnEnded, TurnStarted
+from ..loop import ContextReduced, RunEnded, RunEvent, ToolReturned, TurnFinished, TurnStarted
 from ..wire._events import ContentDelta, MessageEnded, MessageStarted, ProblemFound
 from ..wire._messages import Header, Message
 from ..wire._problems import Problem
@@ -120,7 +120,7 @@ class RunPrinter:
             console.print(Text(f"  {end}", style="bright_black"), end="\n\n")
         elif isinstance(event, ProblemFound):
             console.print(Text(f"  {event.problem.code}: {event.problem.message}", style="yellow"))
-        elif isinstance(event, TurnEnded):
+        elif isinstance(event, TurnFinished):
             self._turns.append((event.usage.prompt_tokens, event.usage.completion_tokens))
         elif isinstance(event, ToolReturned):
             print_message(console, event.result)

@@ -15,8 +15,8 @@ from ..errors import GrammarError, RequestError
 from ..grammar import Constraint, Reasoning, constraint
 from ..tools._choice import ToolChoice
 from ..wire._contents import ResponseFormat, ToolNamespace
-from ._demands import REASONING, RESPONSE_FORMAT, TOOL_CHOICE, Demand
 from ._notes import Note
+from ._requirements import REASONING, RESPONSE_FORMAT, TOOL_CHOICE, Requirement
 
 Verify = Callable[[Constraint], object]
 """Raises a GrammarError for a constraint that an engine cannot keep to."""
@@ -46,7 +46,7 @@ class Completion:
 
 def constraint_of(
     completion: Completion,
-    demands: Mapping[str, Demand],
+    requirements: Mapping[str, Requirement],
     *,
     verify: Verify = Constraint.verify,
 ) -> tuple[Constraint, tuple[Note, ...]]:
@@ -54,7 +54,7 @@ def constraint_of(
 
     Args:
         completion: What it is to be.
-        demands: What of it was asked for, and where.
+        requirements: What of it was asked for, and where.
         verify: Refuses what the engine that is to keep to it cannot; llguidance by default.
 
     Returns:
@@ -67,12 +67,12 @@ def constraint_of(
     try:
         return _constraint(completion, frozenset(), verify), ()
     except GrammarError as error:
-        if error.path == TOOL_CHOICE and TOOL_CHOICE in demands:
-            raise RequestError(error.reason, path=demands[TOOL_CHOICE].path) from None
+        if error.path == TOOL_CHOICE and TOOL_CHOICE in requirements:
+            raise RequestError(error.reason, path=requirements[TOOL_CHOICE].path) from None
         refused = {} if error.path in _ARGUMENTS else _refused_schemas(completion, verify)
         if not refused:
             raise
-    notes = _notes(refused, demands)
+    notes = _notes(refused, requirements)
     return _constraint(completion, frozenset(refused), verify), notes
 
 
@@ -122,13 +122,15 @@ def _refusal(made: Constraint, verify: Verify) -> GrammarError | None:
     return None
 
 
-def _notes(refused: Mapping[str, GrammarError], demands: Mapping[str, Demand]) -> tuple[Note, ...]:
+def _notes(
+    refused: Mapping[str, GrammarError], requirements: Mapping[str, Requirement]
+) -> tuple[Note, ...]:
     """What is to be said of schemas that were asked for and are not enforced."""
     notes = []
-    for name in refused.keys() & demands.keys():
+    for name in refused.keys() & requirements.keys():
         reason, place = refused[name].reason, refused[name].path.removeprefix(name)
-        path = f"{demands[name].path}{place}"
-        if demands[name].is_strict:
+        path = f"{requirements[name].path}{place}"
+        if requirements[name].is_strict:
             raise RequestError(reason, path=path)
         notes.append(Note(path, f"not enforced: {reason}"))
     return tuple(sorted(notes))

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Literal, NamedTuple
 
 from ..errors import RequestError
-from ._reading import Node
+from ._reading import JsonObject
 
 Unsupported = Literal["error", "note"]
 """What becomes of a field that Harmony cannot carry: an error, or a note in the result."""
@@ -60,7 +60,9 @@ class Notes:
         """
         self._notes.append(Note(path, reason))
 
-    def unknown_fields(self, node: Node, known: Iterable[str], idle: Iterable[str] = ()) -> None:
+    def unknown_fields(
+        self, node: JsonObject, known: Iterable[str], idle: Iterable[str] = ()
+    ) -> None:
         """Report the fields of an object that are not read.
 
         Args:

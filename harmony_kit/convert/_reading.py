@@ -23,7 +23,7 @@ def plain(value: Any) -> Any:
 _PLAIN: Final = frozenset({dict, list, str, int, float, bool, type(None)})
 
 
-class Node:
+class JsonObject:
     """An object of JSON data, and where it stands.
 
     Args:
@@ -159,7 +159,7 @@ class Node:
             raise self.error(key, f"{value!r} is none of {', '.join(map(repr, choices))}")
         return value
 
-    def node(self, key: str) -> Node | None:
+    def node(self, key: str) -> JsonObject | None:
         """An object, or `None`.
 
         Args:
@@ -168,9 +168,9 @@ class Node:
         Raises:
             RequestError: It is something else.
         """
-        return Node(self.get(key), self.at(key)) if self.has(key) else None
+        return JsonObject(self.get(key), self.at(key)) if self.has(key) else None
 
-    def required_node(self, key: str) -> Node:
+    def required_node(self, key: str) -> JsonObject:
         """An object.
 
         Args:
@@ -181,7 +181,7 @@ class Node:
         """
         if not self.has(key):
             raise self.error(key, "missing")
-        return Node(self.get(key), self.at(key))
+        return JsonObject(self.get(key), self.at(key))
 
     def items(self, key: str) -> Iterator[tuple[Any, str]]:
         """The items of a list, each with its path; none if it is absent.
@@ -201,7 +201,7 @@ class Node:
         for index, item in enumerate(value):
             yield plain(item), f"{path}[{index}]"
 
-    def nodes(self, key: str) -> Iterator[Node]:
+    def nodes(self, key: str) -> Iterator[JsonObject]:
         """The items of a list of objects; none if it is absent.
 
         Args:
@@ -213,7 +213,7 @@ class Node:
         if self.value.get(key) is None:
             return
         for item, path in self.items(key):
-            yield Node(item, path)
+            yield JsonObject(item, path)
 
     def _typed(self, key: str, kind: type[Any], name: str) -> Any:
         value = self.get(key)

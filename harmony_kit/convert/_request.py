@@ -15,10 +15,10 @@ from ..wire._messages import Header, Message, trusted_message
 from ..wire._render import render
 from ..wire._render_options import RenderKeywords, RenderOptions
 from ..wire._roles import FUNCTIONS, Channel, ReasoningEffort, Role
-from ._demands import Demand
 from ._names import ToolNames
 from ._notes import Note, Notes
-from ._reading import Node
+from ._reading import JsonObject
+from ._requirements import Requirement
 
 if TYPE_CHECKING:
     from ..grammar import Constraint
@@ -54,8 +54,8 @@ class HarmonyRequest:
             one call, since the call ends it.
         response_format: The shape that the final answer must have.
         reasoning: Whether the model may think at all.
-        demands: What is to be kept to: `"tool_choice"`, `"reasoning"`, `"response_format"`, and the
-            full names of the functions whose arguments must meet their schemas.
+        requirements: What is to be kept to: `"tool_choice"`, `"reasoning"`, `"response_format"`,
+            and the full names of the functions whose arguments must meet their schemas.
         sampling: How to generate.
         model: The model that was asked for.
         stream: Whether a stream was asked for.
@@ -73,7 +73,7 @@ class HarmonyRequest:
     parallel_tool_calls: bool = True
     response_format: ResponseFormat | None = None
     reasoning: Literal["free", "none"] = "free"
-    demands: Mapping[str, Demand] = field(default_factory=dict)
+    requirements: Mapping[str, Requirement] = field(default_factory=dict)
     sampling: SamplingParams = _AS_THE_ENGINE_LIKES
     model: str | None = None
     stream: bool = False
@@ -146,7 +146,9 @@ class HarmonyRequest:
         return self._constraint(after)[0]
 
     @checked_options
-    def adapted_to(self, supports: Collection[str], *, after: Sequence[int] = ()) -> AdaptedRequest:
+    def for_backend(
+        self, supports: Collection[str], *, after: Sequence[int] = ()
+    ) -> AdaptedRequest:
         """How a backend is to generate, and what of the request it cannot keep to.
 
         Args:
@@ -159,14 +161,14 @@ class HarmonyRequest:
         """
         if "constraint" not in supports:
             reason = "not enforced: the backend takes no constraints"
-            left = (Note(demand.path, reason) for demand in self.demands.values())
+            left = (Note(requirement.path, reason) for requirement in self.requirements.values())
             return AdaptedRequest(self.sampling, (*self.notes, *left))
         constraint, notes = self._constraint(after)
         sampling = replace(self.sampling, constraint=constraint)
         return AdaptedRequest(sampling, (*self.notes, *notes))
 
     def _constraint(self, after: Sequence[int]) -> tuple[Constraint | None, tuple[Note, ...]]:
-        if not self.demands:
+        if not self.requirements:
             return None, ()
         # Grammars are slow to import, and most requests need none.
         from ._constraints import Completion, constraint_of
@@ -174,13 +176,13 @@ class HarmonyRequest:
         completion = Completion(
             self.tools, self.tool_choice, self.response_format, self.reasoning, after
         )
-        return constraint_of(completion, self.demands)
+        return constraint_of(completion, self.requirements)
 
 
 # --- Sampling -------------------------------------------------------------------------------
 
 
-def sampling_params(node: Node, keys: Mapping[str, str], **values: Any) -> SamplingParams:
+def sampling_params(node: JsonObject, keys: Mapping[str, str], **values: Any) -> SamplingParams:
     """How a request says that tokens are chosen.
 
     Args:
@@ -209,7 +211,7 @@ INPUT_SCHEMA: Final = {
 
 
 def function_tool(
-    node: Node, name: str, description: str | None, parameters: Any, path: str
+    node: JsonObject, name: str, description: str | None, parameters: Any, path: str
 ) -> Tool:
     """A function that a client declares.
 
@@ -270,7 +272,7 @@ def opening(
 _EFFORTS: Final = {"none": "low", "minimal": "low", "xhigh": "high", "max": "high"}
 
 
-def reasoning_effort(node: Node, key: str, notes: Notes) -> ReasoningEffort | None:
+def reasoning_effort(node: JsonObject, key: str, notes: Notes) -> ReasoningEffort | None:
     """How much the model shall think; what Harmony has no word for becomes the nearest.
 
     Args:
@@ -348,7 +350,7 @@ class CallIds:
         """
         self._recipients[call_id] = recipient
 
-    def recipient(self, call_id: str, node: Node, key: str) -> str:
+    def recipient(self, call_id: str, node: JsonObject, key: str) -> str:
         """The tool that a result comes from.
 
         Args:

@@ -11,9 +11,9 @@ from ._batch import (
 )
 from ._protocol import (
     Backend,
-    Delta,
     Feature,
     FinishReason,
+    TokenChunk,
     backend_names,
     check_prompt,
     check_support,
@@ -28,9 +28,9 @@ __all__ = [
     "BatchFile",
     "BatchLine",
     "BatchResult",
-    "Delta",
     "Feature",
     "FinishReason",
+    "TokenChunk",
     "backend_names",
     "check_prompt",
     "check_support",

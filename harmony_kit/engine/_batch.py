@@ -205,7 +205,7 @@ async def _result(
     try:
         request = module.read_request(line.body, current_date=current_date, unsupported=unsupported)
         prompt = request.prompt(options=rendering)
-        sampling, notes = request.adapted_to(await supported_by(backend))
+        sampling, notes = request.for_backend(await supported_by(backend))
     except BackendError as error:
         return _failure(line, "server_error", str(error), 500)
     except HarmonyError as error:

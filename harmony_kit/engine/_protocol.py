@@ -20,7 +20,7 @@ from ..wire._vocabulary import SIZE
 ENTRY_POINTS: Final = "harmony_kit.backends"
 
 
-class Delta(NamedTuple):
+class TokenChunk(NamedTuple):
     """What an engine has generated since the last delta.
 
     Attributes:
@@ -59,7 +59,9 @@ class Backend(Protocol):
         """
         ...
 
-    def generate(self, prompt: Sequence[int], sampling: SamplingParams) -> AsyncIterator[Delta]:
+    def generate(
+        self, prompt: Sequence[int], sampling: SamplingParams
+    ) -> AsyncIterator[TokenChunk]:
         """Generate a completion.
 
         Closing the iterator aborts the generation.
@@ -80,7 +82,7 @@ class Backend(Protocol):
 
 async def completion_of(
     backend: Backend, prompt: Sequence[int], sampling: SamplingParams
-) -> AsyncGenerator[Delta, None]:
+) -> AsyncGenerator[TokenChunk, None]:
     """What a backend generates; closing this aborts the generation.
 
     Args:

@@ -9,7 +9,7 @@ from ._events import (
     RunEvent,
     ToolReturned,
     ToolStarted,
-    TurnEnded,
+    TurnFinished,
     TurnStarted,
 )
 from ._options import RunOptions
@@ -27,7 +27,7 @@ __all__ = [
     "RunState",
     "ToolReturned",
     "ToolStarted",
-    "TurnEnded",
+    "TurnFinished",
     "TurnStarted",
     "Usage",
     "arun",

@@ -108,7 +108,7 @@ class ContextReduced(NamedTuple):
 
 
 @distinct
-class TurnEnded(NamedTuple):
+class TurnFinished(NamedTuple):
     """A completion is over.
 
     Attributes:
@@ -165,5 +165,7 @@ class RunEnded(NamedTuple):
     reply: Reply
 
 
-RunEvent = TurnStarted | ContextReduced | Event | TurnEnded | ToolStarted | ToolReturned | RunEnded
+RunEvent = (
+    TurnStarted | ContextReduced | Event | TurnFinished | ToolStarted | ToolReturned | RunEnded
+)
 """What happens during a run: its own events, and the parser's between the turns'."""

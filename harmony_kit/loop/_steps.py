@@ -29,7 +29,7 @@ from ._events import (
     RunEvent,
     ToolReturned,
     ToolStarted,
-    TurnEnded,
+    TurnFinished,
     TurnStarted,
 )
 from ._options import RunOptions
@@ -66,7 +66,7 @@ class Run:
         self._last: Completion | None = None
         self._sequence = _Sequence()
         self._before_cut: RunState | None = None  # the state before a turn that was cut off
-        self._toolbox = toolbox.including(messages)
+        self._toolbox = toolbox.merged_with(messages)
         self._declared = declared_namespaces(messages)
         self._backend = backend
         self._options = options
@@ -177,7 +177,7 @@ class Run:
         constraint = self._constraints.current() or sampling.constraint
         return replace(sampling, max_tokens=min(limits, default=None), constraint=constraint)
 
-    def _cut_off(self, ended: TurnEnded) -> Outcome | None:
+    def _cut_off(self, ended: TurnFinished) -> Outcome | None:
         if ended.finish_reason == "abort" and self._clock.is_over:
             return "time_limit"
         if ended.finish_reason != "length" or ended.result.turn_end is not TurnEnd.LENGTH:

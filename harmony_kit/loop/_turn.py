@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Iterable, Sequence
 from contextlib import aclosing
 
-from ..engine._protocol import Backend, Delta, FinishReason, completion_of
+from ..engine._protocol import Backend, FinishReason, TokenChunk, completion_of
 from ..sampling import SamplingParams
 from ..tools import tool_calls
 from ..wire._builtin_tools import PYTHON
@@ -13,7 +13,7 @@ from ..wire._contents import ToolNamespace
 from ..wire._events import Event
 from ..wire._parser import Parser
 from ..wire._vocabulary import CALL
-from ._events import TurnEnded
+from ._events import TurnFinished
 from ._state import Usage
 
 
@@ -29,7 +29,7 @@ class Turn:
         self._parser = Parser()
         self._finish_reason: FinishReason | None = None
 
-    def feed(self, delta: Delta) -> list[Event]:
+    def feed(self, delta: TokenChunk) -> list[Event]:
         """What a delta says.
 
         Args:
@@ -53,7 +53,7 @@ class Turn:
             return [*self._parser.feed(CALL), *self._parser.close()]
         return self._parser.close()
 
-    def ended(self, tools: Iterable[ToolNamespace]) -> TurnEnded:
+    def ended(self, tools: Iterable[ToolNamespace]) -> TurnFinished:
         """What came of it.
 
         Args:
@@ -61,12 +61,12 @@ class Turn:
         """
         result = self._parser.result()
         usage = Usage(len(self._prompt), self._parser.position)
-        return TurnEnded(result, tool_calls(result, tools), usage, self._finish_reason)
+        return TurnFinished(result, tool_calls(result, tools), usage, self._finish_reason)
 
 
 def completion_by(
     backend: Backend, prompt: Sequence[int], sampling: SamplingParams, deadline: float | None
-) -> AsyncGenerator[Delta, None]:
+) -> AsyncGenerator[TokenChunk, None]:
     """What a backend generates until a deadline; closing this aborts the generation.
 
     Args:
@@ -84,8 +84,8 @@ def completion_by(
 
 
 async def _until(
-    deadline: float, deltas: AsyncGenerator[Delta, None]
-) -> AsyncGenerator[Delta, None]:
+    deadline: float, deltas: AsyncGenerator[TokenChunk, None]
+) -> AsyncGenerator[TokenChunk, None]:
     import asyncio
 
     async with aclosing(deltas):
@@ -97,7 +97,7 @@ async def _until(
             except TimeoutError:
                 if not time_limit.expired():  # it is the backend's own
                     raise
-                yield Delta((), "abort")
+                yield TokenChunk((), "abort")
                 return
             if delta is None:
                 return

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 from .._lazy import lazily
 from ._answers import Ending, ToolAnswer, tool_result
-from ._build import assistant, developer, system, tool_call, user
+from ._build import assistant, call_message, developer, system, user
 from ._calls import DeclaredTool, ToolCallStream, tool_calls
 from ._function import tool_from_function
 from ._methods import tools_from_object
@@ -31,9 +31,9 @@ __all__ = [
     "Toolbox",
     "ToolsLike",
     "assistant",
+    "call_message",
     "developer",
     "system",
-    "tool_call",
     "tool_calls",
     "tool_from_function",
     "tool_from_model",

@@ -128,7 +128,7 @@ def assistant(content: str, *, channel: str | None = Channel.FINAL) -> Message:
 
 
 @checked_options
-def tool_call(
+def call_message(
     recipient: str,
     arguments: str,
     *,

@@ -106,7 +106,7 @@ class Toolbox:
                 return known
         raise ToolError(f"a policy for {name}: there is no such tool")
 
-    def including(self, conversation: Iterable[Message]) -> Toolbox:
+    def merged_with(self, conversation: Iterable[Message]) -> Toolbox:
         """A toolbox that also has the tools that a conversation declares with their functions.
 
         A tool of this toolbox stands before one of the same name in the conversation.

@@ -671,7 +671,7 @@ def test_a_request_is_adapted_to_the_server_that_answers_it():
     async def go():
         async with serving(lambda *_: ANSWER, "sglang") as (server, _):
             backend = OpenAICompletionsBackend(server.url)
-            sampling, notes = request.adapted_to(await supported_by(backend))
+            sampling, notes = request.for_backend(await supported_by(backend))
             assert sampling.constraint is None
             assert "not enforced" in notes[-1].reason
             deltas = [delta async for delta in backend.generate([1, 2, 3], sampling)]

@@ -230,8 +230,8 @@ def test_law_10_in_chat_completions(repair, finish_reason):
     for tokens in CUT:
         result = hk.parse(tokens)
         whole = chat_completions.write_response(result, **meta, finish_reason=finish_reason)
-        writer = chat_completions.StreamWriter(**meta)
-        folded = chat_completions.fold_stream(streamed(writer, tokens, finish_reason=finish_reason))
+        writer = chat_completions.StreamEncoder(**meta)
+        folded = chat_completions.accumulate(streamed(writer, tokens, finish_reason=finish_reason))
         for response in (whole, folded):
             (choice,) = response["choices"]
             for call in choice["message"].get("tool_calls", ()):
@@ -251,8 +251,8 @@ def test_law_10_in_responses(repair, tmp_path):
     for tokens in CUT[::3]:
         result = hk.parse(tokens)
         whole = responses.write_response(result, **meta, finish_reason="length")
-        writer = responses.StreamWriter(**meta)
-        folded = responses.fold_stream(streamed(writer, tokens, finish_reason="length"))
+        writer = responses.StreamEncoder(**meta)
+        folded = responses.accumulate(streamed(writer, tokens, finish_reason="length"))
         for response in (whole, folded):
             calls = [item for item in response["output"] if item["type"] == "function_call"]
             assert not any(is_json(call["arguments"]) for call in calls)
@@ -274,14 +274,14 @@ def test_law_10_in_anthropic_messages(repair):
         result = hk.parse(tokens)
         meta = {"id": "msg_1", "model": "m", "request": request}
         whole = anthropic.write_response(result, **meta, finish_reason="length", repair=repair)
-        events = streamed(anthropic.StreamWriter(**meta), tokens, finish_reason="length")
+        events = streamed(anthropic.StreamEncoder(**meta), tokens, finish_reason="length")
         pieces = [
             event["delta"]["partial_json"]
             for event in events
             if event.get("delta", {}).get("type") == "input_json_delta"
         ]
         assert not is_json("".join(pieces))
-        for response in (whole, anthropic.fold_stream(events)):
+        for response in (whole, anthropic.accumulate(events)):
             for block in response["content"]:
                 if block["type"] == "tool_use":
                     assert block["input"].keys() == {anthropic.TRUNCATED_JSON}
@@ -467,8 +467,8 @@ def test_a_broken_call_is_incomplete_in_responses():
     tokens = [*CUT[5], *hk.encode_with_special("<|end|>")]
     meta = {"id": "resp_1", "created_at": 0, "model": "m", "request": request}
     whole = responses.write_response(hk.parse(tokens), **meta, finish_reason="stop")
-    folded = responses.fold_stream(
-        streamed(responses.StreamWriter(**meta), tokens, finish_reason="stop")
+    folded = responses.accumulate(
+        streamed(responses.StreamEncoder(**meta), tokens, finish_reason="stop")
     )
     for response in (whole, folded):
         assert [item["status"] for item in response["output"]] == ["incomplete"]

@@ -19,8 +19,8 @@ import harmony_kit as hk
 from harmony_kit.convert.anthropic import (
     INVALID_JSON,
     TRUNCATED_JSON,
-    StreamWriter,
-    fold_stream,
+    StreamEncoder,
+    accumulate,
     read_request,
     read_response,
     write_request,
@@ -159,7 +159,7 @@ def streamed(
     tokens: list[int], sizes: list[int], request: Any = None, **options: Any
 ) -> list[dict[str, Any]]:
     parser = hk.Parser()
-    writer = StreamWriter(**HEADER, request=request, prompt_tokens=7)
+    writer = StreamEncoder(**HEADER, request=request, prompt_tokens=7)
     events = writer.start()
     position = 0
     for size in [*sizes, max(len(tokens), 1)]:
@@ -187,7 +187,7 @@ def test_law_3_a_stream_folds_to_the_response(
     events = streamed(tokens, sizes, request, **options)
     for event in events:
         check_event(event)
-    assert fold_stream(events) == whole
+    assert accumulate(events) == whole
     assert without_cut_calls(accumulated(events), whole) == without_cut_calls(whole, whole)
 
 
@@ -969,22 +969,22 @@ def test_responses_that_cannot_be_read() -> None:
 
 
 def test_failures() -> None:
-    writer = StreamWriter(**HEADER)
+    writer = StreamEncoder(**HEADER)
     events = writer.start() + writer.fail("overloaded_error", "too many")
     with pytest.raises(HarmonyError, match="overloaded_error: too many"):
-        fold_stream(events)
+        accumulate(events)
 
 
 def test_a_stream_that_breaks_off_keeps_what_came() -> None:
     events = streamed(COMPLETION, [1] * len(COMPLETION))
     cut = max(i for i, e in enumerate(events) if e["type"] == "content_block_stop")
-    found = fold_stream(events[:cut])
+    found = accumulate(events[:cut])
     assert found["content"] == write_response(hk.parse(COMPLETION), **HEADER)["content"]
     assert found["stop_reason"] is None
 
 
 def test_pings_and_citations_of_others_are_read() -> None:
-    start = StreamWriter(**HEADER).start()
+    start = StreamEncoder(**HEADER).start()
     text = {"type": "text", "text": "a", "citations": None}
     deltas = [{"type": "text_delta", "text": "b"}, {"type": "citations_delta", "citation": {}}]
     events = [
@@ -995,11 +995,11 @@ def test_pings_and_citations_of_others_are_read() -> None:
         {"type": "content_block_stop", "index": 0},
         {"type": "message_stop"},
     ]
-    assert fold_stream(events)["content"] == [{"type": "text", "text": "ab", "citations": [{}]}]
+    assert accumulate(events)["content"] == [{"type": "text", "text": "ab", "citations": [{}]}]
 
 
 def test_streams_that_are_none() -> None:
-    start = StreamWriter(**HEADER).start()
+    start = StreamEncoder(**HEADER).start()
     for events, path in (
         ([], ""),
         ([{"type": "message_stop"}], "[0].type"),
@@ -1007,7 +1007,7 @@ def test_streams_that_are_none() -> None:
         ([*start, {"type": "content_block_stop"}], "[1].index"),
     ):
         with pytest.raises(RequestError) as caught:
-            fold_stream(events)
+            accumulate(events)
         assert caught.value.path == path
 
 
@@ -1036,7 +1036,7 @@ class Handler(BaseHTTPRequestHandler):
             data = json.dumps(message).encode()
             self.send_header("content-type", "application/json")
         else:
-            parser, writer = hk.Parser(), StreamWriter(**HEADER, **options)
+            parser, writer = hk.Parser(), StreamEncoder(**HEADER, **options)
             events = writer.start()
             for token in COMPLETION:
                 events += writer.feed(parser.feed(token))

@@ -329,7 +329,7 @@ def test_pydantic_objects_are_accepted():
 
 def streamed(tokens, request=None, *, size=1, **how):
     parser = hk.Parser()
-    writer = chat.StreamWriter(id="r", created=0, model="m", request=request, **how)
+    writer = chat.StreamEncoder(id="r", created=0, model="m", request=request, **how)
     chunks = writer.start()
     for start in range(0, len(tokens), size):
         chunks += writer.feed(parser.feed(tokens[start : start + size]))
@@ -337,7 +337,7 @@ def streamed(tokens, request=None, *, size=1, **how):
     chunks += writer.close(parser.result())
     for chunk in chunks:
         ChatCompletionChunk.model_validate(json.loads(json.dumps(chunk)))
-    return chat.fold_stream(chunks)
+    return chat.accumulate(chunks)
 
 
 def whole(tokens, request=None, **how):
@@ -540,7 +540,7 @@ def test_a_client_of_openai_reads_our_streams():
         ' to=functions.f <|constrain|>json<|message|>{"a": 1}<|call|>'
     )
     parser = hk.Parser()
-    writer = chat.StreamWriter(id="r", created=0, model="m")
+    writer = chat.StreamEncoder(id="r", created=0, model="m")
     chunks = writer.start() + writer.feed(parser.feed(tokens)) + writer.feed(parser.close())
     chunks += writer.close(parser.result(), prompt_tokens=7)
     body = json.dumps(whole(tokens)).encode()
@@ -550,7 +550,7 @@ def test_a_client_of_openai_reads_our_streams():
         seen = list(client.chat.completions.create(**asked, stream=True))
         answer = client.chat.completions.create(**asked)
     assert [json.loads(chunk.model_dump_json(exclude_unset=True)) for chunk in seen] == chunks
-    assert chat.fold_stream(seen) == chat.fold_stream(chunks)
+    assert chat.accumulate(seen) == chat.accumulate(chunks)
     assert answer.choices[0].message.tool_calls[0].function.arguments == '{"a": 1}'
     assert chat.read_response(answer) == chat.read_response(whole(tokens))
 

@@ -146,14 +146,14 @@ def read(api, *fields):
 def admitted(request, *completions):
     """Whether the constraint of a request admits each of some completions."""
     made = request.constraint()
-    adapted = request.adapted_to({"constraint"})
+    adapted = request.for_backend({"constraint"})
     assert adapted.sampling.constraint == made
     return [made.check(hk.encode_with_special(text)) is None for text in completions]
 
 
 def assert_only_notes_without_constraints(request, *paths):
     """What is enforced is noted where it cannot be, and only there."""
-    with_it, without = request.adapted_to({"constraint"}), request.adapted_to(set())
+    with_it, without = request.for_backend({"constraint"}), request.for_backend(set())
     assert without.sampling == request.sampling
     assert with_it.notes == request.notes
     left = without.notes[len(request.notes) :]
@@ -166,8 +166,8 @@ def test_a_request_that_asks_for_nothing_has_none(api):
     for fields in ({}, api.tools(PLAIN), api.tools(PLAIN) | api.choose("auto")):
         request = read(api, fields)
         assert request.constraint() is None
-        assert request.adapted_to({"constraint"}) == (request.sampling, request.notes)
-        assert request.adapted_to(set()) == (request.sampling, request.notes)
+        assert request.for_backend({"constraint"}) == (request.sampling, request.notes)
+        assert request.for_backend(set()) == (request.sampling, request.notes)
 
 
 @every_api
@@ -268,13 +268,13 @@ def test_names_are_those_of_the_prompt(api):
 )
 def test_what_is_strict_and_cannot_be_enforced_is_an_error(api, schema, place, reason):
     request = read(api, api.tools(("get_weather", schema, {"strict": True}), OTHER))
-    for ask in (request.constraint, lambda: request.adapted_to({"constraint"})):
+    for ask in (request.constraint, lambda: request.for_backend({"constraint"})):
         with pytest.raises(RequestError) as raised:
             ask()
         assert raised.value.path == f"{api.strict_path}{place}"
         assert raised.value.reason.startswith(reason)
     # Where nothing is enforced, it is noted as everything else.
-    assert request.adapted_to(set()).notes[-1].path == api.strict_path
+    assert request.for_backend(set()).notes[-1].path == api.strict_path
     strict_answer = api.answer(schema) if api is Anthropic else api.answer(schema, strict=True)
     with pytest.raises(RequestError) as raised:
         read(api, strict_answer).constraint()
@@ -287,7 +287,7 @@ def test_what_is_strict_and_cannot_be_enforced_is_an_error(api, schema, place, r
 )
 def test_what_is_not_strict_is_enforced_as_far_as_it_can_be(api, schema, place):
     request = read(api, api.answer(schema))
-    adapted = request.adapted_to({"constraint"})
+    adapted = request.for_backend({"constraint"})
     (note,) = adapted.notes
     assert note.path == f"{api.answer_path}{place}"
     assert note.reason.startswith("not enforced: llguidance ")
@@ -299,7 +299,7 @@ def test_functions_of_which_nothing_is_asked_do_not_fail_a_request(api):
     """One whose schema cannot be enforced takes any object; the others are still enforced."""
     tools = api.tools(("loose", UNENFORCEABLE, {}), PLAIN)
     request = read(api, tools, api.choose("required"))
-    assert request.adapted_to({"constraint"}).notes == request.notes
+    assert request.for_backend({"constraint"}).notes == request.notes
     wrong = called("get_weather", '{"days": 1}')
     assert admitted(request, called("loose", '{"b": 1}'), WEATHER_CALL, wrong) == [
         *(True, True, False)
@@ -312,7 +312,7 @@ def test_a_call_of_nothing_cannot_be_required(api):
     with pytest.raises(RequestError) as raised:
         request.constraint()
     assert raised.value.path == "tool_choice"
-    assert_error_is_a_note = request.adapted_to(set()).notes
+    assert_error_is_a_note = request.for_backend(set()).notes
     assert [note.path for note in assert_error_is_a_note] == ["tool_choice"]
 
 
@@ -338,7 +338,7 @@ def test_what_stands_at_the_end_of_the_prompt():
     rest = hk.encode_with_special(" be it.<|end|><|start|>assistant" + WEATHER_CALL)
     for made in (
         request.constraint(after=begun),
-        request.adapted_to({"constraint"}, after=begun).sampling.constraint,
+        request.for_backend({"constraint"}, after=begun).sampling.constraint,
     ):
         assert made.check(rest) is None
         assert made.check(hk.encode_with_special(WEATHER_CALL)) is not None

@@ -19,8 +19,8 @@ from harmony_kit.convert._names import tool_names
 from harmony_kit.convert._request import HarmonyRequest
 from harmony_kit.convert._store import MemoryStore
 from harmony_kit.convert.responses import (
-    StreamWriter,
-    fold_stream,
+    StreamEncoder,
+    accumulate,
     read_items,
     read_request,
     read_response,
@@ -90,7 +90,7 @@ def parsed(text):
 def stream(tokens, *, size=1, finish_reason=None, repair=False, request=REQUEST, **usage):
     """The events of a completion that comes in chunks, and what was parsed."""
     parser = hk.Parser()
-    writer = StreamWriter(**IDS, request=request, repair=repair)
+    writer = StreamEncoder(**IDS, request=request, repair=repair)
     events = writer.start()
     for index in range(0, len(tokens), size):
         events += writer.feed(parser.feed(tokens[index : index + size]))
@@ -267,7 +267,7 @@ def test_a_stream_folds_to_the_response(tokens, size, finish_reason, repair, is_
     rest = {"finish_reason": finish_reason, "prompt_tokens": 3}
     events, result = stream(tokens, size=size, repair=repair, request=request, **rest)
     response = write_response(result, **IDS, request=request, repair=repair, **rest)
-    assert fold_stream(events) == response
+    assert accumulate(events) == response
     assert events[-1]["response"] == response
     check_deltas(events)
 
@@ -303,7 +303,7 @@ def test_malformed_completions_stream_as_they_are_written(case):
         tokens = completion(case["text"])
     for repair in (False, True):
         events, result = stream(tokens, repair=repair)
-        assert fold_stream(events) == write_response(result, **IDS, request=REQUEST, repair=repair)
+        assert accumulate(events) == write_response(result, **IDS, request=REQUEST, repair=repair)
         check_deltas(events)
         check_response(events[-1]["response"])
 
@@ -360,7 +360,7 @@ def test_a_message_that_the_next_one_ends_is_complete():
             "<|channel|>analysis<|message|>Hm<|start|>assistant<|channel|>final<|message|>A<|return|>"
         )
     )
-    assert [item["status"] for item in fold_stream(events)["output"]] == ["completed"] * 2
+    assert [item["status"] for item in accumulate(events)["output"]] == ["completed"] * 2
 
 
 def test_arguments_are_raw_unless_repair_is_asked_for():
@@ -409,12 +409,12 @@ def test_a_stream_that_fails():
     tokens = completion(
         "<|channel|>analysis<|message|>Hm<|end|><|start|>assistant<|channel|>final<|message|>A"
     )
-    parser, writer = hk.Parser(), StreamWriter(**IDS, request=REQUEST)
+    parser, writer = hk.Parser(), StreamEncoder(**IDS, request=REQUEST)
     events = writer.start() + writer.feed(parser.feed(tokens))
     events += writer.fail("server_error", "The engine is gone.")
     for event in events:
         check_event(event)
-    response = fold_stream(events)
+    response = accumulate(events)
     assert response == events[-1]["response"]
     assert response["status"] == "failed"
     assert response["error"] == {"code": "server_error", "message": "The engine is gone."}
@@ -423,19 +423,19 @@ def test_a_stream_that_fails():
 
 def test_a_stream_that_breaks_off_folds_to_what_there_is():
     events, _ = stream(completion("<|channel|>final<|message|>Hello there"))
-    response = fold_stream(events[:6])
+    response = accumulate(events[:6])
     assert response["status"] == "in_progress"
     assert response["output"][0]["content"][0]["text"] == "Hello there"
     with pytest.raises(RequestError, match=r"events\[0\].output_index: no item"):
-        fold_stream(events[4:])
+        accumulate(events[4:])
     with pytest.raises(RequestError, match="without a response"):
-        fold_stream([])
+        accumulate([])
 
 
 def test_folding_a_stream_without_deltas_takes_the_last_event():
     events, _ = stream(completion(FULL))
     assert (
-        fold_stream(e for e in events if not e["type"].endswith(".delta")) == events[-1]["response"]
+        accumulate(e for e in events if not e["type"].endswith(".delta")) == events[-1]["response"]
     )
 
 
@@ -989,7 +989,7 @@ BROWSER_OF_THE_DEVELOPER = hk.Message("developer", hk.wire.DeveloperContent(tool
         ([BROWSER_OF_THE_DEVELOPER], "messages[0].content.tools"),
         (
             [
-                hk.tool_call("browser.search", '{"query": "q"}'),
+                hk.call_message("browser.search", '{"query": "q"}'),
                 hk.Message("tool", "x", name="browser.search"),
             ],
             "messages[1]",
@@ -1081,7 +1081,7 @@ def test_a_client_reads_the_stream(client):
     events = list(client.responses.create(**ASKED, stream=True))
     expected = write_response(parsed(FULL), **IDS, request=read_request({**ASKED, "stream": True}))
     assert as_written(events[-1].response) == expected
-    assert fold_stream(events) == expected
+    assert accumulate(events) == expected
 
 
 def test_a_client_accumulates_the_stream(client):

@@ -8,7 +8,7 @@ import harmony_kit as hk
 from harmony_kit.convert._store import MemoryStore, SQLiteStore, StoredItem, StoredResponse
 from harmony_kit.errors import HarmonyError
 
-CALL = hk.tool_call("functions.f", '{"a": "漢"}')
+CALL = hk.call_message("functions.f", '{"a": "漢"}')
 RESPONSE = StoredResponse(
     messages=(
         hk.user("Hi <|end|>"),

@@ -94,7 +94,7 @@ def test_the_engine_is_kept_full():
             self.most = max(self.most, self.open)
             await asyncio.sleep(0.001)
             self.open -= 1
-            yield hk.engine.Delta(
+            yield hk.engine.TokenChunk(
                 hk.encode_with_special("<|channel|>final<|message|>a<|return|>"), "stop"
             )
 

@@ -118,7 +118,7 @@ def test_logprobs_are_the_models_before_anything_changes_them(
     for options in ways:
         sampling = hk.SamplingParams(max_tokens=5, stop_tokens=(), logprobs=4, **options)
 
-        async def go(sampling: hk.SamplingParams = sampling) -> list[hk.engine.Delta]:
+        async def go(sampling: hk.SamplingParams = sampling) -> list[hk.engine.TokenChunk]:
             return [delta async for delta in backend.generate(HELLO, sampling)]
 
         deltas = asyncio.run(go())

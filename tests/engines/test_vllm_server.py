@@ -211,7 +211,7 @@ def test_greedy_tokens_and_their_logprobs_are_those_of_transformers(
     prompts = [[*HELLO, 100 + number] for number in range(3)] + [(HELLO * 60)[:300]]
     sampling = hk.SamplingParams(max_tokens=12, temperature=0, stop_tokens=(), logprobs=3)
 
-    async def go(backend: hk.engine.Backend) -> list[list[hk.engine.Delta]]:
+    async def go(backend: hk.engine.Backend) -> list[list[hk.engine.TokenChunk]]:
         every = [
             [delta async for delta in backend.generate(prompt, sampling)] for prompt in prompts
         ]
@@ -230,7 +230,7 @@ def test_greedy_tokens_and_their_logprobs_are_those_of_transformers(
             assert found == pytest.approx(expected, abs=1e-3)
 
 
-def logprobs_of(deltas: Sequence[hk.engine.Delta]) -> list[dict[int, float]]:
+def logprobs_of(deltas: Sequence[hk.engine.TokenChunk]) -> list[dict[int, float]]:
     return [dict(found) for delta in deltas for found in delta.logprobs or ()]
 
 
@@ -248,7 +248,7 @@ class Scripted:
 
     def generate(
         self, prompt: Sequence[int], sampling: hk.SamplingParams
-    ) -> AsyncIterator[hk.engine.Delta]:
+    ) -> AsyncIterator[hk.engine.TokenChunk]:
         return self._backends[tuple(prompt)].generate(prompt, sampling)
 
     async def aclose(self) -> None:

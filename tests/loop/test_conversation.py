@@ -210,8 +210,8 @@ def test_events_come_in_order():
     without_deltas = [kind for kind in kinds if kind != "ContentDelta"]
     message = ["MessageStarted", "MessageEnded"]
     assert without_deltas == [
-        *("TurnStarted", *message, *message, "TurnEnded", "ToolStarted", "ToolReturned"),
-        *("TurnStarted", *message, "TurnEnded", "RunEnded"),
+        *("TurnStarted", *message, *message, "TurnFinished", "ToolStarted", "ToolReturned"),
+        *("TurnStarted", *message, "TurnFinished", "RunEnded"),
     ]
     text = "".join(
         e.text for e in events if isinstance(e, hk.ContentDelta) and e.channel == "final"

@@ -60,8 +60,10 @@ class Model:
         try:
             for token in cut:
                 await asyncio.sleep(self.pause)
-                yield hk.engine.Delta([token])
-            yield hk.engine.Delta([], "length" if len(cut) < len(tokens) else self.finish_reason)
+                yield hk.engine.TokenChunk([token])
+            yield hk.engine.TokenChunk(
+                [], "length" if len(cut) < len(tokens) else self.finish_reason
+            )
         finally:
             self.open -= 1
 
@@ -305,7 +307,7 @@ def test_a_run_that_was_stopped_within_its_tools_runs_them_again():
 
 def test_a_conversation_that_ends_in_a_call_of_others_is_handed_over_at_once():
     theirs = hk.Tool("theirs", "What others run.")
-    conversation = [hk.developer(tools=[theirs]), hk.tool_call("functions.theirs", "{}")]
+    conversation = [hk.developer(tools=[theirs]), hk.call_message("functions.theirs", "{}")]
     model = Model()
     reply = hk.run(conversation, model, tools=[look])
     assert (reply.outcome, model.prompts, reply.messages) == ("call", [], ())
@@ -324,7 +326,7 @@ plain = st.integers(0, 5)
 spoken = st.lists(
     st.builds(hk.user, st.text())
     | st.builds(hk.assistant, st.text(), channel=st.sampled_from(["analysis", "final"]))
-    | st.builds(hk.tool_call, st.just("functions.look"), st.text())
+    | st.builds(hk.call_message, st.just("functions.look"), st.text())
 )
 
 
@@ -373,7 +375,7 @@ def test_what_is_no_state_is_refused_with_its_place(change, place):
 def cycle(number, words=30):
     return [
         hk.assistant("thinking " * words, channel="analysis"),
-        hk.tool_call("functions.look", json.dumps({"place": number})),
+        hk.call_message("functions.look", json.dumps({"place": number})),
         hk.Message(
             "tool",
             f"result {number} " + "word " * words,

@@ -31,8 +31,8 @@ class Scripted:
         try:
             for start in range(0, len(tokens), self.chunk_size):
                 await asyncio.sleep(0)
-                yield hk.engine.Delta(tokens[start : start + self.chunk_size])
-            yield hk.engine.Delta([], self.finish_reason)
+                yield hk.engine.TokenChunk(tokens[start : start + self.chunk_size])
+            yield hk.engine.TokenChunk([], self.finish_reason)
         finally:
             self.open -= 1
 

@@ -43,7 +43,7 @@ def _nothing_is_left():
 
 
 def call_of(toolbox, name, arguments="{}"):
-    (call,) = hk.tool_calls([hk.tool_call(f"{NAMESPACE}.{name}", arguments)], toolbox)
+    (call,) = hk.tool_calls([hk.call_message(f"{NAMESPACE}.{name}", arguments)], toolbox)
     return call
 
 
@@ -162,7 +162,9 @@ def test_namespace_and_selection():
 
         toolbox = hk.Toolbox([other, server])
         assert len([*toolbox]) == 1
-        (call,) = hk.tool_calls([hk.tool_call("functions.get_weather", '{"city": "x"}')], toolbox)
+        (call,) = hk.tool_calls(
+            [hk.call_message("functions.get_weather", '{"city": "x"}')], toolbox
+        )
         assert asyncio.run(toolbox.run(call)).message.text == "hyphen: x"
     with pytest.raises(hk.errors.ToolError, match="has no tool get_weather"):
         hk.tools.McpTools(COMMAND, only=["get_weather"]).open()

@@ -17,7 +17,7 @@ from harmony_kit.tools._source import ToolSource, is_source
 
 
 def run(toolbox, recipient, arguments="{}"):
-    message = hk.tool_call(recipient, arguments)
+    message = hk.call_message(recipient, arguments)
     closed = hk.wire.ParsedMessage(
         message, hk.wire.MessageSpan(0, 0, 0, 0), hk.wire.Terminator.CALL
     )
@@ -84,7 +84,7 @@ def test_a_model_can_have_another_name_and_description():
 
 def test_a_model_alone_is_only_declared():
     toolbox = hk.Toolbox([Search])
-    (call,) = hk.tool_calls([hk.tool_call("functions.Search", '{"query": "x"}')], toolbox)
+    (call,) = hk.tool_calls([hk.call_message("functions.Search", '{"query": "x"}')], toolbox)
     assert call.runnable
     assert not toolbox.can_answer(call)
 
@@ -322,7 +322,7 @@ def test_built_in_namespaces_by_themselves_go_into_the_system_message():
     toolbox = hk.Toolbox([hk.BROWSER])
     (system,) = toolbox.declared_in([])
     assert system.content.tools == (hk.BROWSER,)
-    (call,) = hk.tool_calls([hk.tool_call("browser.search", '{"query": "x"}')], toolbox)
+    (call,) = hk.tool_calls([hk.call_message("browser.search", '{"query": "x"}')], toolbox)
     assert not toolbox.can_answer(call)
 
 
@@ -351,7 +351,7 @@ def test_the_tools_of_the_conversation_are_included():
     shelf = Shelf()
     conversation = [hk.developer(tools=[greet, shelf.namespace]), hk.user("hi")]
     toolbox = hk.Toolbox([Search], policy=hk.tools.ToolPolicy(confirm=lambda _: False))
-    more = toolbox.including(conversation)
+    more = toolbox.merged_with(conversation)
     assert [*toolbox.tools] == ["functions.Search"]
     assert set(more.tools) == {"functions.Search", "functions.greet", "shelf.take"}
     assert run(more, "functions.greet", '{"name": "you"}').ending == "refused"
@@ -361,7 +361,7 @@ def test_the_tools_of_the_conversation_are_included():
         return f"Bye {name}"
 
     other.__name__ = "greet"
-    more = hk.Toolbox([other]).including(conversation)
+    more = hk.Toolbox([other]).merged_with(conversation)
     assert run(more, "functions.greet", '{"name": "you"}').value == "Bye you"
 
 
@@ -381,7 +381,7 @@ def test_closing_a_toolbox_closes_its_sources():
 
 
 def test_calls_are_read_with_sources_as_tools():
-    calls = hk.tool_calls([hk.tool_call("shelf.take", '{"number": "x"}')], [Shelf(), Notebook()])
+    calls = hk.tool_calls([hk.call_message("shelf.take", '{"number": "x"}')], [Shelf(), Notebook()])
     assert calls[0].status == "invalid"
 
 

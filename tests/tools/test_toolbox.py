@@ -31,7 +31,7 @@ from harmony_kit.wire._vocabulary import CALL, CHANNEL, END, MESSAGE, START
 
 def called(toolbox, name, arguments="{}"):
     """The call of a tool, as the model makes it."""
-    (call,) = hk.tool_calls([hk.tool_call(name, arguments)], toolbox)
+    (call,) = hk.tool_calls([hk.call_message(name, arguments)], toolbox)
     return call
 
 

@@ -111,7 +111,7 @@ def test_law_6_content_is_never_control_in_tools(spelling, schema_style):
         hk.system(tools=[namespace], model_identity=spelling, valid_channels=[spelling]),
         hk.developer(spelling, tools=[namespace], response_formats=[answer]),
         hk.user(spelling, name=spelling),
-        hk.tool_result(hk.tool_call(spelling, spelling), spelling),
+        hk.tool_result(hk.call_message(spelling, spelling), spelling),
     ]
     tokens = hk.render(conversation, schema_style=schema_style)
     controls = [token for token in tokens if token >= FIRST_SPECIAL]
@@ -165,7 +165,7 @@ def test_the_result_belongs_to_the_caller():
 
 
 def test_channel_first_moves_the_recipient():
-    call = hk.tool_call("functions.f", "{}")
+    call = hk.call_message("functions.f", "{}")
     rendered = hk.decode(hk.wire.render_message(call, header_order="channel-first"))
     assert rendered == (
         "<|start|>assistant<|channel|>commentary to=functions.f <|constrain|>json<|message|>"
@@ -219,7 +219,12 @@ def turn(number, *, finished=True):
     ],
 )
 def test_drop_analysis_while_a_turn_goes_on(policy, kept):
-    conversation = [*turn(1), *turn(2), *turn(3, finished=False), hk.tool_call("functions.f", "{}")]
+    conversation = [
+        *turn(1),
+        *turn(2),
+        *turn(3, finished=False),
+        hk.call_message("functions.f", "{}"),
+    ]
     text = hk.decode(hk.render(conversation, drop_analysis=policy))
     assert [
         thought for thought in ("thought 1", "thought 2", "thought 3") if thought in text
@@ -310,7 +315,7 @@ def test_loss_mask_is_what_the_assistant_writes():
             lambda: hk.render([hk.assistant("a", channel="\udfff")], drop_analysis="never"),
             "message 0: channel",
         ),
-        (lambda: hk.render([hk.tool_call("\ud800", "{}")]), "message 0: recipient"),
+        (lambda: hk.render([hk.call_message("\ud800", "{}")]), "message 0: recipient"),
         (lambda: hk.render([hk.developer("\ud800")]), "message 0: content"),
     ],
 )

@@ -10,7 +10,7 @@ from ...wire._messages import Message
 from ...wire._roles import Channel, Role
 from .._names import ToolNames
 from .._notes import Notes
-from .._reading import Node
+from .._reading import JsonObject
 from .._request import CallIds
 from ._blocks import ERROR, SERVER_RECIPIENTS, call_message, recipient_of, result_message
 
@@ -20,7 +20,7 @@ SEPARATOR: Final = "\n\n"
 """What stands between text blocks that become one text."""
 
 
-def text_of(node: Node, key: str, notes: Notes) -> str | None:
+def text_of(node: JsonObject, key: str, notes: Notes) -> str | None:
     """A text that is given as such or as text blocks; `None` if it is absent.
 
     Args:
@@ -42,7 +42,7 @@ def text_of(node: Node, key: str, notes: Notes) -> str | None:
     return _joined(texts, node.at(key), notes)
 
 
-def blocks_of(node: Node, key: str) -> Iterator[Node]:
+def blocks_of(node: JsonObject, key: str) -> Iterator[JsonObject]:
     """The blocks of a content; a text is one text block.
 
     Args:
@@ -54,12 +54,12 @@ def blocks_of(node: Node, key: str) -> Iterator[Node]:
     """
     content = node.get(key)
     if isinstance(content, str):
-        yield Node({"type": "text", "text": content}, node.at(key))
+        yield JsonObject({"type": "text", "text": content}, node.at(key))
     else:
         yield from node.nodes(key)
 
 
-def _block_text(block: Node, notes: Notes) -> str:
+def _block_text(block: JsonObject, notes: Notes) -> str:
     if block.get("citations"):
         notes.lost(block.at("citations"), "not supported")
     notes.unknown_fields(block, ("type", "text", "citations"), IDLE)
@@ -88,7 +88,7 @@ class History:
         self._order: dict[str, int] = {}
         self._answered: set[str] = set()
 
-    def read(self, node: Node) -> None:
+    def read(self, node: JsonObject) -> None:
         """Read a message.
 
         Args:
@@ -113,7 +113,7 @@ class History:
 
     # --- The user and the results of tools ---
 
-    def _user(self, node: Node) -> None:
+    def _user(self, node: JsonObject) -> None:
         texts: list[str] = []
         results: list[tuple[int, Message]] = []
         for block in blocks_of(node, "content"):
@@ -129,7 +129,7 @@ class History:
         self._flush_results(results)
         self._flush_texts(texts, node)
 
-    def _flush_texts(self, texts: list[str], node: Node) -> None:
+    def _flush_texts(self, texts: list[str], node: JsonObject) -> None:
         if texts:
             text = _joined(texts, node.at("content"), self._notes)
             self.messages.append(Message(Role.USER, text))
@@ -141,7 +141,7 @@ class History:
         self.messages += [message for _, message in results]
         results.clear()
 
-    def _result(self, block: Node) -> tuple[int, Message]:
+    def _result(self, block: JsonObject) -> tuple[int, Message]:
         """The result that a block has, and the position of its call."""
         known = ("type", "tool_use_id", "content", "is_error")
         self._notes.unknown_fields(block, known, (*IDLE, "toolset_name"))
@@ -152,7 +152,7 @@ class History:
             text = text if text.startswith(ERROR.strip()) else ERROR + text
         return order, result_message(recipient, text)
 
-    def _call(self, block: Node) -> tuple[int, str]:
+    def _call(self, block: JsonObject) -> tuple[int, str]:
         """The position and the tool of the call that a block answers."""
         call_id = block.required_text("tool_use_id")
         recipient = self._calls.recipient(call_id, block, "tool_use_id")
@@ -163,7 +163,7 @@ class History:
 
     # --- The assistant ---
 
-    def assistant(self, node: Node) -> None:
+    def assistant(self, node: JsonObject) -> None:
         """Read what the model wrote.
 
         Args:
@@ -181,7 +181,7 @@ class History:
             channel = Channel.COMMENTARY if index < last_call else Channel.FINAL
             self._assistant_block(block, kinds[index], channel)
 
-    def _assistant_block(self, block: Node, kind: str, channel: Channel) -> None:
+    def _assistant_block(self, block: JsonObject, kind: str, channel: Channel) -> None:
         notes = self._notes
         if kind == "text":
             text = _block_text(block, notes)
@@ -200,7 +200,7 @@ class History:
         else:
             notes.lost(block.path, f"a {kind} block is not supported")
 
-    def _tool_use(self, block: Node, kind: str) -> None:
+    def _tool_use(self, block: JsonObject, kind: str) -> None:
         known = ("type", "id", "name", "input")
         self._notes.unknown_fields(block, known, (*IDLE, "caller", "toolset_name"))
         call_id, name = block.required_text("id"), block.required_text("name")
@@ -217,7 +217,7 @@ class History:
         self.messages.append(call_message(recipient, value))
         return None
 
-    def _code_result(self, block: Node) -> None:
+    def _code_result(self, block: JsonObject) -> None:
         """What code printed: all that a result of the python tool can say."""
         self._notes.unknown_fields(block, ("type", "tool_use_id", "content"), IDLE)
         content = block.required_node("content")

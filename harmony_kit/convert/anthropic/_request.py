@@ -8,11 +8,11 @@ from ..._options import checked_options
 from ...wire._contents import Tool, ToolNamespace
 from ...wire._messages import Message
 from ...wire._roles import FUNCTIONS, Role
-from .._demands import Demand, demand_of_function, demands
 from .._names import ToolNames, tool_names
 from .._notes import Notes, Unsupported
-from .._reading import Node
+from .._reading import JsonObject
 from .._request import HarmonyRequest, opening
+from .._requirements import Requirement, requirement_of_function, requirements
 from ._blocks import BROWSER_TOOLS
 from ._history import History, blocks_of, text_of
 from ._settings import (
@@ -63,7 +63,7 @@ def read_request(
             JSON path.
     """
     notes = Notes(unsupported)
-    node = Node(body)
+    node = JsonObject(body)
     notes.unknown_fields(node, _READ, _IDLE)
     if not node.has("messages"):
         raise node.error("messages", "missing")
@@ -91,7 +91,7 @@ def read_request(
         parallel_tool_calls=not _one_call_at_a_time(node),
         response_format=shape,
         reasoning="free" if no_thinking is None else "none",
-        demands=demands(
+        requirements=requirements(
             choice,
             "tool_choice",
             functions=strict,
@@ -107,7 +107,7 @@ def read_request(
     )
 
 
-def _names(body: Node) -> ToolNames:
+def _names(body: JsonObject) -> ToolNames:
     """The names of all functions: those declared, and those that were called before.
 
     What is no name is found when it is read.
@@ -123,7 +123,7 @@ def _names(body: Node) -> ToolNames:
 
 
 def _tools(
-    body: Node, names: ToolNames, notes: Notes
+    body: JsonObject, names: ToolNames, notes: Notes
 ) -> tuple[list[Tool], list[ToolNamespace], set[str]]:
     """The functions, the built-in tools, and the client's names of them all."""
     functions: list[Tool] = []
@@ -147,20 +147,20 @@ def _tools(
     return functions, builtin, declared
 
 
-def _strict_functions(body: Node, names: ToolNames) -> dict[str, Demand]:
-    found: dict[str, Demand] = {}
+def _strict_functions(body: JsonObject, names: ToolNames) -> dict[str, Requirement]:
+    found: dict[str, Requirement] = {}
     for node in filter(is_function, body.nodes("tools")):
         name = names.to_harmony(node.required_text("name"))
-        found |= demand_of_function(name, node, "input_schema")
+        found |= requirement_of_function(name, node, "input_schema")
     return found
 
 
-def _one_call_at_a_time(body: Node) -> bool:
+def _one_call_at_a_time(body: JsonObject) -> bool:
     choice = body.node("tool_choice")
     return choice is not None and bool(choice.boolean("disable_parallel_tool_use"))
 
 
-def _conversation(body: Node, names: ToolNames, notes: Notes) -> list[Message]:
+def _conversation(body: JsonObject, names: ToolNames, notes: Notes) -> list[Message]:
     history = History(names, notes)
     path = ""
     for node in body.nodes("messages"):

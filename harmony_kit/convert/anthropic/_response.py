@@ -12,7 +12,7 @@ from ...wire._messages import Message
 from .. import _reply as reply
 from .._names import ToolNames
 from .._notes import Notes
-from .._reading import Node
+from .._reading import JsonObject
 from .._request import HarmonyRequest
 from ._blocks import NO_NAMES, client_tool, input_of, is_call, opening_block
 from ._history import History
@@ -191,7 +191,7 @@ def read_response(response: Any) -> tuple[Message, ...]:
     Raises:
         RequestError: It is none, or has what Harmony cannot carry; the error names the JSON path.
     """
-    node = Node(response)
+    node = JsonObject(response)
     if not node.has("content"):
         raise node.error("content", "missing")
     node.choice("role", ("assistant",))

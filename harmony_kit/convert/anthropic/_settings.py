@@ -11,11 +11,11 @@ from ...tools._choice import ToolChoice
 from ...wire._builtin_tools import BROWSER, PYTHON
 from ...wire._contents import ResponseFormat, Tool, ToolNamespace
 from ...wire._roles import FUNCTIONS, ReasoningEffort
-from .._demands import Demand
 from .._names import ToolNames
 from .._notes import Notes
-from .._reading import Node
+from .._reading import JsonObject
 from .._request import function_tool, reasoning_effort, sampling_params
+from .._requirements import Requirement
 from ._history import IDLE
 
 RESPONSE_FORMAT: Final = "response"
@@ -29,7 +29,7 @@ _TOOL_IDLE: Final = (*IDLE, "eager_input_streaming")
 # --- Tools ----------------------------------------------------------------------------------
 
 
-def builtin_tool(node: Node) -> ToolNamespace | None:
+def builtin_tool(node: JsonObject) -> ToolNamespace | None:
     """The built-in tool that a declaration asks for, or `None`.
 
     Args:
@@ -42,7 +42,7 @@ def builtin_tool(node: Node) -> ToolNamespace | None:
     return next((tool for name, tool in _BUILTIN.items() if kind.startswith(f"{name}_")), None)
 
 
-def is_function(node: Node) -> bool:
+def is_function(node: JsonObject) -> bool:
     """Whether a declaration is that of a client's function.
 
     Args:
@@ -54,7 +54,7 @@ def is_function(node: Node) -> bool:
     return node.text("type") in (None, "custom")
 
 
-def function(node: Node, names: ToolNames, notes: Notes) -> Tool:
+def function(node: JsonObject, names: ToolNames, notes: Notes) -> Tool:
     """A client's function.
 
     Args:
@@ -78,7 +78,7 @@ def _takes_nothing(schema: Mapping[str, Any]) -> bool:
     return schema.keys() <= plain and not schema.get("properties") and not schema.get("required")
 
 
-def _tool_fields(node: Node, known: tuple[str, ...], notes: Notes) -> None:
+def _tool_fields(node: JsonObject, known: tuple[str, ...], notes: Notes) -> None:
     if node.boolean("defer_loading"):
         notes.changed(node.at("defer_loading"), "the tool is declared at once")
     if node.get("allowed_callers") not in (None, ["direct"]):
@@ -87,7 +87,7 @@ def _tool_fields(node: Node, known: tuple[str, ...], notes: Notes) -> None:
     notes.unknown_fields(node, (*known, *handled), _TOOL_IDLE)
 
 
-def server_tool_fields(node: Node, notes: Notes) -> None:
+def server_tool_fields(node: JsonObject, notes: Notes) -> None:
     """Report the settings of a server tool: the built-in ones have none.
 
     Args:
@@ -100,7 +100,7 @@ def server_tool_fields(node: Node, notes: Notes) -> None:
     _tool_fields(node, ("type", "name"), notes)
 
 
-def tool_choice(body: Node, names: ToolNames, declared: set[str], notes: Notes) -> ToolChoice:
+def tool_choice(body: JsonObject, names: ToolNames, declared: set[str], notes: Notes) -> ToolChoice:
     """Which tools the model may or must call.
 
     Args:
@@ -136,7 +136,7 @@ def tool_choice(body: Node, names: ToolNames, declared: set[str], notes: Notes) 
 # --- Thinking and the answer ----------------------------------------------------------------
 
 
-def effort(body: Node, notes: Notes) -> ReasoningEffort | None:
+def effort(body: JsonObject, notes: Notes) -> ReasoningEffort | None:
     """How much the model shall think; an effort that is named goes before a budget.
 
     Args:
@@ -153,7 +153,7 @@ def effort(body: Node, notes: Notes) -> ReasoningEffort | None:
     return named or found
 
 
-def _thinking(node: Node, notes: Notes) -> ReasoningEffort | None:
+def _thinking(node: JsonObject, notes: Notes) -> ReasoningEffort | None:
     notes.unknown_fields(node, ("type", "budget_tokens", "display"))
     display = node.choice("display", ("summarized", "omitted"))
     if display == "omitted":
@@ -172,7 +172,7 @@ def _thinking(node: Node, notes: Notes) -> ReasoningEffort | None:
     return _effort_of_budget(node, notes)
 
 
-def _effort_of_budget(node: Node, notes: Notes) -> ReasoningEffort:
+def _effort_of_budget(node: JsonObject, notes: Notes) -> ReasoningEffort:
     budget = node.integer("budget_tokens")
     if budget is None:
         raise node.error("budget_tokens", "missing")
@@ -185,7 +185,7 @@ def _effort_of_budget(node: Node, notes: Notes) -> ReasoningEffort:
     return found
 
 
-def response_format(body: Node, notes: Notes) -> ResponseFormat | None:
+def response_format(body: JsonObject, notes: Notes) -> ResponseFormat | None:
     """The shape that the answer must have.
 
     Args:
@@ -207,7 +207,7 @@ def response_format(body: Node, notes: Notes) -> ResponseFormat | None:
     return ResponseFormat(RESPONSE_FORMAT, node.required_node("schema").value)
 
 
-def _format(body: Node) -> Node | None:
+def _format(body: JsonObject) -> JsonObject | None:
     config = body.node("output_config")
     node = None if config is None else config.node("format")
     return body.node("output_format") if node is None else node
@@ -216,17 +216,17 @@ def _format(body: Node) -> Node | None:
 # --- What is to be kept to ------------------------------------------------------------------
 
 
-def demand_of_format(body: Node) -> Demand | None:
+def demand_of_format(body: JsonObject) -> Requirement | None:
     """That the answer meets its schema, if there is one.
 
     Args:
         body: The request.
     """
     node = _format(body)
-    return None if node is None else Demand(node.at("schema"))
+    return None if node is None else Requirement(node.at("schema"))
 
 
-def demand_of_thinking(body: Node) -> Demand | None:
+def demand_of_thinking(body: JsonObject) -> Requirement | None:
     """That the model does not think, if thinking is disabled.
 
     Args:
@@ -234,13 +234,13 @@ def demand_of_thinking(body: Node) -> Demand | None:
     """
     node = body.node("thinking")
     is_disabled = node is not None and node.get("type") == "disabled"
-    return Demand("thinking.type") if is_disabled else None
+    return Requirement("thinking.type") if is_disabled else None
 
 
 # --- SamplingParams -------------------------------------------------------------------------------
 
 
-def sampling(body: Node, notes: Notes) -> SamplingParams:
+def sampling(body: JsonObject, notes: Notes) -> SamplingParams:
     """How to generate.
 
     Args:

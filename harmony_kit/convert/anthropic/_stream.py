@@ -17,14 +17,14 @@ from ...wire._events import (
     MessageStarted,
 )
 from ...wire._messages import Header
-from .._reading import Node, plain
+from .._reading import JsonObject, plain
 from .._request import HarmonyRequest
 from ._arguments import ArgumentsWriter, CodeWriter, folded_input
 from ._blocks import NO_NAMES, arguments_writer, is_call, opening_block
 from ._response import stop_of, usage
 
 
-class StreamWriter:
+class StreamEncoder:
     """Writes a completion as events, while it comes.
 
     The events fold to what `write_response` gives. The arguments of a call are sent as the
@@ -195,11 +195,11 @@ _GROWING: Final = {
 
 
 @checked_options
-def fold_stream(events: Iterable[Any]) -> dict[str, Any]:
+def accumulate(events: Iterable[Any]) -> dict[str, Any]:
     """The message that a stream of events makes.
 
     Args:
-        events: The events as JSON data, those of a `StreamWriter` or of another server.
+        events: The events as JSON data, those of a `StreamEncoder` or of another server.
 
     Returns:
         The message as JSON data.
@@ -210,7 +210,7 @@ def fold_stream(events: Iterable[Any]) -> dict[str, Any]:
     """
     folder = _Folder()
     for index, event in enumerate(events):
-        folder.take(Node(event, f"[{index}]"))
+        folder.take(JsonObject(event, f"[{index}]"))
     if folder.message is None:
         raise RequestError("no message_start", path="")
     folder.end_blocks()
@@ -224,7 +224,7 @@ class _Folder:
         self.message: dict[str, Any] | None = None
         self._pieces: dict[int, list[tuple[str, str]]] = {}
 
-    def take(self, event: Node) -> None:
+    def take(self, event: JsonObject) -> None:
         """Take an event."""
         kind = event.required_text("type")
         if kind == "message_start":
@@ -249,13 +249,13 @@ class _Folder:
         content: list[dict[str, Any]] = (self.message or {}).setdefault("content", [])
         return content
 
-    def _index(self, event: Node) -> int:
+    def _index(self, event: JsonObject) -> int:
         index = event.integer("index")
         if index is None or index not in self._pieces:
             raise event.error("index", "no block has this index, or it is closed")
         return index
 
-    def _delta(self, event: Node) -> None:
+    def _delta(self, event: JsonObject) -> None:
         delta = event.required_node("delta")
         kind = delta.required_text("type")
         pieces = self._pieces[self._index(event)]
@@ -282,7 +282,7 @@ class _Folder:
             text = "".join(piece for name, piece in pieces if name == field)
             block[field] = folded_input(text) if field == "input" else block.get(field, "") + text
 
-    def _end_message(self, event: Node) -> None:
+    def _end_message(self, event: JsonObject) -> None:
         message = self.message or {}
         message.update(event.required_node("delta").value)
         counts = event.node("usage")

@@ -5,7 +5,7 @@
     result = parse(completion_tokens)
     response = write_response(result, id=..., created=..., model=..., request=request)
 
-`StreamWriter` makes chunks of a parser's events, and `fold_stream` a response of chunks. The
+`StreamEncoder` makes chunks of a parser's events, and `accumulate` a response of chunks. The
 other way, `write_request` makes a request of messages, and `read_response` messages of a
 response. All of it works on plain JSON data, and knows no clock: ids and times are arguments.
 """
@@ -13,11 +13,11 @@ response. All of it works on plain JSON data, and knows no clock: ids and times 
 from ._request import read_messages, read_request
 from ._response import read_response, write_response
 from ._reverse import write_messages, write_request
-from ._stream import StreamWriter, fold_stream
+from ._stream import StreamEncoder, accumulate
 
 __all__ = [
-    "StreamWriter",
-    "fold_stream",
+    "StreamEncoder",
+    "accumulate",
     "read_messages",
     "read_request",
     "read_response",

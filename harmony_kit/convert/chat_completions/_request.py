@@ -12,10 +12,9 @@ from ...tools._choice import ToolChoice
 from ...wire._contents import DeveloperContent, ResponseFormat, Tool, ToolNamespace
 from ...wire._messages import Message
 from ...wire._roles import FUNCTIONS, Channel, Role
-from .._demands import Demand, demand_of_function, demands
 from .._names import ToolNames, tool_names
 from .._notes import Notes, Unsupported
-from .._reading import Node
+from .._reading import JsonObject
 from .._request import (
     INPUT_SCHEMA,
     CallIds,
@@ -28,6 +27,7 @@ from .._request import (
     sampling_params,
     text_message,
 )
+from .._requirements import Requirement, requirement_of_function, requirements
 
 _IDLE: Final = frozenset(
     (
@@ -76,7 +76,7 @@ def read_request(
         RequestError: The request is not as the API has it, or has what Harmony cannot carry;
             the error names the JSON path.
     """
-    node = Node(body)
+    node = JsonObject(body)
     notes = Notes(unsupported)
     notes.unknown_fields(node, _KNOWN, _IDLE)
     if (node.integer("n") or 1) != 1:
@@ -104,12 +104,12 @@ def read_request(
         parallel_tool_calls=node.boolean("parallel_tool_calls") is not False,
         response_format=response_format,
         reasoning="free" if thinks else "none",
-        demands=demands(
+        requirements=requirements(
             choice,
             node.at(choice_key),
-            functions=declared.demands,
+            functions=declared.requirements,
             answer=_demand_of_format(node),
-            no_reasoning=None if thinks else Demand("reasoning_effort"),
+            no_reasoning=None if thinks else Requirement("reasoning_effort"),
         ),
         sampling=_sampling(node),
         model=node.text("model"),
@@ -139,7 +139,7 @@ def read_messages(
         RequestError: A message is not as the API has it, or has what Harmony cannot carry.
     """
     reader = _History(ToolNames(), Notes(unsupported), store)
-    instructions, rest = reader.read(Node({"messages": messages}))
+    instructions, rest = reader.read(JsonObject({"messages": messages}))
     start = [] if instructions is None else [_instructions(instructions)]
     return (*start, *rest)
 
@@ -154,10 +154,10 @@ class _Tools:
         functions: As the model sees them.
         names: The client's names of them.
         text_tools: The client's names of those that take text.
-        demands: By full names, of which of them the arguments must meet their schema.
+        requirements: By full names, of which of them the arguments must meet their schema.
     """
 
-    def __init__(self, node: Node, notes: Notes) -> None:
+    def __init__(self, node: JsonObject, notes: Notes) -> None:
         declarations = [self._declaration(tool, notes) for tool in node.nodes("tools")]
         declarations += [(function, "function") for function in node.nodes("functions")]
         given = [(d, kind) for d, kind in declarations if d is not None]
@@ -168,7 +168,7 @@ class _Tools:
                 raise declaration.error("name", f"a second tool is called {name!r}")
             seen.add(name)
         self.names = tool_names(listed)
-        self.demands: dict[str, Demand] = {}
+        self.requirements: dict[str, Requirement] = {}
         self.text_tools = frozenset(
             name for (_, kind), name in zip(given, listed, strict=True) if kind == "custom"
         )
@@ -177,7 +177,7 @@ class _Tools:
             for (declaration, kind), name in zip(given, listed, strict=True)
         )
 
-    def _declaration(self, tool: Node, notes: Notes) -> tuple[Node | None, str]:
+    def _declaration(self, tool: JsonObject, notes: Notes) -> tuple[JsonObject | None, str]:
         kind = tool.text("type") or "function"
         if kind not in ("function", "custom"):
             notes.lost(tool.at("type"), f"tools of the type {kind!r} are not supported")
@@ -185,7 +185,7 @@ class _Tools:
         notes.unknown_fields(tool, ("type", kind))
         return tool.required_node(kind), kind
 
-    def _tool(self, declaration: Node, kind: str, name: str, notes: Notes) -> Tool:
+    def _tool(self, declaration: JsonObject, kind: str, name: str, notes: Notes) -> Tool:
         harmony_name = self.names.to_harmony(name)
         description = declaration.text("description")
         if kind == "custom":
@@ -195,12 +195,12 @@ class _Tools:
             notes.unknown_fields(declaration, ("name", "description", "format"))
             return Tool(harmony_name, description or "", INPUT_SCHEMA)
         notes.unknown_fields(declaration, ("name", "description", "parameters", "strict"))
-        self.demands |= demand_of_function(harmony_name, declaration, "parameters")
+        self.requirements |= requirement_of_function(harmony_name, declaration, "parameters")
         parameters = declaration.get("parameters")
         return function_tool(declaration, harmony_name, description, parameters, "parameters")
 
 
-def _tool_choice(node: Node, key: str, tools: _Tools) -> ToolChoice:
+def _tool_choice(node: JsonObject, key: str, tools: _Tools) -> ToolChoice:
     value = node.get(key)
     if value is None or isinstance(value, str):
         mode = node.choice(key, ("auto", "none", "required"))
@@ -215,7 +215,7 @@ def _tool_choice(node: Node, key: str, tools: _Tools) -> ToolChoice:
     return ToolChoice("required", (_chosen(choice, tools),))
 
 
-def _chosen(choice: Node, tools: _Tools) -> str:
+def _chosen(choice: JsonObject, tools: _Tools) -> str:
     kind = choice.text("type") or "function"
     named = choice.node(kind) or choice
     name = named.required_text("name")
@@ -224,7 +224,7 @@ def _chosen(choice: Node, tools: _Tools) -> str:
     return f"{FUNCTIONS}.{tools.names.to_harmony(name)}"
 
 
-def _response_format(node: Node) -> ResponseFormat | None:
+def _response_format(node: JsonObject) -> ResponseFormat | None:
     value = node.node("response_format")
     kind = value and value.choice("type", ("text", "json_object", "json_schema"))
     if value is None or kind in (None, "text"):
@@ -240,18 +240,18 @@ def _response_format(node: Node) -> ResponseFormat | None:
         raise schema.error("schema", error.reason) from None
 
 
-def _demand_of_format(node: Node) -> Demand | None:
+def _demand_of_format(node: JsonObject) -> Requirement | None:
     value = node.node("response_format")
     kind = value and value.text("type")
     if value is None or kind in (None, "text"):
         return None
     if kind == "json_object":
-        return Demand(value.path)
+        return Requirement(value.path)
     schema = value.required_node("json_schema")
-    return Demand(schema.at("schema"), is_strict=bool(schema.boolean("strict")))
+    return Requirement(schema.at("schema"), is_strict=bool(schema.boolean("strict")))
 
 
-def _sampling(node: Node) -> SamplingParams:
+def _sampling(node: JsonObject) -> SamplingParams:
     stop = node.get("stop")
     if isinstance(stop, str):
         stops: tuple[str, ...] = (stop,)
@@ -300,7 +300,7 @@ class _History:
         self._store = store
         self._calls = CallIds()
 
-    def read(self, node: Node) -> tuple[str | None, list[Message]]:
+    def read(self, node: JsonObject) -> tuple[str | None, list[Message]]:
         """The instructions with which the history begins, and the messages after them."""
         instructions = None
         messages: list[Message] = []
@@ -329,7 +329,7 @@ class _History:
                 messages.append(self._result(message, role))
         return instructions, messages
 
-    def _assistant(self, message: Node) -> list[Message]:
+    def _assistant(self, message: JsonObject) -> list[Message]:
         if message.has("name"):
             self._notes.lost(message.at("name"), "the model has no name")
         made = list(message.nodes("tool_calls"))
@@ -351,7 +351,7 @@ class _History:
             turn.append(text_message(Role.ASSISTANT, text, channel=channel))
         return turn + calls
 
-    def _reasoning(self, message: Node, calls: Iterable[Node]) -> str:
+    def _reasoning(self, message: JsonObject, calls: Iterable[JsonObject]) -> str:
         given = message.text("reasoning_content") or message.text("reasoning")
         if given or self._store is None:
             return given or ""
@@ -359,7 +359,7 @@ class _History:
         kept = [self._store.reasoning(call_id) for call_id in ids]
         return "\n".join(dict.fromkeys(text for text in kept if text))
 
-    def _call(self, call: Node) -> Message:
+    def _call(self, call: JsonObject) -> Message:
         kind = call.choice("type", ("function", "custom")) or "function"
         self._notes.unknown_fields(call, ("id", "type", "index", kind))
         if kind == "custom":
@@ -374,7 +374,7 @@ class _History:
             self._calls.add(call_id, made.recipient or "")
         return made
 
-    def _function_call(self, body: Node) -> Message:
+    def _function_call(self, body: JsonObject) -> Message:
         name = body.required_text("name")
         made = self._made(name, body.text("arguments") or "")
         self._calls.add(name, made.recipient or "")  # that API knew calls by their names
@@ -383,12 +383,12 @@ class _History:
     def _made(self, name: str, arguments: str) -> Message:
         return call_message(f"{FUNCTIONS}.{self._names.to_harmony(name)}", arguments)
 
-    def _result(self, message: Node, role: str) -> Message:
+    def _result(self, message: JsonObject, role: str) -> Message:
         key = "tool_call_id" if role == "tool" else "name"
         recipient = self._calls.recipient(message.required_text(key), message, key)
         return result_message(recipient, self._text(message))
 
-    def _text(self, message: Node) -> str:
+    def _text(self, message: JsonObject) -> str:
         """The text of a content: parts follow one another as they are."""
         content = message.get("content")
         if content is None or isinstance(content, str):

@@ -13,7 +13,7 @@ from ...wire._events import Completion, FinishReason, TurnEnd, check_finish_reas
 from ...wire._messages import Message
 from ...wire._roles import FUNCTIONS, Role
 from .. import _reply as reply
-from .._reading import Node
+from .._reading import JsonObject
 from .._reply import Kind, kind_of
 from .._request import HarmonyRequest
 from ._request import read_messages
@@ -230,7 +230,7 @@ def read_response(response: Any) -> tuple[Message, ...]:
     Raises:
         RequestError: The response is not as the API has it.
     """
-    node = Node(response)
+    node = JsonObject(response)
     choices = list(node.nodes("choices"))
     if not choices:
         raise node.error("choices", "there is no choice")

@@ -10,7 +10,7 @@ from ...calls import CallEnded, CallStarted
 from ...errors import RequestError
 from ...tools import ToolCallStream
 from ...wire._events import Completion, ContentDelta, Event, FinishReason, MessageStarted
-from .._reading import Node
+from .._reading import JsonObject
 from .._reply import Kind, kind_of
 from .._request import HarmonyRequest
 from ._response import (
@@ -26,7 +26,7 @@ from ._response import (
 )
 
 
-class StreamWriter:
+class StreamEncoder:
     """Makes chunks of what a parser reads.
 
     Args:
@@ -38,7 +38,7 @@ class StreamWriter:
             of those that the model wrote as they come.
 
     Example:
-        >>> writer = StreamWriter(id="chatcmpl-1", created=0, model="gpt-oss-20b")
+        >>> writer = StreamEncoder(id="chatcmpl-1", created=0, model="gpt-oss-20b")
         >>> chunks = writer.start()
         >>> for token in completion:
         ...     chunks += writer.feed(parser.feed(token))
@@ -174,7 +174,7 @@ class StreamWriter:
 
 
 @checked_options
-def fold_stream(chunks: Iterable[Any]) -> dict[str, Any]:
+def accumulate(chunks: Iterable[Any]) -> dict[str, Any]:
     """The response that a stream of chunks tells.
 
     Args:
@@ -185,7 +185,7 @@ def fold_stream(chunks: Iterable[Any]) -> dict[str, Any]:
     """
     folded = _Folded()
     for chunk in chunks:
-        folded.add(Node(chunk, "chunks"))
+        folded.add(JsonObject(chunk, "chunks"))
     return folded.response()
 
 
@@ -199,7 +199,7 @@ class _Folded:
         self._finish: str | None = None
         self._usage: Any = None
 
-    def add(self, chunk: Node) -> None:
+    def add(self, chunk: JsonObject) -> None:
         """One chunk more."""
         if not self._head:
             self._head = {key: chunk.get(key) for key in ("id", "created", "model")}
@@ -216,7 +216,7 @@ class _Folded:
             for call in delta.nodes("tool_calls"):
                 self._add_call(call)
 
-    def _add_call(self, call: Node) -> None:
+    def _add_call(self, call: JsonObject) -> None:
         known = self._calls.setdefault(call.integer("index") or 0, {})
         if call.has("id"):
             kind = "custom" if call.has("custom") else "function"

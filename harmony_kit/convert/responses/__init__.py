@@ -5,17 +5,17 @@ functions over plain JSON data. Ids and times are arguments; the ids of items fo
 of the response and their position.
 """
 
-from ._folding import fold_stream
+from ._folding import accumulate
 from ._items import read_items
 from ._request import ResponsesRequest, read_request
 from ._response import read_response, stored_response, write_response
-from ._stream import StreamWriter
+from ._stream import StreamEncoder
 from ._writing import write_request
 
 __all__ = [
     "ResponsesRequest",
-    "StreamWriter",
-    "fold_stream",
+    "StreamEncoder",
+    "accumulate",
     "read_items",
     "read_request",
     "read_response",

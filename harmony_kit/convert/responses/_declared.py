@@ -9,11 +9,11 @@ from ...tools._choice import ToolChoice
 from ...wire._builtin_tools import BROWSER, PYTHON
 from ...wire._contents import Tool, ToolNamespace
 from ...wire._roles import FUNCTIONS
-from .._demands import Demand, demand_of_function
 from .._names import ToolNames, tool_names
 from .._notes import Notes
-from .._reading import Node
+from .._reading import JsonObject
 from .._request import INPUT_SCHEMA, function_tool
+from .._requirements import Requirement, requirement_of_function
 from ._web import RECIPIENTS
 
 WEB_SEARCHES: Final = (
@@ -33,17 +33,17 @@ class DeclaredTools(NamedTuple):
         builtin: `BROWSER` and `PYTHON`, where they are asked for.
         names: The client's names of the functions.
         text_tools: The client's names of the tools that take text.
-        demands: By full names, of which functions the arguments must meet their schema.
+        requirements: By full names, of which functions the arguments must meet their schema.
     """
 
     functions: tuple[Tool, ...]
     builtin: tuple[ToolNamespace, ...]
     names: ToolNames
     text_tools: frozenset[str]
-    demands: dict[str, Demand]
+    requirements: dict[str, Requirement]
 
 
-def read_tools(body: Node, notes: Notes) -> DeclaredTools:
+def read_tools(body: JsonObject, notes: Notes) -> DeclaredTools:
     """The tools that a request declares.
 
     Args:
@@ -59,7 +59,7 @@ def read_tools(body: Node, notes: Notes) -> DeclaredTools:
     functions: dict[str, Tool] = {}
     builtin: list[ToolNamespace] = []
     text_tools: set[str] = set()
-    demands: dict[str, Demand] = {}
+    requirements: dict[str, Requirement] = {}
     for node in nodes:
         kind = node.required_text("type")
         if kind in ("function", "custom"):
@@ -71,7 +71,9 @@ def read_tools(body: Node, notes: Notes) -> DeclaredTools:
             if kind == "custom":
                 text_tools.add(client_name)
             else:
-                demands |= demand_of_function(names.to_harmony(client_name), node, "parameters")
+                requirements |= requirement_of_function(
+                    names.to_harmony(client_name), node, "parameters"
+                )
         elif kind in WEB_SEARCHES:
             notes.unknown_fields(node, ("type",), idle=("search_context_size",))
             builtin.append(BROWSER)
@@ -85,17 +87,17 @@ def read_tools(body: Node, notes: Notes) -> DeclaredTools:
         tuple(dict.fromkeys(builtin)),
         names,
         frozenset(text_tools),
-        demands,
+        requirements,
     )
 
 
-def _function(node: Node, name: str, notes: Notes) -> Tool:
+def _function(node: JsonObject, name: str, notes: Notes) -> Tool:
     known = ("type", "name", "description", "parameters", "strict")
     notes.unknown_fields(node, known, idle=("output_schema",))
     return function_tool(node, name, node.text("description"), node.get("parameters"), "parameters")
 
 
-def _custom_tool(node: Node, name: str, notes: Notes) -> Tool:
+def _custom_tool(node: JsonObject, name: str, notes: Notes) -> Tool:
     notes.unknown_fields(node, ("type", "name", "description", "format"))
     form = node.node("format")
     if form is not None and form.get("type") != "text":
@@ -103,7 +105,7 @@ def _custom_tool(node: Node, name: str, notes: Notes) -> Tool:
     return function_tool(node, name, node.text("description"), INPUT_SCHEMA, "format")
 
 
-def read_tool_choice(body: Node, tools: DeclaredTools, notes: Notes) -> ToolChoice:
+def read_tool_choice(body: JsonObject, tools: DeclaredTools, notes: Notes) -> ToolChoice:
     """Which tools the model may or must call.
 
     Args:
@@ -138,7 +140,7 @@ def _of_mode(mode: str | None) -> ToolChoice:
     return ToolChoice("required") if mode == "required" else ToolChoice()
 
 
-def _chosen(node: Node, tools: DeclaredTools, notes: Notes) -> tuple[str, ...]:
+def _chosen(node: JsonObject, tools: DeclaredTools, notes: Notes) -> tuple[str, ...]:
     """The full names of the tools that a choice means."""
     kind = node.required_text("type")
     if kind in ("function", "custom"):

@@ -8,11 +8,11 @@ from typing import Any, Final
 
 from ..._options import checked_options
 from ...errors import RequestError
-from .._reading import Node, plain
+from .._reading import JsonObject, plain
 
 
 @checked_options
-def fold_stream(events: Iterable[Any]) -> dict[str, Any]:
+def accumulate(events: Iterable[Any]) -> dict[str, Any]:
     """The response that a stream tells of.
 
     Its items are put together of their own events. A stream that breaks off gives what there
@@ -27,7 +27,7 @@ def fold_stream(events: Iterable[Any]) -> dict[str, Any]:
     """
     fold = _Fold()
     for index, event in enumerate(events):
-        fold.add(Node(plain(event), f"events[{index}]"))
+        fold.add(JsonObject(plain(event), f"events[{index}]"))
     return fold.response()
 
 
@@ -40,7 +40,7 @@ class _Fold:
         self._pieces: dict[tuple[int, str, int], list[str]] = {}
         self._done: set[int] = set()
 
-    def add(self, event: Node) -> None:
+    def add(self, event: JsonObject) -> None:
         kind = event.required_text("type")
         response = event.node("response")
         if response is not None:
@@ -58,13 +58,13 @@ class _Fold:
             if field is not None:
                 self._add_delta(event, field)
 
-    def _item(self, event: Node) -> dict[str, Any]:
+    def _item(self, event: JsonObject) -> dict[str, Any]:
         item = self._items.get(_index(event))
         if item is None:
             raise event.error("output_index", "no item was announced there")
         return item
 
-    def _add_delta(self, event: Node, field: str) -> None:
+    def _add_delta(self, event: JsonObject, field: str) -> None:
         part = event.integer("content_index") or 0
         if field == "text" and not 0 <= part < len(self._item(event).get("content") or []):
             raise event.error("content_index", "no part was announced there")
@@ -72,7 +72,7 @@ class _Fold:
         key = (_index(event), field, part)
         self._pieces.setdefault(key, []).append(event.required_text("delta"))
 
-    def _finish(self, event: Node) -> None:
+    def _finish(self, event: JsonObject) -> None:
         """Take what only the last event of an item says; of one without deltas, all."""
         self._join()
         item = self._item(event)
@@ -115,7 +115,7 @@ _FIELDS: Final = {
 }
 
 
-def _index(event: Node) -> int:
+def _index(event: JsonObject) -> int:
     index = event.integer("output_index")
     if index is None:
         raise event.error("output_index", "missing")

@@ -13,7 +13,7 @@ from ...wire._messages import Message
 from ...wire._roles import FUNCTIONS, Channel, Role
 from .._names import ToolNames
 from .._notes import Notes
-from .._reading import Node
+from .._reading import JsonObject
 from .._request import CallIds, call_message, result_message
 from .._store import ResponseStore
 from ._web import read_action
@@ -41,7 +41,7 @@ def read_items(items: Any, *, path: str = "items") -> tuple[Message, ...]:
         RequestError: An item is nothing that Harmony can carry; the error names the JSON path.
     """
     reader = ItemReader(ToolNames(), Notes("error"))
-    reader.read(Node({path: items}), path)
+    reader.read(JsonObject({path: items}), path)
     return tuple(reader.messages)
 
 
@@ -79,7 +79,7 @@ class ItemReader:
         for call_id, full_name in calls.items():
             self._know(call_id, full_name)
 
-    def read(self, parent: Node, key: str) -> None:
+    def read(self, parent: JsonObject, key: str) -> None:
         """Read a list of items.
 
         Args:
@@ -103,7 +103,7 @@ class ItemReader:
 
     # --- Messages ---
 
-    def _read_message(self, node: Node, precedes_call: bool) -> None:
+    def _read_message(self, node: JsonObject, precedes_call: bool) -> None:
         role = node.choice("role", _ROLES)
         if role is None:
             raise node.error("role", "missing")
@@ -121,7 +121,7 @@ class ItemReader:
             channel = channel if phase is None else _PHASES[phase]
             self._add(Message(Role.ASSISTANT, text, channel=channel.value))
 
-    def _text(self, node: Node, key: str) -> str:
+    def _text(self, node: JsonObject, key: str) -> str:
         """A text, or the texts of parts, which follow one another without a separator."""
         value = node.get(key)
         if isinstance(value, str):
@@ -144,7 +144,7 @@ class ItemReader:
             )
         return "".join(texts)
 
-    def _read_reasoning(self, node: Node) -> None:
+    def _read_reasoning(self, node: JsonObject) -> None:
         texts = [part.required_text("text") for part in node.nodes("content")]
         self._check_fields(node, ("content", "summary", "encrypted_content"))
         if texts:
@@ -156,7 +156,7 @@ class ItemReader:
 
     # --- Calls ---
 
-    def _read_function_call(self, node: Node) -> None:
+    def _read_function_call(self, node: JsonObject) -> None:
         name = node.required_text("name")
         namespace = node.text("namespace")
         full_name = f"{namespace}.{name}"
@@ -167,13 +167,13 @@ class ItemReader:
         )
         self._add_call(node, full_name, node.text("arguments") or "")
 
-    def _read_custom_tool_call(self, node: Node) -> None:
+    def _read_custom_tool_call(self, node: JsonObject) -> None:
         full_name = f"{FUNCTIONS}.{self._names.to_harmony(node.required_text('name'))}"
         self._check_fields(node, ("name", "input", "call_id"))
         arguments = json.dumps({"input": node.required_text("input")}, ensure_ascii=False)
         self._add_call(node, full_name, arguments)
 
-    def _add_call(self, node: Node, full_name: str, arguments: str) -> None:
+    def _add_call(self, node: JsonObject, full_name: str, arguments: str) -> None:
         call_id = node.text("call_id")
         if call_id is not None:
             self._restore_reasoning(node, call_id)
@@ -184,7 +184,7 @@ class ItemReader:
         self.calls[call_id] = full_name
         self._ids.add(call_id, full_name)
 
-    def _restore_reasoning(self, node: Node, call_id: str) -> None:
+    def _restore_reasoning(self, node: JsonObject, call_id: str) -> None:
         """The reasoning that led to a call, for clients that do not send it back."""
         last = self.messages[-1] if self.messages else None
         if self._store is None or (last is not None and last.channel == Channel.ANALYSIS):
@@ -194,7 +194,7 @@ class ItemReader:
             self._notes.changed(node.path, "the reasoning before it was taken from the store")
             self._add(Message(Role.ASSISTANT, reasoning, channel=Channel.ANALYSIS.value))
 
-    def _read_result(self, node: Node) -> None:
+    def _read_result(self, node: JsonObject) -> None:
         call_id = node.required_text("call_id")
         full_name = self._ids.recipient(call_id, node, "call_id")
         if not node.has("output"):
@@ -202,7 +202,7 @@ class ItemReader:
         self._check_fields(node, ("call_id", "output"), idle=("name", "namespace"))
         self._add(result_message(full_name, self._text(node, "output")))
 
-    def _read_web_search_call(self, node: Node) -> None:
+    def _read_web_search_call(self, node: JsonObject) -> None:
         action = node.required_node("action")
         call = read_action(action)
         self._check_fields(node, ("action",))
@@ -214,7 +214,7 @@ class ItemReader:
         )
         self._add_builtin_call(f"{BROWSER.name}.{call[0]}", call[1])
 
-    def _read_code_interpreter_call(self, node: Node) -> None:
+    def _read_code_interpreter_call(self, node: JsonObject) -> None:
         code = node.text("code") or ""
         self._check_fields(node, ("code", "outputs"), idle=("container_id",))
         self._add_builtin_call(PYTHON.name, code)
@@ -240,7 +240,7 @@ class ItemReader:
 
     # --- The rest ---
 
-    def _read_reference(self, node: Node) -> None:
+    def _read_reference(self, node: JsonObject) -> None:
         item_id = node.required_text("id")
         item = None if self._store is None else self._store.item(item_id)
         if item is None:
@@ -252,12 +252,14 @@ class ItemReader:
     def _add(self, message: Message) -> None:
         self.messages.append(message)
 
-    def _check_fields(self, node: Node, known: tuple[str, ...], idle: tuple[str, ...] = ()) -> None:
+    def _check_fields(
+        self, node: JsonObject, known: tuple[str, ...], idle: tuple[str, ...] = ()
+    ) -> None:
         # Ids and states are the server's own; there is nothing to say about them.
         self._notes.unknown_fields(node, ("type", "id", "status", *known), idle=idle)
 
 
-def _kind(node: Node) -> str:
+def _kind(node: JsonObject) -> str:
     """The type of an item; messages and references need not say it."""
     kind = node.text("type")
     if kind is None:
@@ -265,7 +267,7 @@ def _kind(node: Node) -> str:
     return kind
 
 
-_READERS: Final[dict[str, Callable[[ItemReader, Node], None]]] = {
+_READERS: Final[dict[str, Callable[[ItemReader, JsonObject], None]]] = {
     "reasoning": ItemReader._read_reasoning,
     "function_call": ItemReader._read_function_call,
     "custom_tool_call": ItemReader._read_custom_tool_call,

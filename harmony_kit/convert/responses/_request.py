@@ -13,10 +13,10 @@ from ...sampling import SamplingParams
 from ...wire._contents import DeveloperContent, ResponseFormat, ToolNamespace
 from ...wire._messages import Message
 from ...wire._roles import FUNCTIONS, Role
-from .._demands import Demand, demands
 from .._notes import Notes, Unsupported
-from .._reading import Node, plain
+from .._reading import JsonObject, plain
 from .._request import HarmonyRequest, opening, reasoning_effort, sampling_params
+from .._requirements import Requirement, requirements
 from .._store import ResponseStore
 from ._declared import read_tool_choice, read_tools
 from ._items import ItemReader
@@ -93,7 +93,7 @@ def read_request(
         RequestError: Something is wrong, unknown to the store, or cannot be carried; the error
             names the JSON path.
     """
-    node = Node(body)
+    node = JsonObject(body)
     notes = Notes(unsupported)
     notes.unknown_fields(node, _READ, idle=_IDLE)
     for key, nothing in _NOTHING_ASKED.items():
@@ -132,12 +132,12 @@ def read_request(
         parallel_tool_calls=parallel is not False,
         response_format=response_format,
         reasoning="free" if thinks else "none",
-        demands=demands(
+        requirements=requirements(
             choice,
             "tool_choice",
-            functions=tools.demands,
+            functions=tools.requirements,
             answer=_demand_of_format(node),
-            no_reasoning=None if thinks else Demand("reasoning.effort"),
+            no_reasoning=None if thinks else Requirement("reasoning.effort"),
         ),
         sampling=_sampling(node),
         model=node.text("model"),
@@ -152,7 +152,7 @@ def read_request(
     )
 
 
-def _conversation(node: Node, reader: ItemReader, store: ResponseStore | None) -> ItemReader:
+def _conversation(node: JsonObject, reader: ItemReader, store: ResponseStore | None) -> ItemReader:
     """Read what was said: the response that is gone on from, and the input."""
     previous_id = node.text("previous_response_id")
     if previous_id is not None:
@@ -188,7 +188,7 @@ def _instructions(message: Message) -> str:
     return (content.instructions or "") if isinstance(content, DeveloperContent) else message.text
 
 
-def _sampling(node: Node) -> SamplingParams:
+def _sampling(node: JsonObject) -> SamplingParams:
     return sampling_params(
         node,
         {"max_tokens": "max_output_tokens"},
@@ -198,14 +198,14 @@ def _sampling(node: Node) -> SamplingParams:
     )
 
 
-def _between(node: Node, key: str, most: int) -> float | None:
+def _between(node: JsonObject, key: str, most: int) -> float | None:
     value = node.number(key)
     if value is not None and not 0 <= value <= most:
         raise node.error(key, f"{value} is not between 0 and {most}")
     return value
 
 
-def _effort(body: Node, notes: Notes) -> Any:
+def _effort(body: JsonObject, notes: Notes) -> Any:
     node = body.node("reasoning")
     if node is None:
         return None
@@ -213,7 +213,7 @@ def _effort(body: Node, notes: Notes) -> Any:
     return reasoning_effort(node, "effort", notes)
 
 
-def _response_format(body: Node, notes: Notes) -> ResponseFormat | None:
+def _response_format(body: JsonObject, notes: Notes) -> ResponseFormat | None:
     """The shape that the final answer must have."""
     config = body.node("text")
     if config is None:
@@ -235,11 +235,11 @@ def _response_format(body: Node, notes: Notes) -> ResponseFormat | None:
     return JSON_OBJECT if kind == "json_object" else None
 
 
-def _demand_of_format(body: Node) -> Demand | None:
+def _demand_of_format(body: JsonObject) -> Requirement | None:
     config = body.node("text")
     node = config and config.node("format")
     if node is None or node.get("type") not in ("json_object", "json_schema"):
         return None
     if node.get("type") == "json_object":
-        return Demand(node.path)
-    return Demand(node.at("schema"), is_strict=bool(node.boolean("strict")))
+        return Requirement(node.path)
+    return Requirement(node.at("schema"), is_strict=bool(node.boolean("strict")))

@@ -9,7 +9,7 @@ from ...tools import tool_calls
 from ...wire._events import Completion, FinishReason, ParsedMessage, TurnEnd, check_finish_reason
 from ...wire._messages import Message
 from .. import _reply as reply
-from .._reading import Node
+from .._reading import JsonObject
 from .._request import HarmonyRequest
 from .._store import StoredItem, StoredResponse
 from ._items import read_items
@@ -212,7 +212,7 @@ def read_response(response: Any) -> tuple[Message, ...]:
         RequestError: It is none, or an item of it is nothing that Harmony can carry; the error
             names the JSON path.
     """
-    node = Node(response)
+    node = JsonObject(response)
     if not node.has("output"):
         raise node.error("output", "missing")
     return read_items(node.get("output"), path="output")

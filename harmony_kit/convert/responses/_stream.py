@@ -37,7 +37,7 @@ _STAGES: Final[dict[ItemType, tuple[str, str]]] = {
 }
 
 
-class StreamWriter:
+class StreamEncoder:
     """Makes the events of a response out of those of a parser, for one completion.
 
     The stream says what `write_response` says of the same completion. Events are dicts, each

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from ...calls import read_arguments
 from ...wire._builtin_tools import BROWSER
-from .._reading import Node
+from .._reading import JsonObject
 
 ACTIONS: Final = {"search": "search", "open": "open_page", "find": "find_in_page"}
 """The types of the actions, by the names of the browser's tools."""
@@ -67,7 +67,7 @@ def _integer(value: Any) -> str:
     return str(int(value)) if is_number and value == value // 1 else ""
 
 
-def read_action(action: Node) -> tuple[str, str] | None:
+def read_action(action: JsonObject) -> tuple[str, str] | None:
     """The call of the browser that an action stands for.
 
     Args:

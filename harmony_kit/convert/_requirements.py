@@ -7,15 +7,15 @@ from typing import Final, NamedTuple
 
 from ..tools._choice import ANY_TOOL, ToolChoice
 from ..wire._roles import FUNCTIONS
-from ._reading import Node
+from ._reading import JsonObject
 
-# What a demand is about, where it is not a function.
+# What a requirement is about, where it is not a function.
 TOOL_CHOICE: Final = "tool_choice"
 RESPONSE_FORMAT: Final = "response_format"
 REASONING: Final = "reasoning"
 
 
-class Demand(NamedTuple):
+class Requirement(NamedTuple):
     """Something that a request asks to be kept to, which a prompt alone cannot promise.
 
     Attributes:
@@ -27,14 +27,14 @@ class Demand(NamedTuple):
     is_strict: bool = True
 
 
-def demands(
+def requirements(
     choice: ToolChoice,
     choice_path: str,
     *,
-    functions: Mapping[str, Demand],
-    answer: Demand | None,
-    no_reasoning: Demand | None,
-) -> dict[str, Demand]:
+    functions: Mapping[str, Requirement],
+    answer: Requirement | None,
+    no_reasoning: Requirement | None,
+) -> dict[str, Requirement]:
     """What a request asks to be kept to, by what it is about.
 
     Args:
@@ -45,15 +45,15 @@ def demands(
         no_reasoning: That the model does not think, if it must not.
     """
     single = {
-        TOOL_CHOICE: None if choice == ANY_TOOL else Demand(choice_path),
+        TOOL_CHOICE: None if choice == ANY_TOOL else Requirement(choice_path),
         RESPONSE_FORMAT: answer,
         REASONING: no_reasoning,
     }
-    asked = {name: demand for name, demand in single.items() if demand is not None}
+    asked = {name: requirement for name, requirement in single.items() if requirement is not None}
     return {**asked, **(functions if choice.mode != "none" else {})}
 
 
-def demand_of_function(name: str, node: Node, key: str) -> dict[str, Demand]:
+def requirement_of_function(name: str, node: JsonObject, key: str) -> dict[str, Requirement]:
     """That the arguments of a function meet its schema, if its declaration is strict.
 
     Args:
@@ -64,4 +64,4 @@ def demand_of_function(name: str, node: Node, key: str) -> dict[str, Demand]:
     Raises:
         RequestError: `strict` is no boolean.
     """
-    return {f"{FUNCTIONS}.{name}": Demand(node.at(key))} if node.boolean("strict") else {}
+    return {f"{FUNCTIONS}.{name}": Requirement(node.at(key))} if node.boolean("strict") else {}
