@@ -7,12 +7,9 @@ import inspect
 import io
 import json
 import math
-import subprocess
-import sys
 from argparse import ArgumentParser
 from dataclasses import FrozenInstanceError, fields
 from itertools import chain
-from pathlib import Path
 from typing import get_args
 
 import pytest
@@ -478,66 +475,6 @@ def test_built_in_tools_are_not_declared_by_the_developer(make):
     with pytest.raises(hk.errors.ToolError, match=r"system message.*system\(tools=\[\.\.\.\]\)"):
         hk.developer(tools=[look, tool])
     assert hk.system(tools=[tool]).content.tools[0].name in ("python", "browser")
-
-
-USER_CODE = '''
-from collections.abc import Iterator
-
-import harmony_kit as hk
-
-
-def look(place: str) -> str:
-    """Looks somewhere."""
-    return place
-
-
-def namespaces() -> Iterator[hk.ToolNamespace]:
-    yield hk.ToolNamespace("places", (hk.Tool("look"),))
-
-
-tools: list[hk.ToolNamespace] = [*namespaces()]
-conversation = [
-    hk.system(reasoning_effort="high", valid_channels=["final"], tools=[hk.PYTHON]),
-    hk.system(
-        reasoning_effort=hk.wire.ReasoningEffort.LOW, tools=(hk.BROWSER, hk.builtins.PythonTool())
-    ),
-    hk.developer("Be brief.", tools=tools),
-    hk.developer(tools=namespaces()),
-    hk.developer(tools=[look, *namespaces(), hk.Tool("f")], response_formats=iter(())),
-    hk.user("Hello!"),
-]
-constraint: hk.grammar.Constraint = hk.constraint([look, hk.builtins.PythonTool(), hk.PYTHON])
-options = hk.RunOptions(tools=[look], rendering=hk.RenderOptions(drop_analysis="never"))
-module = hk.convert
-version: str = hk.__version__
-
-
-def reply(backend: hk.engine.Backend) -> str | None:
-    for event in hk.stream(conversation, backend, tools=tools, header_order="channel-first"):
-        reveal_type(event)
-    return hk.run(conversation, backend, options=options, max_turns=3).text
-
-
-hk.RunOptions(max_turn=3)  # E
-hk.system(reasoning_efort="high")  # E
-'''
-
-
-def test_types_accept_what_the_documentation_promises(tmp_path):
-    pytest.importorskip("mypy")
-    (tmp_path / "user.py").write_text(USER_CODE)
-    command = [sys.executable, "-m", "mypy", "--strict", "--no-error-summary", "user.py"]
-    root = Path(__file__).parents[1]
-    command += ["--cache-dir", str(tmp_path / "cache"), "--config-file", str(tmp_path / "none.ini")]
-    (tmp_path / "none.ini").write_text(
-        f"[mypy]\nmypy_path = {root}:{root / 'backends'}\nfollow_imports = silent\n"
-    )
-    done = subprocess.run(command, capture_output=True, check=False, text=True, cwd=tmp_path)
-    lines = done.stdout.splitlines()
-    errors = [line for line in lines if ": error: " in line and line.startswith("user.py")]
-    wrong = [number for number, text in enumerate(USER_CODE.splitlines(), 1) if "# E" in text]
-    assert [int(line.split(":")[1]) for line in errors] == wrong, done.stdout + done.stderr
-    assert any("TurnStarted" in line for line in lines if "Revealed type" in line)
 
 
 @pytest.mark.parametrize("reason", ["lenght", "", "eos", 5, ["stop"]])
