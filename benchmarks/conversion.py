@@ -82,8 +82,8 @@ def streams():
     """Name and microseconds a token of every stream writer."""
     tokens = long_completion(20_000)
     writers = {
-        "Chat Completions": partial(chat.StreamEncoder, id="r", created=0, model="m"),
-        "Responses": partial(responses.StreamEncoder, id="r", created_at=0, model="m"),
+        "Chat Completions": partial(chat.StreamEncoder, id="r", model="m"),
+        "Responses": partial(responses.StreamEncoder, id="r", model="m"),
         "Anthropic Messages": partial(anthropic.StreamEncoder, id="r", model="m"),
     }
     for name, writer in writers.items():

@@ -21,7 +21,7 @@ from harmony_kit.wire import Completion, MessageSpan, ParsedMessage, Terminator,
 FOLDER = Path(os.environ["PEER_CASES"])
 
 
-IDS = {"id": "resp_1", "created_at": 1_750_000_000, "model": "gpt-oss-20b"}
+IDS = {"id": "resp_1", "created": 1_750_000_000, "model": "gpt-oss-20b"}
 
 
 def call(name, arguments, call_id):

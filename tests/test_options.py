@@ -215,6 +215,9 @@ READ = {
         hk.engine.BatchResult,
         hk.calls.Arguments,
         hk.grammar.Refusal,
+        hk.convert.AdaptedRequest,
+        hk.convert.Note,
+        hk.convert.StoredItem,
     ),
     *(
         hk.Reply,
@@ -483,10 +486,9 @@ def test_an_unknown_finish_reason_is_refused(api, reason):
     """Written or streamed: a client would be told that a truncated answer is whole."""
     tokens = hk.encode_with_special("<|channel|>final<|message|>Done.<|return|>")
     result = hk.parse(tokens)
-    more = {chat_completions: {"created": 0}, responses: {"created_at": 0}}.get(api, {})
-    writer = api.StreamEncoder(model="m", id="x", **more)
+    writer = api.StreamEncoder(model="m", id="x")
     with pytest.raises(hk.errors.OptionError, match="finish_reason"):
-        api.write_response(result, model="m", id="x", finish_reason=reason, **more)
+        api.write_response(result, model="m", id="x", finish_reason=reason)
     parser = hk.Parser()
     for event in [*parser.feed(tokens), *parser.close()]:
         writer.feed(event)

@@ -55,7 +55,9 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--model", default="gpt-oss", help="the model to name in requests")
     parser.add_argument("--current-date", metavar="YYYY-MM-DD", help="the date that the model sees")
     parser.add_argument(
-        "--max-tokens", type=int, default=4096, help="the limit in requests of Anthropic's API"
+        "--max-tokens",
+        type=int,
+        help="the limit in requests; Anthropic's API requires one, by default 4096",
     )
     parser.add_argument(
         "--role",
@@ -137,9 +139,6 @@ def _both(messages: tuple[Message, ...]) -> _Conversation:
 def read_json(text: str) -> Any:
     """JSON data from text.
 
-    Args:
-        text: The text.
-
     Raises:
         HarmonyError: It is no JSON.
     """
@@ -150,11 +149,7 @@ def read_json(text: str) -> Any:
 
 
 def api_module(name: str) -> Any:
-    """The module that speaks an API.
-
-    Args:
-        name: Its name in commands, one of `APIS`.
-    """
+    """The module that speaks an API."""
     return import_module(f"...convert.{APIS[name]}", __name__)
 
 
@@ -169,9 +164,9 @@ _IS_RESPONSE: Final[dict[str, Callable[[dict[str, Any]], bool]]] = {
 def _read_api(text: str, options: Namespace) -> _Conversation:
     module = api_module(options.source)
     body = read_json(text)
-    if isinstance(body, dict) and _IS_RESPONSE[options.source](body):
-        return _both(module.read_response(body))
     unsupported = "note" if options.note else "error"
+    if isinstance(body, dict) and _IS_RESPONSE[options.source](body):
+        return _both(module.read_response(body, unsupported=unsupported))
     request = module.read_request(body, current_date=options.current_date, unsupported=unsupported)
     return _Conversation(request.messages, request.client_messages(), request.notes)
 
@@ -206,8 +201,9 @@ _READERS: Final[dict[str, Callable[[str, Namespace], _Conversation]]] = {
 
 
 def _write_api(messages: tuple[Message, ...], options: Namespace) -> Any:
-    limit = {"max_tokens": options.max_tokens} if options.target == "anthropic" else {}
-    return api_module(options.target).write_request(messages, model=options.model, **limit)
+    return api_module(options.target).write_request(
+        messages, model=options.model, max_tokens=options.max_tokens
+    )
 
 
 _WRITERS: Final[dict[str, Callable[[tuple[Message, ...], Namespace], Any]]] = {

@@ -1,8 +1,8 @@
-"""What a request asks to be kept to, as a constraint on its completion.
+"""The requirements of a request as a constraint on its completion.
 
-A prompt can ask for a call or for a form of the answer; only a constraint keeps a model to it.
-Schemas that must be kept to (`strict`) and cannot be are errors, as the APIs have it. Of the others
-as much is enforced as can be: that it is JSON at least.
+A prompt can ask for a call or for a format; only a constraint enforces them. A strict schema that
+cannot be enforced is an error, as in the APIs. Of any other schema as much is enforced as possible:
+at least that the text is JSON.
 """
 
 from __future__ import annotations
@@ -19,22 +19,22 @@ from ._notes import Note
 from ._requirements import REASONING, RESPONSE_FORMAT, TOOL_CHOICE, Requirement
 
 Verify = Callable[[Constraint], object]
-"""Raises a GrammarError for a constraint that an engine cannot keep to."""
+"""Raises a GrammarError for a constraint that an engine cannot enforce."""
 
 _ARGUMENTS: Final = ("after", TOOL_CHOICE, REASONING)
-"""Errors about these have nothing to do with schemas."""
+"""The paths of errors that are not about a schema."""
 
 
 @dataclass(frozen=True)
 class Completion:
-    """What a completion is to be.
+    """The completion that is wanted.
 
     Attributes:
-        tools: What may be called.
-        tool_choice: Which of it may or must be called.
-        response_format: The form of the answer.
-        reasoning: How much the model may think.
-        after: Token ids with which the completion begins already, at the end of the prompt.
+        tools: The tools that may be called.
+        tool_choice: Which of them may or must be called.
+        response_format: The format of the answer.
+        reasoning: Whether the model may reason.
+        after: Token ids at the end of the prompt that are a prefix of the completion.
     """
 
     tools: tuple[ToolNamespace, ...]
@@ -50,19 +50,16 @@ def constraint_of(
     *,
     verify: Verify = Constraint.verify,
 ) -> tuple[Constraint, tuple[Note, ...]]:
-    """The constraint on a completion.
+    """The constraint on a completion, and notes about the schemas that it leaves out.
 
     Args:
-        completion: What it is to be.
-        requirements: What of it was asked for, and where.
-        verify: Refuses what the engine that is to keep to it cannot; llguidance by default.
-
-    Returns:
-        The constraint, and what of the schemas it leaves out.
+        completion: The completion that is wanted.
+        requirements: What the request requires of it.
+        verify: Refuses what the engine cannot enforce; checks with llguidance by default.
 
     Raises:
-        RequestError: What must be kept to cannot be; the error names the JSON path.
-        GrammarError: No completion begins with what it is to begin with.
+        RequestError: A strict requirement cannot be enforced; the error names the JSON path.
+        GrammarError: No completion begins with `completion.after`.
     """
     try:
         return _constraint(completion, frozenset(), verify), ()
@@ -77,7 +74,7 @@ def constraint_of(
 
 
 def _constraint(completion: Completion, loose: frozenset[str], verify: Verify) -> Constraint:
-    """The constraint, without some of the schemas."""
+    """The constraint without the schemas in `loose`."""
     form = completion.response_format
     if form is not None and RESPONSE_FORMAT in loose:
         form = ResponseFormat(form.name, {})
@@ -94,7 +91,7 @@ def _constraint(completion: Completion, loose: frozenset[str], verify: Verify) -
 
 
 def _single_tools(namespaces: Sequence[ToolNamespace]) -> dict[str, ToolNamespace]:
-    """Every tool, alone in its namespace, by its full name."""
+    """Every tool by its full name, alone in its namespace."""
     return {
         f"{space.name}.{tool.name}": replace(space, tools=(tool,))
         for space in namespaces
@@ -103,7 +100,7 @@ def _single_tools(namespaces: Sequence[ToolNamespace]) -> dict[str, ToolNamespac
 
 
 def _refused_schemas(completion: Completion, verify: Verify) -> dict[str, GrammarError]:
-    """Why schemas cannot be enforced, by the names of what they are the schemas of."""
+    """Why schemas cannot be enforced, by the subject of their requirement."""
     alone = {
         name: constraint([tool], tool_choice="required", reasoning="none")
         for name, tool in _single_tools(completion.tools).items()
@@ -125,7 +122,7 @@ def _refusal(made: Constraint, verify: Verify) -> GrammarError | None:
 def _notes(
     refused: Mapping[str, GrammarError], requirements: Mapping[str, Requirement]
 ) -> tuple[Note, ...]:
-    """What is to be said of schemas that were asked for and are not enforced."""
+    """Notes about required schemas that are not enforced."""
     notes = []
     for name in refused.keys() & requirements.keys():
         reason, place = refused[name].reason, refused[name].path.removeprefix(name)

@@ -1,4 +1,4 @@
-"""What is not carried over from a request, and where it stood."""
+"""What could not be converted from a request, with its JSON path."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from ..errors import RequestError
 from ._reading import JsonObject
 
 Unsupported = Literal["error", "note"]
-"""What becomes of a field that Harmony cannot carry: an error, or a note in the result."""
+"""How to treat what Harmony cannot carry: raise an error, or leave it out with a note."""
 
 
 class Note(NamedTuple):
-    """Something that was not carried over, or not as it was.
+    """Something in a request that was left out or changed.
 
     Attributes:
         path: The JSON path of the field.
-        reason: What became of it.
+        reason: Why, or what it was changed to.
     """
 
     path: str
@@ -25,11 +25,7 @@ class Note(NamedTuple):
 
 
 class Notes:
-    """Collects what is not carried over while a request is read.
-
-    Args:
-        unsupported: Whether to raise instead.
-    """
+    """Collects notes while a request is read."""
 
     def __init__(self, unsupported: Unsupported) -> None:
         if unsupported not in ("error", "note"):
@@ -38,41 +34,19 @@ class Notes:
         self._notes: list[Note] = []
 
     def lost(self, path: str, reason: str) -> None:
-        """Something cannot be carried over.
-
-        Args:
-            path: Its JSON path.
-            reason: Why, or what becomes of it.
-
-        Raises:
-            RequestError: Where the caller wants errors.
-        """
+        """Note, or raise a `RequestError` for, what cannot be carried."""
         if self._raises:
             raise RequestError(reason, path=path)
         self._notes.append(Note(path, reason))
 
     def changed(self, path: str, reason: str) -> None:
-        """Something is carried over, but not as it was, or is of no consequence.
-
-        Args:
-            path: Its JSON path.
-            reason: What became of it.
-        """
+        """Note what is carried in a changed form, or makes no difference to the model."""
         self._notes.append(Note(path, reason))
 
     def unknown_fields(
         self, node: JsonObject, known: Iterable[str], idle: Iterable[str] = ()
     ) -> None:
-        """Report the fields of an object that are not read.
-
-        Args:
-            node: The object.
-            known: The fields that are read.
-            idle: Fields that make no difference to what the model is told.
-
-        Raises:
-            RequestError: Where the caller wants errors.
-        """
+        """Report the fields that are not read; `idle` ones make no difference to the model."""
         for key in node.value:
             if key in known or node.value[key] is None:
                 continue

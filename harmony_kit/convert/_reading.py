@@ -1,4 +1,4 @@
-"""Reading JSON data whose shape others decide: every error names the path of the field."""
+"""Reads JSON data of clients and servers: every error names the JSON path of the field."""
 
 from __future__ import annotations
 
@@ -9,11 +9,7 @@ from ..errors import RequestError
 
 
 def plain(value: Any) -> Any:
-    """JSON data as dicts, lists and scalars.
-
-    Args:
-        value: JSON data; a pydantic object is taken for the data that it holds.
-    """
+    """JSON data as dicts, lists and scalars; a pydantic object becomes its data."""
     if type(value) in _PLAIN:  # the usual case, in a tenth of the time
         return value
     dump = getattr(value, "model_dump", None)
@@ -24,14 +20,10 @@ _PLAIN: Final = frozenset({dict, list, str, int, float, bool, type(None)})
 
 
 class JsonObject:
-    """An object of JSON data, and where it stands.
+    """A JSON object and its path, such as `messages[2]`; the path of the root is empty.
 
-    Args:
-        value: The data.
-        path: Its JSON path, such as `messages[2]`; empty for the whole.
-
-    Raises:
-        RequestError: The value is no object.
+    The typed getters raise a `RequestError` for a value of another type. For a field that is
+    absent or null they return `None`, or, if their name begins with `required`, raise as well.
     """
 
     def __init__(self, value: Any, path: str = "") -> None:
@@ -43,75 +35,34 @@ class JsonObject:
         self.path = path
 
     def at(self, key: str) -> str:
-        """The path of a field.
-
-        Args:
-            key: Its name.
-        """
+        """The path of a field."""
         return f"{self.path}.{key}" if self.path else key
 
     def error(self, key: str, reason: str) -> RequestError:
-        """An error about a field.
-
-        Args:
-            key: Its name; empty for the object itself.
-            reason: What is wrong.
-        """
+        """An error about a field; about the object itself if `key` is empty."""
         return RequestError(reason, path=self.at(key) if key else self.path)
 
     def get(self, key: str) -> Any:
-        """The value of a field, whatever it is; `None` if it is absent.
-
-        Args:
-            key: Its name.
-        """
+        """The value of a field, of any type; `None` if it is absent."""
         return self.value.get(key)
 
     def has(self, key: str) -> bool:
-        """Whether a field is there and not null.
-
-        Args:
-            key: Its name.
-        """
+        """Whether a field is present and not null."""
         return self.value.get(key) is not None
 
     def text(self, key: str) -> str | None:
-        """A text, or `None`.
-
-        Args:
-            key: The field's name.
-
-        Raises:
-            RequestError: It is something else.
-        """
         value = self.value.get(key)
         if value is not None and not isinstance(value, str):
             raise self.error(key, f"expected text, got {_kind(value)}")
         return value
 
     def required_text(self, key: str) -> str:
-        """A text.
-
-        Args:
-            key: The field's name.
-
-        Raises:
-            RequestError: It is absent or something else.
-        """
         value = self.text(key)
         if value is None:
             raise self.error(key, "missing")
         return value
 
     def integer(self, key: str) -> int | None:
-        """An integer, or `None`.
-
-        Args:
-            key: The field's name.
-
-        Raises:
-            RequestError: It is something else.
-        """
         value = self.get(key)
         if isinstance(value, bool):
             raise self.error(key, "expected an integer, got a boolean")
@@ -119,79 +70,34 @@ class JsonObject:
         return number
 
     def number(self, key: str) -> float | None:
-        """A number, or `None`.
-
-        Args:
-            key: The field's name.
-
-        Raises:
-            RequestError: It is something else.
-        """
         value = self.get(key)
         if isinstance(value, bool) or not isinstance(value, int | float | None):
             raise self.error(key, f"expected a number, got {_kind(value)}")
         return value
 
     def boolean(self, key: str) -> bool | None:
-        """A boolean, or `None`.
-
-        Args:
-            key: The field's name.
-
-        Raises:
-            RequestError: It is something else.
-        """
         value: bool | None = self._typed(key, bool, "a boolean")
         return value
 
     def choice(self, key: str, choices: Sequence[str]) -> str | None:
-        """One of some texts, or `None`.
-
-        Args:
-            key: The field's name.
-            choices: The texts.
-
-        Raises:
-            RequestError: It is something else.
-        """
+        """A text that must be one of `choices`."""
         value = self.text(key)
         if value is not None and value not in choices:
             raise self.error(key, f"{value!r} is none of {', '.join(map(repr, choices))}")
         return value
 
     def node(self, key: str) -> JsonObject | None:
-        """An object, or `None`.
-
-        Args:
-            key: The field's name.
-
-        Raises:
-            RequestError: It is something else.
-        """
+        """A nested object."""
         return JsonObject(self.get(key), self.at(key)) if self.has(key) else None
 
     def required_node(self, key: str) -> JsonObject:
-        """An object.
-
-        Args:
-            key: The field's name.
-
-        Raises:
-            RequestError: It is absent or something else.
-        """
+        """A nested object."""
         if not self.has(key):
             raise self.error(key, "missing")
         return JsonObject(self.get(key), self.at(key))
 
     def items(self, key: str) -> Iterator[tuple[Any, str]]:
-        """The items of a list, each with its path; none if it is absent.
-
-        Args:
-            key: The field's name.
-
-        Raises:
-            RequestError: It is no list.
-        """
+        """The items of a list, each with its path; empty if the list is absent."""
         value = self.get(key)
         if value is None:
             return
@@ -202,14 +108,7 @@ class JsonObject:
             yield plain(item), f"{path}[{index}]"
 
     def nodes(self, key: str) -> Iterator[JsonObject]:
-        """The items of a list of objects; none if it is absent.
-
-        Args:
-            key: The field's name.
-
-        Raises:
-            RequestError: It is no list, or an item is no object.
-        """
+        """The objects of a list of objects; empty if the list is absent."""
         if self.value.get(key) is None:
             return
         for item, path in self.items(key):

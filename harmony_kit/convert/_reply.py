@@ -1,8 +1,9 @@
-"""What a completion is to a client of any API: reasoning, text, calls."""
+"""What a completion is to a client of any API: kinds of messages, and token counts."""
 
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import NamedTuple
 
 from ..wire._events import Completion
 from ..wire._messages import Header
@@ -13,15 +14,15 @@ class Kind(StrEnum):
     """What a message of the model is to a client."""
 
     REASONING = "reasoning"
-    """Thinking, on the analysis channel."""
+    """A message on the analysis channel."""
     COMMENTARY = "commentary"
-    """A text that users see before the answer, such as a plan before a call."""
+    """Text shown to users before the answer, such as a plan before a call."""
     FINAL = "final"
     """The answer."""
     CALL = "call"
-    """A call of a tool, on any channel."""
+    """A tool call, on any channel."""
     HIDDEN = "hidden"
-    """A text on a channel that the format does not know; it is shown to nobody."""
+    """Text on a channel that the format does not define; never shown."""
 
 
 _KINDS = {
@@ -32,35 +33,31 @@ _KINDS = {
 
 
 def kind_of(header: Header) -> Kind:
-    """What a message is to a client.
-
-    Args:
-        header: The header of a message of the assistant.
-    """
+    """The kind of an assistant message with this header."""
     if header.is_call:
         return Kind.CALL
     return _KINDS.get(header.channel or "", Kind.HIDDEN)
 
 
-def completion_tokens(result: Completion) -> int:
-    """How many tokens a completion has, as far as they were parsed.
+class TokenCounts(NamedTuple):
+    """The tokens of a request and its response."""
 
-    Args:
-        result: The completion, parsed from token ids.
-    """
-    ends = [parsed.span.end for parsed in result.parsed]
-    ends += [found.span.end for found in result.problems]
-    return max(ends, default=0)
+    prompt: int
+    completion: int
+    reasoning: int
 
 
-def reasoning_tokens(result: Completion) -> int:
-    """How many tokens of a completion were thought, not said.
-
-    Args:
-        result: The completion, parsed from token ids.
-    """
-    return sum(
+def count_tokens(
+    result: Completion, prompt_tokens: int, completion_tokens: int | None
+) -> TokenCounts:
+    """The token counts; `completion_tokens` defaults to the number of tokens parsed."""
+    if completion_tokens is None:
+        ends = [parsed.span.end for parsed in result.parsed]
+        ends += [found.span.end for found in result.problems]
+        completion_tokens = max(ends, default=0)
+    reasoning = sum(
         parsed.span.end - parsed.span.start
         for parsed in result.turn
         if kind_of(parsed.header) is Kind.REASONING
     )
+    return TokenCounts(prompt_tokens, completion_tokens, reasoning)

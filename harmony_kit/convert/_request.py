@@ -1,9 +1,10 @@
-"""What a request of any API comes to: messages of Harmony, tools, sampling, and what was lost."""
+"""A request of any API as Harmony messages, tools, sampling parameters and notes."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import takewhile
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, Unpack
 
 from .._options import checked_fields, checked_options
@@ -15,7 +16,7 @@ from ..wire._messages import Header, Message, trusted_message
 from ..wire._render import render
 from ..wire._render_options import RenderKeywords, RenderOptions
 from ..wire._roles import FUNCTIONS, Channel, ReasoningEffort, Role
-from ._names import ToolNames
+from ._names import OWN_NAMES, ToolNames
 from ._notes import Note, Notes
 from ._reading import JsonObject
 from ._requirements import Requirement
@@ -25,46 +26,56 @@ if TYPE_CHECKING:
 
 
 class AdaptedRequest(NamedTuple):
-    """What of a request a backend carries out.
+    """A request adapted to a backend.
 
     Attributes:
-        sampling: How to generate: under the constraint that the request asks for, where the
-            backend takes constraints.
-        notes: All that is not carried over, what is not enforced included.
+        sampling: How to generate, with the constraint that the request requires if the backend
+            supports constraints.
+        notes: Everything that was not carried over or is not enforced.
     """
 
     sampling: SamplingParams
     notes: tuple[Note, ...]
 
 
-_AS_THE_ENGINE_LIKES: Final = SamplingParams()
-_OWN_NAMES: Final = ToolNames()
+_DEFAULT_SAMPLING: Final = SamplingParams()
 
 
 @checked_fields
 @dataclass(frozen=True)
 class HarmonyRequest:
-    """A request as Harmony.
+    """A request of an API as Harmony.
 
     Attributes:
-        messages: The conversation, system and developer message first.
-        tools: The tools that the conversation declares.
+        messages: The conversation, beginning with the system and the developer message.
+        tools: The tools that the request declares.
         tool_choice: Which of them the model may or must call.
-        parallel_tool_calls: Whether it may call several at once. A completion of Harmony makes
-            one call, since the call ends it.
-        response_format: The shape that the final answer must have.
-        reasoning: Whether the model may think at all.
-        requirements: What is to be kept to: `"tool_choice"`, `"reasoning"`, `"response_format"`,
-            and the full names of the functions whose arguments must meet their schemas.
+        parallel_tool_calls: Whether the client accepts several calls at once. A completion makes
+            one at most, since a call ends it.
+        response_format: The format of the final answer.
+        reasoning: `"none"` if the model must not reason.
+        requirements: What a constraint has to enforce, by subject: `"tool_choice"`,
+            `"reasoning"`, `"response_format"`, and the full names of functions whose arguments
+            must match their schemas.
         sampling: How to generate.
-        model: The model that was asked for.
-        stream: Whether a stream was asked for.
-        include_usage: Whether the stream shall end with the usage.
+        model: The requested model.
+        stream: Whether the response is to be streamed.
+        include_usage: Whether the stream is to end with the token usage.
         names: The client's names of the functions.
-        text_tools: The client's names of the tools that take text instead of JSON. In Harmony
+        text_tools: The client's names of the tools that take text instead of JSON. For the model
             they are functions with one argument, `input`.
-        notes: What was not carried over.
-        extra: What only the same API has use for, as it was given.
+        notes: What was not carried over, or not unchanged.
+        extra: The fields of the request that a response of the same API repeats.
+        history: The conversation without the system message, the tools and the instructions that
+            every request repeats: what a store keeps.
+        calls: The full name of the tool, by the id of each call of the conversation.
+
+    Example:
+        >>> from harmony_kit.convert import chat_completions
+        >>> body = {"messages": [{"role": "user", "content": "Hi"}], "temperature": 0.5}
+        >>> request = chat_completions.read_request(body)
+        >>> request.messages[-1].text, request.sampling.temperature
+        ('Hi', 0.5)
     """
 
     messages: tuple[Message, ...]
@@ -74,17 +85,19 @@ class HarmonyRequest:
     response_format: ResponseFormat | None = None
     reasoning: Literal["free", "none"] = "free"
     requirements: Mapping[str, Requirement] = field(default_factory=dict)
-    sampling: SamplingParams = _AS_THE_ENGINE_LIKES
+    sampling: SamplingParams = _DEFAULT_SAMPLING
     model: str | None = None
     stream: bool = False
     include_usage: bool = False
-    names: ToolNames = _OWN_NAMES
+    names: ToolNames = OWN_NAMES
     text_tools: frozenset[str] = frozenset()
     notes: tuple[Note, ...] = ()
     extra: Mapping[str, Any] = field(default_factory=dict)
+    history: tuple[Message, ...] = ()
+    calls: Mapping[str, str] = field(default_factory=dict)
 
     def client_messages(self) -> tuple[Message, ...]:
-        """The messages with the functions under the client's names, for requests to others."""
+        """The messages with the client's names of the functions, for requests to another API."""
         if all(name == own for name, own in self.names.harmony_names.items()):
             return self.messages
         return tuple(self._with_client_names(message) for message in self.messages)
@@ -119,7 +132,7 @@ class HarmonyRequest:
 
         Args:
             options: How to render.
-            **changes: Options that differ from those: the fields of `RenderOptions`.
+            **changes: Fields of `RenderOptions` that replace those of `options`.
 
         Raises:
             InvalidMessageError: A message cannot be rendered.
@@ -131,17 +144,17 @@ class HarmonyRequest:
 
     @checked_options
     def constraint(self, *, after: Sequence[int] = ()) -> Constraint | None:
-        """The constraint on the completion that the request asks for.
+        """The constraint that enforces the requirements of the request.
 
         Args:
-            after: Token ids with which the completion begins already, at the end of the prompt.
+            after: Token ids at the end of the prompt that are a prefix of the completion.
 
         Returns:
-            The constraint, or `None` if the request asks for nothing that needs one.
+            The constraint, or `None` if the request requires nothing.
 
         Raises:
-            RequestError: What must be kept to cannot be; the error names the JSON path.
-            GrammarError: `after` is no beginning of such a completion.
+            RequestError: A strict requirement cannot be enforced; the error names the JSON path.
+            GrammarError: `after` is not a prefix of such a completion.
         """
         return self._constraint(after)[0]
 
@@ -149,14 +162,14 @@ class HarmonyRequest:
     def for_backend(
         self, supports: Collection[str], *, after: Sequence[int] = ()
     ) -> AdaptedRequest:
-        """How a backend is to generate, and what of the request it cannot keep to.
+        """The sampling parameters for a backend, and what it cannot carry out.
 
         Args:
-            supports: What the backend can do, its `supports`.
+            supports: The features of the backend, its `supports`.
             after: As for `constraint`.
 
         Raises:
-            RequestError: As for `constraint`, where the backend takes constraints.
+            RequestError: As for `constraint`, if the backend supports constraints.
             GrammarError: As for `constraint`.
         """
         if "constraint" not in supports:
@@ -170,7 +183,7 @@ class HarmonyRequest:
     def _constraint(self, after: Sequence[int]) -> tuple[Constraint | None, tuple[Note, ...]]:
         if not self.requirements:
             return None, ()
-        # Grammars are slow to import, and most requests need none.
+        # Slow to import, and most requests need no constraint.
         from ._constraints import Completion, constraint_of
 
         completion = Completion(
@@ -183,20 +196,23 @@ class HarmonyRequest:
 
 
 def sampling_params(node: JsonObject, keys: Mapping[str, str], **values: Any) -> SamplingParams:
-    """How a request says that tokens are chosen.
+    """Sampling parameters; an error names the field of the request.
 
     Args:
-        node: The request, for errors.
-        keys: The request's fields by the parameters that have other names.
+        node: The request.
+        keys: The field, by the parameter, where they have different names.
         **values: The parameters.
-
-    Raises:
-        RequestError: A parameter has a value that it cannot have; the error names the field.
     """
     try:
         return SamplingParams(**values)
     except OptionError as error:
         raise node.error(keys.get(error.option, error.option), error.reason) from None
+
+
+def with_limit(sampling: SamplingParams | None, max_tokens: int | None) -> SamplingParams:
+    """Sampling parameters with another limit, if there is one."""
+    chosen = sampling or _DEFAULT_SAMPLING
+    return chosen if max_tokens is None else replace(chosen, max_tokens=max_tokens)
 
 
 # --- Tools ----------------------------------------------------------------------------------
@@ -207,26 +223,15 @@ INPUT_SCHEMA: Final = {
     "properties": {"input": {"type": "string"}},
     "required": ["input"],
 }
-"""The parameters of a tool that takes text, as Harmony sees it."""
+"""The parameters that the model sees of a tool that takes text."""
 
 
 def function_tool(
     node: JsonObject, name: str, description: str | None, parameters: Any, path: str
 ) -> Tool:
-    """A function that a client declares.
-
-    Args:
-        node: The declaration, for errors.
-        name: Its name in the prompt.
-        description: What it does.
-        parameters: The JSON Schema of its arguments, or `None`.
-        path: The name of the field that has the parameters.
-
-    Raises:
-        RequestError: The parameters are no JSON Schema.
-    """
+    """A function that a client declares; `path` is the field with its JSON Schema."""
     try:
-        # A function without parameters is one that takes an object without properties.
+        # Without parameters: a function of an object without properties.
         return Tool(name, description or "", parameters)
     except InvalidMessageError as error:
         raise node.error(path, error.reason) from None
@@ -241,16 +246,7 @@ def opening(
     reasoning_effort: ReasoningEffort | None = None,
     current_date: str | None = None,
 ) -> list[Message]:
-    """The system message, and the developer message if there is anything to say in it.
-
-    Args:
-        instructions: What the developer says.
-        functions: The client's functions.
-        builtin_tools: `BROWSER` and `PYTHON`, where they are offered.
-        response_format: The shape of the final answer.
-        reasoning_effort: How much to think; medium by default.
-        current_date: Today, as the model shall see it.
-    """
+    """The system message, and the developer message if it has any content."""
     system = SystemContent(
         reasoning_effort=reasoning_effort or ReasoningEffort.MEDIUM,
         current_date=current_date,
@@ -273,16 +269,7 @@ _EFFORTS: Final = {"none": "low", "minimal": "low", "xhigh": "high", "max": "hig
 
 
 def reasoning_effort(node: JsonObject, key: str, notes: Notes) -> ReasoningEffort | None:
-    """How much the model shall think; what Harmony has no word for becomes the nearest.
-
-    Args:
-        node: The object that says it.
-        key: The field.
-        notes: Told of an effort that was changed.
-
-    Raises:
-        RequestError: The effort is unknown.
-    """
+    """The reasoning effort; a level that Harmony does not have becomes the nearest one."""
     effort = node.choice(key, [*ReasoningEffort, *_EFFORTS])
     if effort in _EFFORTS:
         notes.changed(node.at(key), f"taken for {_EFFORTS[effort]}")
@@ -292,43 +279,25 @@ def reasoning_effort(node: JsonObject, key: str, notes: Notes) -> ReasoningEffor
 
 # --- Messages of the history ----------------------------------------------------------------
 #
-# Made without the checks of `Message`: what they are made of was just read as text.
+# Made without the checks of `Message`, since their texts were just checked in reading.
 
 
 def text_message(
     role: Role, text: str, *, channel: Channel | None = None, name: str | None = None
 ) -> Message:
-    """A message that says something.
-
-    Args:
-        role: Who says it; no tool.
-        text: What it says.
-        channel: What it is for.
-        name: The author's name.
-    """
+    """A text of any role but the tool's."""
     return trusted_message(Header(role, name, channel), text)
 
 
 def call_message(recipient: str, arguments: str) -> Message:
-    """A call that the model made, as the model's chat template has it: without `<|constrain|>`.
-
-    Args:
-        recipient: The full name of the tool.
-        arguments: The arguments as JSON text.
-    """
+    """A call of the model, as its chat template writes it: without `<|constrain|>`."""
     commentary = Channel.COMMENTARY
     header = Header(Role.ASSISTANT, None, commentary, recipient, "json")
     return trusted_message(header, arguments)
 
 
 def result_message(name: str, text: str, *, channel: Channel = Channel.COMMENTARY) -> Message:
-    """What a tool answered.
-
-    Args:
-        name: The full name of the tool.
-        text: Its answer.
-        channel: Where it was called.
-    """
+    """The result of a tool, named by its full name."""
     return trusted_message(Header(Role.TOOL, name, channel, Role.ASSISTANT), text)
 
 
@@ -336,32 +305,49 @@ def result_message(name: str, text: str, *, channel: Channel = Channel.COMMENTAR
 
 
 class CallIds:
-    """The calls of a history by their ids."""
+    """The calls of a history by their ids.
+
+    Attributes:
+        recipients: The full name of the tool by the id of the call.
+    """
 
     def __init__(self) -> None:
-        self._recipients: dict[str, str] = {}
+        self.recipients: dict[str, str] = {}
 
     def add(self, call_id: str, recipient: str) -> None:
-        """A call was made; of two with one id the last counts.
-
-        Args:
-            call_id: Its id.
-            recipient: The full name of the tool.
-        """
-        self._recipients[call_id] = recipient
+        """Add a call; it replaces an earlier one with the same id."""
+        self.recipients[call_id] = recipient
 
     def recipient(self, call_id: str, node: JsonObject, key: str) -> str:
-        """The tool that a result comes from.
-
-        Args:
-            call_id: The id of the call.
-            node: The result, for errors.
-            key: The field that has the id.
-
-        Raises:
-            RequestError: No call before has this id.
-        """
-        recipient = self._recipients.get(call_id)
+        """The tool whose result `node` is; its field `key` has the id."""
+        recipient = self.recipients.get(call_id)
         if recipient is None:
             raise node.error(key, f"no call before has the id {call_id!r}")
         return recipient
+
+
+# --- Instructions ---------------------------------------------------------------------------
+
+
+def leading_instructions(messages: Sequence[Message]) -> tuple[str | None, tuple[Message, ...]]:
+    """The joined instructions of the developer messages at the start, and the other messages."""
+    leading = [*takewhile(lambda message: message.role is Role.DEVELOPER, messages)]
+    if not leading:
+        return None, tuple(messages)
+    return "\n\n".join(map(_instructions, leading)), tuple(messages[len(leading) :])
+
+
+def joined_instructions(messages: Sequence[Message]) -> tuple[Message, ...]:
+    """The messages, with the developer messages at the start joined to one."""
+    instructions, rest = leading_instructions(messages)
+    return rest if instructions is None else (instructions_message(instructions), *rest)
+
+
+def instructions_message(text: str) -> Message:
+    """A developer message."""
+    return Message(Role.DEVELOPER, DeveloperContent(instructions=text))
+
+
+def _instructions(message: Message) -> str:
+    content = message.content
+    return (content.instructions or "") if isinstance(content, DeveloperContent) else message.text

@@ -1,4 +1,4 @@
-"""What a request asks to be kept to: what a prompt can ask for, but not promise."""
+"""What a request requires of its completion, which only a constraint can guarantee."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from ..tools._choice import ANY_TOOL, ToolChoice
 from ..wire._roles import FUNCTIONS
 from ._reading import JsonObject
 
-# What a requirement is about, where it is not a function.
+# The subject of a requirement, where it is not a function.
 TOOL_CHOICE: Final = "tool_choice"
 RESPONSE_FORMAT: Final = "response_format"
 REASONING: Final = "reasoning"
 
 
 class Requirement(NamedTuple):
-    """Something that a request asks to be kept to, which a prompt alone cannot promise.
+    """Something that a request requires of its completion.
 
     Attributes:
-        path: The JSON path where it is asked for; of a schema, where the schema stands.
-        is_strict: Whether it is an error where it cannot be kept to.
+        path: The JSON path of the field that requires it; for a schema, that of the schema.
+        is_strict: Whether it is an error if it cannot be enforced.
     """
 
     path: str
@@ -35,14 +35,14 @@ def requirements(
     answer: Requirement | None,
     no_reasoning: Requirement | None,
 ) -> dict[str, Requirement]:
-    """What a request asks to be kept to, by what it is about.
+    """The requirements of a request by subject.
 
     Args:
         choice: Which tools the model may or must call.
-        choice_path: The JSON path where that is said.
-        functions: By full names, of which functions the arguments must meet their schema.
-        answer: That the answer has a form, if it must.
-        no_reasoning: That the model does not think, if it must not.
+        choice_path: The JSON path of the choice.
+        functions: By full name, the functions whose arguments must match their schema.
+        answer: That the answer has a format.
+        no_reasoning: That the model does not reason.
     """
     single = {
         TOOL_CHOICE: None if choice == ANY_TOOL else Requirement(choice_path),
@@ -54,14 +54,5 @@ def requirements(
 
 
 def requirement_of_function(name: str, node: JsonObject, key: str) -> dict[str, Requirement]:
-    """That the arguments of a function meet its schema, if its declaration is strict.
-
-    Args:
-        name: Its name in the prompt.
-        node: The declaration.
-        key: The field that has the schema.
-
-    Raises:
-        RequestError: `strict` is no boolean.
-    """
+    """The requirement of a `strict` declaration, whose schema is the field `key`; else empty."""
     return {f"{FUNCTIONS}.{name}": Requirement(node.at(key))} if node.boolean("strict") else {}

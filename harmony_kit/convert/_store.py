@@ -1,4 +1,4 @@
-"""Stores of responses: what a later request can refer to instead of sending it again."""
+"""Stores of responses, to which later requests can refer."""
 
 from __future__ import annotations
 
@@ -9,21 +9,26 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from os import PathLike
 from types import TracebackType
-from typing import Any, Final, NamedTuple, Protocol, Self
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, Self
 
-from .._options import checked_options
+from .._options import checked_fields, checked_options
 from ..errors import HarmonyError
+from ..wire._events import Completion, FinishReason
 from ..wire._messages import Message
+from ._reply import Kind, kind_of
 from .harmony import message_from_dict, message_to_dict, messages_from_json, messages_to_json
+
+if TYPE_CHECKING:
+    from ._request import HarmonyRequest
 
 
 class StoredItem(NamedTuple):
-    """An output item of a response.
+    """An output item of a response of the Responses API.
 
     Attributes:
-        message: What the model wrote.
-        call_id: The id of the call, if it is one.
-        full_name: The full name of the tool that it calls.
+        message: The message of the model.
+        call_id: The id of the call, if the message is a call.
+        full_name: The full name of the called tool.
     """
 
     message: Message
@@ -31,16 +36,17 @@ class StoredItem(NamedTuple):
     full_name: str | None = None
 
 
+@checked_fields
 @dataclass(frozen=True)
 class StoredResponse:
-    """A response, and the conversation that led to it.
+    """A response with the conversation before it.
 
     Attributes:
-        messages: The conversation, the response included, but without the system message, the
-            tools and the instructions of the request: each request brings its own.
+        messages: The conversation including the response, without the system message, the tools
+            and the instructions, which every request repeats.
         calls: The full name of the tool, by the id of each call of the conversation.
-        items: The output items of this response by their ids.
-        reasonings: The reasoning right before a call of this response, by the call's id.
+        items: The output items of this response by their ids; only the Responses API has any.
+        reasonings: The reasoning that led to a call of this response, by the id of the call.
     """
 
     messages: tuple[Message, ...]
@@ -50,44 +56,79 @@ class StoredResponse:
 
 
 class ResponseStore(Protocol):
-    """Keeps responses. What is not there is `None`."""
+    """Keeps responses by their ids. Lookups of unknown ids return `None`."""
 
     def get(self, response_id: str) -> StoredResponse | None:
-        """A response.
-
-        Args:
-            response_id: Its id.
-        """
+        """Look up a response."""
         ...
 
     def put(self, response_id: str, response: StoredResponse) -> None:
-        """Keep a response; one with the same id is replaced.
-
-        Args:
-            response_id: Its id.
-            response: The response.
-        """
+        """Store a response; it replaces an earlier one with the same id."""
         ...
 
     def item(self, item_id: str) -> StoredItem | None:
-        """An output item of any response.
-
-        Args:
-            item_id: Its id.
-        """
+        """Look up an output item of any response."""
         ...
 
     def reasoning(self, call_id: str) -> str | None:
-        """The reasoning that led to a call, for clients that send only the call again.
-
-        Args:
-            call_id: The id of the call.
-        """
+        """Look up the reasoning that led to a call, for clients that do not send it back."""
         ...
 
 
+def stored(
+    request: HarmonyRequest | None,
+    result: Completion,
+    calls: Mapping[int, tuple[str, str]],
+    *,
+    finish_reason: FinishReason | None,
+    item_ids: Mapping[int, str] | None = None,
+) -> StoredResponse:
+    """What a store keeps of a response; truncated messages are left out.
+
+    Args:
+        request: The request; without it the conversation before is unknown.
+        result: The completion.
+        calls: The id and the full name of each call, by its position in the turn.
+        finish_reason: Why the engine stopped.
+        item_ids: The ids of output items by the positions of their messages.
+    """
+    before, names = ((), {}) if request is None else (request.history, dict(request.calls))
+    history = result.history(finish_reason=finish_reason)
+    kept = set(map(id, history))
+    items: dict[str, StoredItem] = {}
+    reasonings: dict[str, str] = {}
+    thoughts: list[str] = []  # since the last call
+    for index, parsed in enumerate(result.turn):
+        message = parsed.message
+        if id(message) not in kept:
+            continue
+        if kind_of(parsed.header) is Kind.REASONING:
+            thoughts.append(message.text)
+        made = calls.get(index)
+        if made is not None:
+            call_id, names[call_id] = made
+            if thoughts:
+                reasonings[call_id] = "\n".join(thoughts)
+                thoughts.clear()
+        if item_ids is not None and index in item_ids:
+            items[item_ids[index]] = StoredItem(message, *(made or ()))
+    return StoredResponse((*before, *history), names, items, reasonings)
+
+
 class MemoryStore:
-    """Keeps responses as long as the process runs. Safe across threads."""
+    """A `ResponseStore` in memory. Safe to share across threads.
+
+    Example:
+        >>> from harmony_kit import encode_with_special, parse
+        >>> from harmony_kit.convert import chat_completions
+        >>> store = MemoryStore()
+        >>> result = parse(encode_with_special("<|channel|>final<|message|>Hi!<|return|>"))
+        >>> _ = chat_completions.write_response(result, id="r1", model="gpt-oss", store=store)
+        >>> store.get("r1").messages[-1].text
+        'Hi!'
+        >>> store.get("r2") is None
+        True
+    """
 
     @checked_options
     def __init__(self) -> None:
@@ -97,21 +138,12 @@ class MemoryStore:
         self._reasonings: dict[str, str] = {}
 
     def get(self, response_id: str) -> StoredResponse | None:
-        """A response.
-
-        Args:
-            response_id: Its id.
-        """
+        """Look up a response."""
         with self._lock:
             return self._responses.get(response_id)
 
     def put(self, response_id: str, response: StoredResponse) -> None:
-        """Keep a response; one with the same id is replaced.
-
-        Args:
-            response_id: Its id.
-            response: The response.
-        """
+        """Store a response; it replaces an earlier one with the same id."""
         with self._lock:
             replaced = self._responses.get(response_id)
             if replaced is not None:
@@ -124,20 +156,12 @@ class MemoryStore:
             self._reasonings.update(response.reasonings)
 
     def item(self, item_id: str) -> StoredItem | None:
-        """An output item of any response.
-
-        Args:
-            item_id: Its id.
-        """
+        """Look up an output item of any response."""
         with self._lock:
             return self._items.get(item_id)
 
     def reasoning(self, call_id: str) -> str | None:
-        """The reasoning that led to a call.
-
-        Args:
-            call_id: The id of the call.
-        """
+        """Look up the reasoning that led to a call."""
         with self._lock:
             return self._reasonings.get(call_id)
 
@@ -159,13 +183,23 @@ CREATE INDEX IF NOT EXISTS reasonings_of_responses ON reasonings (response_id);
 
 
 class SQLiteStore:
-    """Keeps responses in a file. Safe across threads; a context manager that closes it.
+    """A `ResponseStore` in an SQLite file. Safe to share across threads.
+
+    A context manager that closes the file. All methods but `close` raise a `HarmonyError` once the
+    store is closed.
 
     Args:
-        path: The file; it is made if it is absent. `":memory:"` keeps nothing on disk.
+        path: The file, created if it does not exist; `":memory:"` for none.
 
     Raises:
-        sqlite3.Error: The file cannot be opened, or is no database.
+        sqlite3.Error: The file cannot be opened, or is not a database.
+
+    Example:
+        >>> from harmony_kit import user
+        >>> with SQLiteStore(":memory:") as store:
+        ...     store.put("r1", StoredResponse((user("Hi"),), reasonings={"call_1": "Look."}))
+        ...     print(store.get("r1").messages[0].text, store.reasoning("call_1"))
+        Hi Look.
     """
 
     @checked_options
@@ -179,14 +213,7 @@ class SQLiteStore:
             raise
 
     def get(self, response_id: str) -> StoredResponse | None:
-        """A response.
-
-        Args:
-            response_id: Its id.
-
-        Raises:
-            HarmonyError: The store is closed.
-        """
+        """Look up a response."""
         with self._lock:
             row = self._row("SELECT messages, calls FROM responses WHERE id = ?", response_id)
             if row is None:
@@ -206,15 +233,7 @@ class SQLiteStore:
         )
 
     def put(self, response_id: str, response: StoredResponse) -> None:
-        """Keep a response; one with the same id is replaced.
-
-        Args:
-            response_id: Its id.
-            response: The response.
-
-        Raises:
-            HarmonyError: The store is closed.
-        """
+        """Store a response; it replaces an earlier one with the same id."""
         calls = json.dumps(dict(response.calls))
         row = (response_id, messages_to_json(response.messages, tokens=True), calls)
         items = [
@@ -236,34 +255,20 @@ class SQLiteStore:
             connection.executemany("INSERT OR REPLACE INTO reasonings VALUES (?, ?, ?)", reasonings)
 
     def item(self, item_id: str) -> StoredItem | None:
-        """An output item of any response.
-
-        Args:
-            item_id: Its id.
-
-        Raises:
-            HarmonyError: The store is closed.
-        """
+        """Look up an output item of any response."""
         with self._lock:
             row = self._row("SELECT message, call_id, full_name FROM items WHERE id = ?", item_id)
         return None if row is None else _item(*row)
 
     def reasoning(self, call_id: str) -> str | None:
-        """The reasoning that led to a call.
-
-        Args:
-            call_id: The id of the call.
-
-        Raises:
-            HarmonyError: The store is closed.
-        """
+        """Look up the reasoning that led to a call."""
         with self._lock:
             row = self._row("SELECT text FROM reasonings WHERE call_id = ?", call_id)
         text: str | None = None if row is None else row[0]
         return text
 
     def close(self) -> None:
-        """Close the file. Closing again does nothing."""
+        """Close the file. Closing it again does nothing."""
         with self._lock:
             connection, self._connection = self._connection, None
             if connection is not None:

@@ -1,13 +1,13 @@
-"""Messages to and from JSON, in the form that openai-harmony's `to_dict` and `from_dict` use.
+"""Messages to and from JSON, in the format of openai-harmony's `to_dict` and `from_dict`.
 
     {"role": "assistant", "name": null, "channel": "commentary",
      "recipient": "functions.get_weather", "content_type": "<|constrain|>json",
      "content": [{"type": "text", "text": "{}"}]}
 
-In reading, a content may be plain text, and keys that are `null` may be left out. A
-conversation is a list of messages, or an object with the key `messages`. Beyond the
-reference's form, a developer content may have `response_formats`, and a message the `tokens` from
-which it was parsed: `{"ids": [...], "sampled": [0, 17]}`.
+Reading accepts plain text as the content, and keys that are `null` or absent. A conversation is a
+list of messages, or an object with the key `messages`. In addition to openai-harmony's format, a
+developer content can have `response_formats`, and a message the `tokens` from which it was parsed:
+`{"ids": [...], "sampled": [0, 17]}`.
 """
 
 from __future__ import annotations
@@ -43,12 +43,17 @@ _Item = TypeVar("_Item")
 def messages_to_json(
     messages: Iterable[Message], *, indent: int | None = None, tokens: bool = False
 ) -> str:
-    """Messages as JSON text: an object with the key `messages`.
+    """Write messages as JSON text: an object with the key `messages`.
 
     Args:
         messages: The messages.
-        indent: How many spaces to indent by; one line by default.
-        tokens: Whether to write the tokens that messages remember, as for `message_to_dict`.
+        indent: The number of spaces to indent by; one line by default.
+        tokens: Whether to write the tokens of parsed messages, as in `message_to_dict`.
+
+    Example:
+        >>> from harmony_kit import user
+        >>> messages_to_json([user("Hi")])[:40]
+        '{"messages": [{"role": "user", "name": n'
     """
     data = {"messages": [message_to_dict(message, tokens=tokens) for message in messages]}
     return json.dumps(data, ensure_ascii=False, indent=indent)
@@ -56,13 +61,19 @@ def messages_to_json(
 
 @checked_options
 def message_to_dict(message: Message, *, tokens: bool = False) -> dict[str, Any]:
-    """A message as plain JSON data.
+    """Write a message as plain JSON data.
 
     Args:
         message: The message.
-        tokens: Whether to write the tokens that the message remembers (`Message.tokens`), under
-            the key `tokens`, which the reference does not know. Of a call whose tokens are not
-            kept it is written under `terminator` that `<|call|>` closed it.
+        tokens: Whether to write the tokens from which the message was parsed (`Message.tokens`)
+            under the key `tokens`, which openai-harmony does not have. A call that was closed by
+            `<|call|>` but has no tokens gets the key `terminator`.
+
+    Example:
+        >>> from harmony_kit import assistant
+        >>> message_to_dict(assistant("4"))  # doctest: +NORMALIZE_WHITESPACE
+        {'role': 'assistant', 'name': None, 'content': [{'type': 'text', 'text': '4'}],
+         'channel': 'final'}
     """
     content = message.content
     parts = content if isinstance(content, tuple) else (content,)
@@ -75,7 +86,7 @@ def message_to_dict(message: Message, *, tokens: bool = False) -> dict[str, Any]
     if message.constrained:
         content_type = f"{_CONSTRAIN}{content_type}"
     optional: dict[str, Any] = {
-        "channel": message.channel,
+        "channel": None if message.channel is None else str(message.channel),
         "recipient": message.recipient,
         "content_type": content_type,
     }
@@ -111,7 +122,7 @@ def _system_to_dict(content: SystemContent) -> dict[str, Any]:
             "channel_config": channels,
             "tools": _namespaces_to_dict(content.tools),
         },
-        # These have a default in reading, so that their absence has to be said.
+        # Reading has defaults for these, so that `null` must be written.
         keep=("model_identity", "reasoning_effort", "knowledge_cutoff"),
     )
 
@@ -155,14 +166,18 @@ def _without_none(data: dict[str, Any], keep: tuple[str, ...] = ()) -> dict[str,
 
 @checked_options
 def messages_from_json(text: str | bytes) -> list[Message]:
-    """Messages from JSON text: a list of messages, or an object with the key `messages`.
+    """Read messages from JSON text: a list of messages, or an object with the key `messages`.
 
     Args:
-        text: JSON.
+        text: The JSON text.
 
     Raises:
-        InvalidMessageError: The text is not JSON, or a message in it is wrong; the error
-            says which, and where in it.
+        InvalidMessageError: The text is not JSON, or a message is invalid; the error names the
+            message and the field.
+
+    Example:
+        >>> messages_from_json('[{"role": "user", "content": "Hi"}]')[0].text
+        'Hi'
     """
     try:
         data = json.loads(text)
@@ -188,14 +203,18 @@ def messages_from_json(text: str | bytes) -> list[Message]:
 
 @checked_options
 def message_from_dict(data: Mapping[str, Any]) -> Message:
-    """A message from plain JSON data.
+    """Read a message from plain JSON data.
 
     Args:
-        data: As `message_to_dict` gives it.
+        data: The data, as written by `message_to_dict`.
 
     Raises:
-        InvalidMessageError: A key is missing, unknown or has a wrong value; the error names
-            the place.
+        InvalidMessageError: A key is missing or unknown, or has an invalid value; the error names
+            the field.
+
+    Example:
+        >>> message_from_dict({"role": "user", "content": "Hi"}).text
+        'Hi'
     """
     optional = {"name", "channel", "recipient", "content_type", "tokens", "terminator"}
     _check_keys(data, "message", {"role", "content"}, optional)
@@ -222,9 +241,9 @@ def message_from_dict(data: Mapping[str, Any]) -> Message:
 
 
 def _tokens_from_dict(data: Any, message: Message) -> MessageTokens | None:
-    """The tokens of a message.
+    """The tokens of a message, checked to be an encoding of it.
 
-    They must spell it: else a history would say one thing and show the model another.
+    Otherwise a history would show one text and the model would see another.
     """
     if data is None:
         return None
@@ -238,13 +257,15 @@ def _tokens_from_dict(data: Any, message: Message) -> MessageTokens | None:
         reason = f"not one well-formed message: {error}"
         raise InvalidMessageError(reason, field="tokens.ids") from None
     is_this = len(parsed) == 1 and parsed[0].message == message
-    spelt = parsed[0].message.tokens if is_this else None
-    if spelt is None or spelt.ids != tuple(ids):  # <|return|> has no place in a history
-        raise InvalidMessageError("they do not spell this message", field="tokens.ids")
+    tokens = parsed[0].message.tokens if is_this else None
+    if tokens is None or tokens.ids != tuple(ids):  # a history never has <|return|>
+        raise InvalidMessageError("they are not an encoding of this message", field="tokens.ids")
     prompted = len(next_header(Role.ASSISTANT))
     is_generated = message.role is Role.ASSISTANT or sampled == [0, 0]
-    if not (is_generated and _are_integers(sampled) and _is_stretch(sampled, len(ids), prompted)):
-        reason = f"expected where the generated ids begin and end, got {sampled!r}"
+    if not (
+        is_generated and _are_integers(sampled) and _is_sampled_range(sampled, len(ids), prompted)
+    ):
+        reason = f"expected the start and end of the generated ids, got {sampled!r}"
         raise InvalidMessageError(reason, field="tokens.sampled")
     return MessageTokens(tuple(ids), *sampled)
 
@@ -253,8 +274,8 @@ def _are_integers(values: Any) -> bool:
     return isinstance(values, list) and all(type(value) is int for value in values)
 
 
-def _is_stretch(sampled: list[int], length: int, prompted: int) -> bool:
-    """Whether a message can have been generated from one id of it to another."""
+def _is_sampled_range(sampled: list[int], length: int, prompted: int) -> bool:
+    """Whether these can be the start and end of the generated ids of a message."""
     if sampled == [0, 0]:
         return True
     return len(sampled) == 2 and sampled[0] in (0, prompted) and length - sampled[1] in (0, 1)
@@ -360,7 +381,7 @@ _READERS: Final[dict[str, Callable[[dict[str, Any]], Part]]] = {
 def _items(
     data: Any, place: str, read: Callable[[Any], _Item], names: list[str] | None = None
 ) -> tuple[_Item, ...]:
-    """Read each item of a list, so that an error says which one it is about."""
+    """Read each item of a list, so that an error names the item."""
     if data is None:
         return ()
     if not isinstance(data, list):

@@ -2,6 +2,7 @@
 
 from ._batch import (
     CHAT_COMPLETIONS,
+    MESSAGES,
     RESPONSES,
     BatchFile,
     BatchLine,
@@ -23,6 +24,7 @@ from ._protocol import (
 
 __all__ = [
     "CHAT_COMPLETIONS",
+    "MESSAGES",
     "RESPONSES",
     "Backend",
     "BatchFile",

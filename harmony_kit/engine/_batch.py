@@ -1,9 +1,10 @@
-"""Many requests through one backend: the lines of OpenAI's Batch API, in and out.
+"""Runs files of requests through a backend, in the format of OpenAI's Batch API.
 
-A line in is `{"custom_id": ..., "url": "/v1/chat/completions" | "/v1/responses", "body": ...}`.
-Its result is a line of the output file, or, if it failed, of the error file. What of a request was
-not carried over, or is not enforced since the backend takes no constraints, stands in the line's
-`notes`. Each line is written whole and flushed, so that a run that was killed goes on where it was.
+An input line is `{"custom_id": ..., "url": ..., "body": ...}`; the URL is `/v1/chat/completions`,
+`/v1/responses` or, with bodies of Anthropic's API, `/v1/messages`. Its result is a line of the
+output file or, if it failed, of the error file. `notes` of a line has what was not carried over,
+and what is not enforced because the backend does not support constraints. Each line is written
+whole and flushed, so that a killed run can resume.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from pathlib import Path
 from types import TracebackType
@@ -19,9 +20,9 @@ from typing import Any, BinaryIO, Final, NamedTuple
 
 from .._checks import checked_integer
 from .._options import checked_options
-from ..convert import chat_completions, responses
+from ..convert import anthropic, chat_completions, responses
+from ..convert._api import Api
 from ..convert._notes import Note, Unsupported
-from ..convert._request import HarmonyRequest
 from ..errors import BackendError, GrammarError, HarmonyError
 from ..sampling import SamplingParams
 from ..wire._events import Completion
@@ -31,14 +32,22 @@ from ._protocol import Backend, FinishReason, completion_of, supported_by
 
 CHAT_COMPLETIONS: Final = "/v1/chat/completions"
 RESPONSES: Final = "/v1/responses"
+MESSAGES: Final = "/v1/messages"
+
+# The packages and the prefixes of response ids.
+_APIS: Final[Mapping[str, tuple[Api, str]]] = {
+    CHAT_COMPLETIONS: (chat_completions, "chatcmpl-"),
+    RESPONSES: (responses, "resp_"),
+    MESSAGES: (anthropic, "msg_"),
+}
 
 
 class BatchLine(NamedTuple):
     """A request of a batch.
 
     Attributes:
-        custom_id: By which its result is known.
-        url: The endpoint that it is for.
+        custom_id: The id by which its result is found.
+        url: The endpoint.
         body: The request.
     """
 
@@ -48,13 +57,13 @@ class BatchLine(NamedTuple):
 
 
 class BatchResult(NamedTuple):
-    """What came of a request.
+    """The result of a request.
 
     Attributes:
         custom_id: That of the request.
         fields: The line of the output or the error file.
-        failed: Whether it belongs into the error file.
-        tokens: How many tokens were generated.
+        failed: Whether it belongs in the error file.
+        tokens: The number of generated tokens.
     """
 
     custom_id: str
@@ -65,13 +74,19 @@ class BatchResult(NamedTuple):
 
 @checked_options
 def read_batch(lines: Iterable[str]) -> list[BatchLine]:
-    """The requests of a batch.
+    """Read the requests of a batch.
 
     Args:
         lines: The lines of the file.
 
     Raises:
-        HarmonyError: A line is no request, or has the id of another; the error names the line.
+        HarmonyError: A line is invalid, or repeats an id; the error names the line.
+
+    Example:
+        >>> body = '{"messages": [{"role": "user", "content": "Hi"}]}'
+        >>> line = f'{{"custom_id": "r1", "url": "/v1/chat/completions", "body": {body}}}'
+        >>> read_batch([line])[0].url
+        '/v1/chat/completions'
     """
     found: dict[str, BatchLine] = {}
     for number, line in enumerate(lines, 1):
@@ -81,10 +96,10 @@ def read_batch(lines: Iterable[str]) -> list[BatchLine]:
             fields = json.loads(line)
             request = BatchLine(fields["custom_id"], fields["url"], fields["body"])
         except (ValueError, TypeError, KeyError) as error:
-            reason = f"no {error}" if isinstance(error, KeyError) else str(error)
+            reason = f"{error} is missing" if isinstance(error, KeyError) else str(error)
             raise HarmonyError(f"line {number}: {reason}") from None
         if not isinstance(request.custom_id, str):
-            raise HarmonyError(f"line {number}: custom_id is no text")
+            raise HarmonyError(f"line {number}: custom_id is not a string")
         if request.custom_id in found:
             raise HarmonyError(f"line {number}: a second {request.custom_id!r}")
         found[request.custom_id] = request
@@ -92,14 +107,23 @@ def read_batch(lines: Iterable[str]) -> list[BatchLine]:
 
 
 class BatchFile:
-    """A file of results to which whole lines are added; what a kill left of one is cut off.
+    """A file of results to which whole lines are appended; an incomplete last line is removed.
 
     Args:
-        path: The file; it need not exist.
+        path: The file, created if it does not exist.
 
     Raises:
         OSError: The file cannot be read or written.
-        HarmonyError: A line of it is no result.
+        HarmonyError: A line of it is not a result.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from tempfile import TemporaryDirectory
+        >>> with TemporaryDirectory() as folder:
+        ...     with BatchFile(Path(folder) / "out.jsonl") as results:
+        ...         results.write(BatchResult("r1", {"custom_id": "r1"}, failed=False))
+        ...         print(results.done)
+        {'r1'}
     """
 
     @checked_options
@@ -119,13 +143,10 @@ class BatchFile:
             try:
                 yield json.loads(line)["custom_id"]
             except (ValueError, TypeError, KeyError):
-                raise HarmonyError(f"{self.path}: line {number} is no result") from None
+                raise HarmonyError(f"{self.path}: line {number} is not a result") from None
 
     def write(self, result: BatchResult) -> None:
-        """Add a result.
-
-        Args:
-            result: The result.
+        """Append a result.
 
         Raises:
             OSError: The file cannot be written.
@@ -160,18 +181,37 @@ async def run_batch(
     unsupported: Unsupported = "error",
     rendering: RenderOptions | None = None,
 ) -> None:
-    """Run the requests of a batch, as many at once as is allowed.
+    """Run the requests of a batch.
 
     Args:
         lines: The requests.
-        backend: What generates.
-        finish: Called with every result, as it comes.
-        concurrency: How many requests are in the engine at once.
-        now: Says the time, in seconds since 1970.
-        model: The model's name in responses to requests that name none.
-        current_date: Today, as the model shall see it.
-        unsupported: What becomes of what Harmony cannot carry: `"error"` fails the request.
-        rendering: How the prompts are rendered.
+        backend: The backend that generates.
+        finish: Called with every result when it is complete.
+        concurrency: How many requests the engine has at once.
+        now: Returns the time, in seconds since 1970.
+        model: The model's name in responses to requests without one.
+        current_date: Today's date for the system message, such as `"2025-06-28"`.
+        unsupported: How to treat what Harmony cannot carry: `"error"` fails the request, `"note"`
+            leaves it out and adds a note to the line of the result.
+        rendering: How to render the prompts.
+
+    Example:
+        >>> from collections.abc import AsyncIterator
+        >>> from harmony_kit import encode_with_special
+        >>> from harmony_kit.engine import TokenChunk
+        >>> class Greeting:
+        ...     name, supports = "greeting", frozenset()
+        ...     async def generate(self, prompt, sampling) -> AsyncIterator[TokenChunk]:
+        ...         yield TokenChunk(
+        ...             encode_with_special("<|channel|>final<|message|>Hi!<|return|>"), "stop"
+        ...         )
+        ...     async def aclose(self) -> None: ...
+        >>> body = {"messages": [{"role": "user", "content": "Hi"}], "max_tokens": 50}
+        >>> results = []
+        >>> lines = [BatchLine("r1", "/v1/messages", body)]
+        >>> asyncio.run(run_batch(lines, Greeting(), results.append, now=lambda: 0))
+        >>> results[0].fields["response"]["body"]["content"]
+        [{'type': 'text', 'text': 'Hi!'}]
     """
     checked_integer("concurrency", concurrency, least=1, optional=False)
     waiting = iter(lines)
@@ -185,7 +225,7 @@ async def run_batch(
             for _ in range(concurrency):
                 workers.create_task(work())
     except ExceptionGroup as group:
-        raise group.exceptions[0] from None  # such as a full disk: the others only stopped
+        raise group.exceptions[0] from None  # such as a full disk: the others were only cancelled
 
 
 async def _result(
@@ -198,12 +238,12 @@ async def _result(
     rendering: RenderOptions | None,
 ) -> BatchResult:
     try:
-        module = {CHAT_COMPLETIONS: chat_completions, RESPONSES: responses}[line.url]
+        api, prefix = _APIS[line.url]
     except (KeyError, TypeError):
-        known = f"{CHAT_COMPLETIONS} and {RESPONSES}"
-        return _failure(line, "invalid_url", f"url: there are {known}", 404)
+        known = ", ".join(_APIS)
+        return _failure(line, "invalid_url", f"url: expected one of {known}", 404)
     try:
-        request = module.read_request(line.body, current_date=current_date, unsupported=unsupported)
+        request = api.read_request(line.body, current_date=current_date, unsupported=unsupported)
         prompt = request.prompt(options=rendering)
         sampling, notes = request.for_backend(await supported_by(backend))
     except BackendError as error:
@@ -212,11 +252,20 @@ async def _result(
         return _failure(line, "invalid_request_error", str(error), 400)
     try:
         result, finish_reason, tokens = await _generate(prompt, sampling, backend)
-    except GrammarError as error:  # such as a limit of tokens that no completion fits
+    except GrammarError as error:  # such as a token limit that no completion fits
         return _failure(line, "invalid_request_error", str(error), 400)
     except BackendError as error:
         return _failure(line, "server_error", str(error), 500)
-    body = _response(line, request, result, finish_reason, len(prompt), tokens, now(), model)
+    body = api.write_response(
+        result,
+        id=f"{prefix}{line.custom_id}",
+        model=request.model or model,
+        created=now(),
+        request=request,
+        prompt_tokens=len(prompt),
+        completion_tokens=tokens,
+        finish_reason=finish_reason,
+    )
     return BatchResult(line.custom_id, _success(line, body, notes), False, tokens)
 
 
@@ -231,30 +280,6 @@ async def _generate(
             finish_reason = delta.finish_reason or finish_reason
     parser.close()
     return parser.result(), finish_reason, parser.position
-
-
-def _response(
-    line: BatchLine,
-    request: HarmonyRequest,
-    result: Completion,
-    finish_reason: FinishReason | None,
-    prompt_tokens: int,
-    completion_tokens: int,
-    time: int,
-    model: str,
-) -> dict[str, Any]:
-    common: dict[str, Any] = {
-        "model": request.model or model,
-        "request": request,
-        "finish_reason": finish_reason,
-        "prompt_tokens": prompt_tokens,
-        "completion_tokens": completion_tokens,
-    }
-    if line.url == CHAT_COMPLETIONS:
-        name = f"chatcmpl-{line.custom_id}"
-        return chat_completions.write_response(result, id=name, created=time, **common)
-    name = f"resp_{line.custom_id}"
-    return responses.write_response(result, id=name, created_at=time, **common)
 
 
 def _success(line: BatchLine, body: dict[str, Any], notes: Sequence[Note]) -> dict[str, Any]:

@@ -246,7 +246,7 @@ def test_law_10_in_chat_completions(repair, finish_reason):
 @pytest.mark.parametrize("repair", [False, True])
 def test_law_10_in_responses(repair, tmp_path):
     request = responses.read_request(RESPONSES)
-    meta = {"id": "resp_1", "created_at": 0, "model": "m", "request": request, "repair": repair}
+    meta = {"id": "resp_1", "created": 0, "model": "m", "request": request, "repair": repair}
     stores = [MemoryStore(), SQLiteStore(tmp_path / "store.db")]
     for tokens in CUT[::3]:
         result = hk.parse(tokens)
@@ -272,8 +272,8 @@ def test_law_10_in_anthropic_messages(repair):
     request = anthropic.read_request(ANTHROPIC)
     for tokens in CUT:
         result = hk.parse(tokens)
-        meta = {"id": "msg_1", "model": "m", "request": request}
-        whole = anthropic.write_response(result, **meta, finish_reason="length", repair=repair)
+        meta = {"id": "msg_1", "model": "m", "request": request, "repair": repair}
+        whole = anthropic.write_response(result, **meta, finish_reason="length")
         events = streamed(anthropic.StreamEncoder(**meta), tokens, finish_reason="length")
         pieces = [
             event["delta"]["partial_json"]
@@ -465,7 +465,7 @@ def test_a_chat_that_is_stopped_keeps_no_call_that_broke_off():
 def test_a_broken_call_is_incomplete_in_responses():
     request = responses.read_request(RESPONSES)
     tokens = [*CUT[5], *hk.encode_with_special("<|end|>")]
-    meta = {"id": "resp_1", "created_at": 0, "model": "m", "request": request}
+    meta = {"id": "resp_1", "created": 0, "model": "m", "request": request}
     whole = responses.write_response(hk.parse(tokens), **meta, finish_reason="stop")
     folded = responses.accumulate(
         streamed(responses.StreamEncoder(**meta), tokens, finish_reason="stop")

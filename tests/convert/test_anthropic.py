@@ -156,10 +156,10 @@ def weather_request() -> Any:
 
 
 def streamed(
-    tokens: list[int], sizes: list[int], request: Any = None, **options: Any
+    tokens: list[int], sizes: list[int], request: Any = None, repair: bool = False, **options: Any
 ) -> list[dict[str, Any]]:
     parser = hk.Parser()
-    writer = StreamEncoder(**HEADER, request=request, prompt_tokens=7)
+    writer = StreamEncoder(**HEADER, request=request, prompt_tokens=7, repair=repair)
     events = writer.start()
     position = 0
     for size in [*sizes, max(len(tokens), 1)]:
@@ -173,18 +173,32 @@ finish_reasons = st.sampled_from([None, "stop", "length", "abort"])
 
 
 @examples(600)
-@given(completions, chunk_sizes, finish_reasons, st.booleans())
+@given(completions, chunk_sizes, finish_reasons, st.booleans(), st.booleans())
 @example(
-    hk.encode_with_special("<|channel|>commentary to=functions.f<|message|>{}x"), [], None, True
+    hk.encode_with_special("<|channel|>commentary to=functions.f<|message|>{}x"),
+    [],
+    None,
+    True,
+    False,
+)
+@example(
+    hk.encode_with_special(
+        "<|channel|>commentary to=get-weather<|message|>{'a': '\\ud83d'}<|call|>"
+    ),
+    [],
+    None,
+    True,
+    True,
 )
 def test_law_3_a_stream_folds_to_the_response(
-    tokens: list[int], sizes: list[int], finish_reason: str | None, with_request: bool
+    tokens: list[int], sizes: list[int], finish_reason: str | None, with_request: bool, repair: bool
 ) -> None:
     request = weather_request() if with_request else None
     options = {"finish_reason": finish_reason, "completion_tokens": None}
-    whole = write_response(hk.parse(tokens), **HEADER, request=request, prompt_tokens=7, **options)
+    made = {**HEADER, "request": request, "repair": repair}
+    whole = write_response(hk.parse(tokens), **made, prompt_tokens=7, **options)
     check_message(whole)
-    events = streamed(tokens, sizes, request, **options)
+    events = streamed(tokens, sizes, request, repair, **options)
     for event in events:
         check_event(event)
     assert accumulate(events) == whole
@@ -941,6 +955,9 @@ def test_repairs() -> None:
     assert response(text)["content"][0]["input"] == {INVALID_JSON: written}
     repaired = response(text, request=weather_request(), repair=True)["content"][0]
     assert (repaired["name"], repaired["input"]) == ("get-weather", {"city": "SF"})
+    events = streamed(hk.encode_with_special(text), [], weather_request(), repair=True)
+    sent = [e["delta"] for e in events if e["type"] == "content_block_delta"]
+    assert sent == [{"type": "input_json_delta", "partial_json": '{"city": "SF"}'}]
     cut_off = response(CALL + '{"city": "S', repair=True)["content"][0]["input"]
     assert cut_off == {TRUNCATED_JSON: '{"city": "S'}
 
@@ -970,7 +987,7 @@ def test_responses_that_cannot_be_read() -> None:
 
 def test_failures() -> None:
     writer = StreamEncoder(**HEADER)
-    events = writer.start() + writer.fail("overloaded_error", "too many")
+    events = writer.start() + writer.fail("too many", code="overloaded_error")
     with pytest.raises(HarmonyError, match="overloaded_error: too many"):
         accumulate(events)
 
@@ -1001,10 +1018,10 @@ def test_pings_and_citations_of_others_are_read() -> None:
 def test_streams_that_are_none() -> None:
     start = StreamEncoder(**HEADER).start()
     for events, path in (
-        ([], ""),
-        ([{"type": "message_stop"}], "[0].type"),
-        ([*start, {"type": "content_block_stop", "index": 0}], "[1].index"),
-        ([*start, {"type": "content_block_stop"}], "[1].index"),
+        ([], "chunks"),
+        ([{"type": "message_stop"}], "chunks[0].type"),
+        ([*start, {"type": "content_block_stop", "index": 0}], "chunks[1].index"),
+        ([*start, {"type": "content_block_stop"}], "chunks[1].index"),
     ):
         with pytest.raises(RequestError) as caught:
             accumulate(events)

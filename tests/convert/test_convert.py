@@ -154,14 +154,8 @@ def test_tokens_and_text():
 
 def test_a_response_becomes_messages():
     result = hk.parse(hk.encode_with_special("<|channel|>final<|message|>Sun.<|return|>"))
-    of_chat = chat_completions.write_response(result, id="r", created=0, model="m")
-    of_responses = responses.write_response(result, id="r", created_at=0, model="m")
-    of_anthropic = anthropic.write_response(result, id="r", model="m")
-    for source, body in (
-        ("chat", of_chat),
-        ("responses", of_responses),
-        ("anthropic", of_anthropic),
-    ):
+    for source, module in MODULES.items():
+        body = module.write_response(result, id="r", model="m")
         done = convert("--from", source, "--to", "harmony", text=json.dumps(body))
         (message,) = json.loads(done.stdout)["messages"]
         assert (message["role"], message["channel"]) == ("assistant", "final")

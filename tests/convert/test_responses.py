@@ -21,7 +21,7 @@ from harmony_kit.convert._store import MemoryStore
 from harmony_kit.convert.responses import (
     StreamEncoder,
     accumulate,
-    read_items,
+    read_messages,
     read_request,
     read_response,
     stored_response,
@@ -57,7 +57,7 @@ TOOLS = [
 ]
 BODY = {"model": "gpt-oss-20b", "input": "Hello", "tools": TOOLS}
 REQUEST = read_request(BODY)
-IDS = {"id": "resp_1", "created_at": 1_750_000_000, "model": "gpt-oss-20b"}
+IDS = {"id": "resp_1", "created": 1_750_000_000, "model": "gpt-oss-20b"}
 
 
 # --- The oracle -----------------------------------------------------------------------------
@@ -402,7 +402,7 @@ def test_a_call_of_an_undeclared_namespace_keeps_it():
     text = "<|channel|>commentary to=repo.list json<|message|>{}<|call|>"
     (item,) = write_response(parsed(text), **IDS, request=REQUEST)["output"]
     assert (item["namespace"], item["name"]) == ("repo", "list")
-    assert read_items([item])[0].recipient == "repo.list"
+    assert read_messages([item])[0].recipient == "repo.list"
 
 
 def test_a_stream_that_fails():
@@ -411,7 +411,7 @@ def test_a_stream_that_fails():
     )
     parser, writer = hk.Parser(), StreamEncoder(**IDS, request=REQUEST)
     events = writer.start() + writer.feed(parser.feed(tokens))
-    events += writer.fail("server_error", "The engine is gone.")
+    events += writer.fail("The engine is gone.")
     for event in events:
         check_event(event)
     response = accumulate(events)
@@ -426,9 +426,9 @@ def test_a_stream_that_breaks_off_folds_to_what_there_is():
     response = accumulate(events[:6])
     assert response["status"] == "in_progress"
     assert response["output"][0]["content"][0]["text"] == "Hello there"
-    with pytest.raises(RequestError, match=r"events\[0\].output_index: no item"):
+    with pytest.raises(RequestError, match=r"chunks\[0\].output_index: no item"):
         accumulate(events[4:])
-    with pytest.raises(RequestError, match="without a response"):
+    with pytest.raises(RequestError, match="no event has a response"):
         accumulate([])
 
 
@@ -628,12 +628,12 @@ def test_builtin_calls_of_the_history():
         ),
     ]
     for action, recipient, arguments in actions:
-        (message,) = read_items([{"type": "web_search_call", "id": "ws", "action": action}])
+        (message,) = read_messages([{"type": "web_search_call", "id": "ws", "action": action}])
         assert (message.recipient, message.channel) == (recipient, "analysis")
         assert json.loads(message.text) == arguments
     lost = {"type": "find_in_page", "pattern": "p", "url": "https://a.b"}
-    with pytest.raises(RequestError, match=r"items\[0\].action: no call"):
-        read_items([{"type": "web_search_call", "action": lost}])
+    with pytest.raises(RequestError, match=r"messages\[0\].action: no call"):
+        read_messages([{"type": "web_search_call", "action": lost}])
     code = {
         "type": "code_interpreter_call",
         "id": "ci",
@@ -641,7 +641,7 @@ def test_builtin_calls_of_the_history():
         "container_id": "c",
         "outputs": [{"type": "logs", "logs": "1\n"}],
     }
-    call, result = read_items([code])
+    call, result = read_messages([code])
     assert (call.recipient, call.text, call.content_type) == ("python", "print(1)", "code")
     assert (result.role, result.name, result.text) == ("tool", "python", "1\n")
 
@@ -668,7 +668,7 @@ def test_phases():
         ([{**message, "phase": "commentary"}], "commentary"),
     ]
     for items, channel in cases:
-        assert read_items(items)[0].channel == channel
+        assert read_messages(items)[0].channel == channel
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import sys
 import time
 
 import pytest
+from anthropic.types import Message as AnthropicMessage
 from examples import IS_THOROUGH
 from harmony_backends.recording import Exchange
 from harmony_backends.replay import ReplayBackend
@@ -17,8 +18,15 @@ from openai.types.responses import Response
 
 import harmony_kit as hk
 from harmony_kit.cli import main
-from harmony_kit.convert import chat_completions, responses
-from harmony_kit.engine._batch import CHAT_COMPLETIONS, RESPONSES, BatchFile, read_batch, run_batch
+from harmony_kit.convert import anthropic, chat_completions, responses
+from harmony_kit.engine._batch import (
+    CHAT_COMPLETIONS,
+    MESSAGES,
+    RESPONSES,
+    BatchFile,
+    read_batch,
+    run_batch,
+)
 
 
 def chat_line(number, **fields):
@@ -36,8 +44,16 @@ def responses_line(number):
     return {"custom_id": f"r{number}", "method": "POST", "url": RESPONSES, "body": body}
 
 
+def messages_line(number):
+    messages = [{"role": "user", "content": f"Question {number}"}]
+    body = {"model": "m", "max_tokens": 50, "messages": messages}
+    return {"custom_id": f"r{number}", "method": "POST", "url": MESSAGES, "body": body}
+
+
 def exchange(line, answer):
-    module = chat_completions if line["url"] == CHAT_COMPLETIONS else responses
+    module = {CHAT_COMPLETIONS: chat_completions, RESPONSES: responses, MESSAGES: anthropic}[
+        line["url"]
+    ]
     prompt = module.read_request(line["body"]).prompt()
     text = f"<|channel|>final<|message|>{answer}<|return|>"
     return Exchange(tuple(prompt), tuple(hk.encode_with_special(text)), "stop")
@@ -50,14 +66,17 @@ def run(lines, backend, **options):
     return {result.custom_id: result for result in results}
 
 
-def test_chat_and_responses():
-    lines = [chat_line(1), responses_line(2)]
+def test_every_api():
+    lines = [chat_line(1), responses_line(2), messages_line(3)]
     backend = ReplayBackend([exchange(line, f"Answer {i}") for i, line in enumerate(lines)])
     results = run(lines, backend)
     chat = results["r1"].fields["response"]["body"]
     assert ChatCompletion.model_validate(chat).choices[0].message.content == "Answer 0"
     other = results["r2"].fields["response"]["body"]
     assert Response.model_validate(other).output_text == "Answer 1"
+    message = AnthropicMessage.model_validate(results["r3"].fields["response"]["body"])
+    assert (message.id, message.content[0].text) == ("msg_r3", "Answer 2")
+    assert (chat["created"], other["created_at"]) == (7, 7)
     for result in results.values():
         assert (result.failed, result.fields["error"]) == (False, None)
         assert result.fields["response"]["status_code"] == 200
@@ -136,7 +155,7 @@ def test_what_a_request_asks_for_becomes_a_constraint():
     assert message["tool_calls"][0]["function"]["arguments"] == '{"a": 1}'
     refused = answered(line, ANSWER)
     assert refused["error"]["code"] == "server_error"
-    assert "leaves the constraint: at token 1 it has" in refused["error"]["message"]
+    assert "violates the constraint: at token 1 it has" in refused["error"]["message"]
     del line["body"]["tool_choice"], line["body"]["tools"][0]["function"]["strict"]
     assert answered(line, ANSWER)["error"] is None
 
@@ -180,8 +199,8 @@ def test_a_backend_without_constraints_leaves_notes():
     ("line", "reason"),
     [
         ("x", "line 2: Expecting value"),
-        ('{"url": "a", "body": {}}', "line 2: no 'custom_id'"),
-        ('{"custom_id": 5, "url": "a", "body": {}}', "line 2: custom_id is no text"),
+        ('{"url": "a", "body": {}}', "line 2: 'custom_id' is missing"),
+        ('{"custom_id": 5, "url": "a", "body": {}}', "line 2: custom_id is not a string"),
         (json.dumps(chat_line(1)), "line 2: a second 'r1'"),
     ],
 )
@@ -198,7 +217,7 @@ def test_what_a_kill_left_of_a_line_is_cut_off(tmp_path):
         assert results.done == {"a", "b"}
     assert file.read_text() == '{"custom_id": "a"}\n{"custom_id": "b"}\n'
     file.write_text("nonsense\n")
-    with pytest.raises(hk.HarmonyError, match="line 1 is no result"):
+    with pytest.raises(hk.HarmonyError, match="line 1 is not a result"):
         BatchFile(file)
 
 

@@ -1,18 +1,24 @@
-"""Anthropic's Messages API to and from Harmony: requests, responses, streams of events."""
+"""Anthropic's Messages API: requests, responses and streams, in both directions.
+
+The functions are those of `harmony_kit.convert.Api`, which documents their arguments.
+"""
 
 from ._arguments import INVALID_JSON, TRUNCATED_JSON
-from ._request import read_request
-from ._response import read_response, write_response
+from ._request import read_messages, read_request
+from ._response import read_response, stored_response, write_response
 from ._stream import StreamEncoder, accumulate
-from ._writing import write_request
+from ._writing import write_messages, write_request
 
 __all__ = [
     "INVALID_JSON",
     "TRUNCATED_JSON",
     "StreamEncoder",
     "accumulate",
+    "read_messages",
     "read_request",
     "read_response",
+    "stored_response",
+    "write_messages",
     "write_request",
     "write_response",
 ]

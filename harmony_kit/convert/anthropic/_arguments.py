@@ -1,10 +1,9 @@
-"""The arguments of calls: what the model wrote, and objects that a client can read.
+"""The arguments of calls: the text that the model writes, and the objects that clients read.
 
-The API has objects for `input`, and its clients raise in the middle of a stream if the pieces
-of one cannot be read. What the model writes is not always an object. So its text goes out
-as it comes while it is the beginning of an object, and no further than its first fault. At
-the end the object is closed, and the whole text stands in it under `INVALID_JSON`, the
-name that the API's documentation proposes for this.
+In the API, `input` is an object, and clients raise in the middle of a stream that cannot be part of
+one. What the model writes is not always an object. So its text is sent as it comes while it is a
+prefix of an object, up to the first error. At the end the object is closed, and has the whole text
+under `INVALID_JSON`, the name that the API's documentation proposes for this.
 """
 
 from __future__ import annotations
@@ -17,12 +16,12 @@ from typing import Any, Final
 from ...wire._closed_json import is_closed_json
 
 INVALID_JSON: Final = "INVALID_JSON"
-"""The field of a call's input that has what the model wrote, where that is no JSON object."""
+"""The field of a call's input with the text of the model, if that is not a JSON object."""
 
 TRUNCATED_JSON: Final = "TRUNCATED_JSON"
-"""The only field of the input of a call that was cut off; has what the model wrote of it."""
+"""The only field of a truncated call's input, with the text of the model."""
 
-_BLANKS: Final = re.compile(r"[ \t\n\r]+")
+_WHITESPACE: Final = re.compile(r"[ \t\n\r]+")
 # Lone surrogates are left out: clients in other languages cannot read them.
 _IN_STRING: Final = re.compile(
     r'(?:[^"\\\x00-\x1f]++|\\(?:["\\/bfnrt]|u(?![dD][89a-fA-F])[0-9a-fA-F]{4}'
@@ -32,11 +31,11 @@ _SCALAR: Final = re.compile(
     r"(?:true|false|null|-?(?:0|[1-9][0-9]{0,299})(?:\.[0-9]{1,300})?(?:[eE][+-]?[0-9]{1,9})?)"
     r"(?=[ \t\n\r,\]}])"
 )
-# Longer than any token: what then still is none will never be one.
+# Longer than any token: what is longer and not a token never becomes one.
 _LONGEST_TOKEN: Final = 1000
 _DEEPEST: Final = 100  # clients read about 200
 
-# What is missing behind the text that was sent, for the state in which it breaks off.
+# What completes the text that was sent, by the state in which it ends.
 _CLOSINGS: Final = {"in_key": '":null', "colon": ":null", "value": "null", "in_value": '"'}
 _OPENINGS: Final = {"{": "first_key", "[": "first_item"}
 _CLOSERS: Final = {"{": "}", "[": "]"}
@@ -44,11 +43,11 @@ _VALUES: Final = frozenset({"value", "first_item", "item"})
 
 
 class ArgumentsWriter:
-    """Turns the text of a call, as it comes, into the JSON text of an object.
+    """Turns the text of a call into the JSON text of an object, incrementally.
 
-    What `feed` and `end` return joins to the text itself where that is an object. The state
-    names what may come next; text in which a fault may still show (a comma that nothing
-    follows, the last brace) is held back.
+    If the text is an object, the results of `feed` and `end` join to that text. The state names
+    what may come next. Text in which an error may still follow (a comma, the last brace) is held
+    back.
     """
 
     def __init__(self) -> None:
@@ -58,19 +57,12 @@ class ArgumentsWriter:
         self._stack: list[str] = []
         self._state = "start"
         self._is_empty = True
-        self._is_faulty = False
+        self._is_invalid = False
 
     def feed(self, text: str) -> str:
-        """Take a piece of what the model wrote.
-
-        Args:
-            text: The piece.
-
-        Returns:
-            What can be sent of it.
-        """
+        """Add text, and return what can be sent."""
         self._written.append(text)
-        if self._is_faulty:
+        if self._is_invalid:
             return ""
         self._rest += text
         sent: list[str] = []
@@ -79,15 +71,11 @@ class ArgumentsWriter:
             self._take(self._rest[position:end], sent)
             position = end
         self._rest = self._rest[position:]
-        self._is_faulty = len(self._rest) > _LONGEST_TOKEN
+        self._is_invalid = len(self._rest) > _LONGEST_TOKEN
         return "".join(sent)
 
     def end(self) -> str:
-        """The text is over.
-
-        Returns:
-            The rest of the object.
-        """
+        """The rest of the object."""
         if self._state == "end" and not self._rest:
             return "".join(self._held)
         written = "".join(self._written)
@@ -101,15 +89,11 @@ class ArgumentsWriter:
         return closing + ("" if self._is_empty else ",") + member
 
     def cut(self) -> str:
-        """The text breaks off: the object stays open, so that nobody takes it for the whole.
-
-        Returns:
-            The rest of what can be sent.
-        """
+        """The rest of a truncated call: the object stays open, so that it never looks whole."""
         return "{" if self._state == "start" else ""
 
     def _token_end(self, position: int) -> int:
-        """Where the token ends that may stand next; `position` where there is none (yet)."""
+        """The end of the token at `position`; `position` if there is none (yet)."""
         text, state = self._rest, self._state
         if position == len(text):
             return position
@@ -117,16 +101,16 @@ class ArgumentsWriter:
         if state in ("in_key", "in_value"):
             run = _IN_STRING.match(text, position)
             return run.end() if run else position + (char == '"')
-        blanks = _BLANKS.match(text, position)
-        if blanks:
-            return blanks.end()
+        whitespace = _WHITESPACE.match(text, position)
+        if whitespace:
+            return whitespace.end()
         if char in self._signs():
             return position + 1
         scalar = _SCALAR.match(text, position) if state in _VALUES else None
         return scalar.end() if scalar and math.isfinite(_number(scalar[0])) else position
 
     def _signs(self) -> str:
-        """The signs that may come next."""
+        """The punctuation that may come next."""
         opener = self._stack[-1] if self._stack else ""
         signs = {
             "start": "{",
@@ -158,12 +142,12 @@ class ArgumentsWriter:
         self._held.clear()
 
     def _after(self, token: str) -> str:
-        """The state after a token that is neither blank nor within a text."""
+        """The state after a token that is neither whitespace nor within a string."""
         if token in _OPENINGS:
             self._stack.append(token)
             return _OPENINGS[token]
         if token in ("}", "]"):
-            # The outermost stays: there may be more than the object.
+            # The outermost stays: text may follow the object.
             if len(self._stack) == 1:
                 return "end"
             self._stack.pop()
@@ -185,46 +169,27 @@ def _number(token: str) -> float:
 
 
 class CodeWriter:
-    """Turns the text of a call that is code, as it comes, into the JSON text of an object."""
+    """Turns the text of a call that is code into the JSON text of an object, incrementally."""
 
     def __init__(self) -> None:
         self._opening = '{"code": "'
 
     def feed(self, text: str) -> str:
-        """Take a piece of what the model wrote.
-
-        Args:
-            text: The piece.
-
-        Returns:
-            The same as JSON text.
-        """
+        """Add text, and return what can be sent."""
         opening, self._opening = self._opening, ""
         return opening + json.dumps(text, ensure_ascii=False)[1:-1]
 
     def end(self) -> str:
-        """The text is over.
-
-        Returns:
-            The rest of the object.
-        """
+        """The rest of the object."""
         return self._opening + '"}'
 
     def cut(self) -> str:
-        """The text breaks off, and the object stays open.
-
-        Returns:
-            The rest of what can be sent.
-        """
+        """The rest of a truncated call: the object stays open."""
         return self._opening
 
 
 def folded_input(text: str) -> dict[str, Any]:
-    """The input of a call, from the pieces of a stream: the object, or the text of one cut off.
-
-    Args:
-        text: The pieces, joined.
-    """
+    """The input of a call, from the joined deltas of a stream."""
     try:
         value = json.loads(text)
     except (ValueError, RecursionError):
@@ -233,30 +198,22 @@ def folded_input(text: str) -> dict[str, Any]:
 
 
 def call_input(text: str) -> dict[str, Any]:
-    """The input of a call: the object that the text is, or what could be read and the text.
-
-    Args:
-        text: What the model wrote.
-    """
+    """The input of a call, from the text of the model."""
     writer = ArgumentsWriter()
     value: dict[str, Any] = json.loads(writer.feed(text) + writer.end())
-    # An argument of that name, which would look like a call that was cut off.
-    return {INVALID_JSON: text} if _is_cut_off(value) else value
+    # An argument of that name would look like a truncated call.
+    return {INVALID_JSON: text} if _is_truncated(value) else value
 
 
-def _is_cut_off(value: dict[str, Any]) -> bool:
-    """Whether an input has nothing but a text that breaks off."""
+def _is_truncated(value: dict[str, Any]) -> bool:
+    """Whether an input is that of a truncated call."""
     written = value.get(TRUNCATED_JSON)
     return len(value) == 1 and isinstance(written, str) and not is_closed_json(written)
 
 
 def call_text(value: dict[str, Any]) -> str:
-    """What the model wrote, from the input of a call.
-
-    Args:
-        value: The input.
-    """
-    if _is_cut_off(value):
+    """The text of the model, from the input of a call."""
+    if _is_truncated(value):
         return str(value[TRUNCATED_JSON])
     written = value.get(INVALID_JSON)
     # A tool may have an argument of this name.
@@ -266,12 +223,8 @@ def call_text(value: dict[str, Any]) -> str:
 
 
 def code_text(value: dict[str, Any]) -> str | None:
-    """The code that the model wrote, from the input of a call; `None` if it is something else.
-
-    Args:
-        value: The input.
-    """
-    if _is_cut_off(value):
+    """The code of the model, from the input of a call; `None` if it has other fields."""
+    if _is_truncated(value):
         try:
             value = json.loads(f'{value[TRUNCATED_JSON]}"}}')
         except ValueError:

@@ -1,4 +1,4 @@
-"""The messages of a request or a response, as messages of Harmony."""
+"""Reads the messages of a request or a response."""
 
 from __future__ import annotations
 
@@ -11,26 +11,19 @@ from ...wire._roles import Channel, Role
 from .._names import ToolNames
 from .._notes import Notes
 from .._reading import JsonObject
+from .._reply import Kind, kind_of
 from .._request import CallIds
+from .._store import ResponseStore
 from ._blocks import ERROR, SERVER_RECIPIENTS, call_message, recipient_of, result_message
 
 IDLE: Final = ("cache_control",)
-"""Fields of blocks that make no difference to what the model is told."""
+"""Fields of blocks that make no difference to the prompt."""
 SEPARATOR: Final = "\n\n"
-"""What stands between text blocks that become one text."""
+"""The separator of text blocks that become one text."""
 
 
 def text_of(node: JsonObject, key: str, notes: Notes) -> str | None:
-    """A text that is given as such or as text blocks; `None` if it is absent.
-
-    Args:
-        node: The object that has it.
-        key: The field.
-        notes: Told of blocks that are no text, and of blocks that were joined.
-
-    Raises:
-        RequestError: It is something else.
-    """
+    """A text, or the joined texts of text blocks; `None` if the field is absent."""
     if not node.has(key):
         return None
     texts = []
@@ -43,15 +36,7 @@ def text_of(node: JsonObject, key: str, notes: Notes) -> str | None:
 
 
 def blocks_of(node: JsonObject, key: str) -> Iterator[JsonObject]:
-    """The blocks of a content; a text is one text block.
-
-    Args:
-        node: The object that has the content.
-        key: The field.
-
-    Raises:
-        RequestError: It is neither text nor a list of objects.
-    """
+    """The blocks of a content; a text is one text block."""
     content = node.get(key)
     if isinstance(content, str):
         yield JsonObject({"type": "text", "text": content}, node.at(key))
@@ -68,35 +53,37 @@ def _block_text(block: JsonObject, notes: Notes) -> str:
 
 def _joined(texts: list[str], path: str, notes: Notes) -> str:
     if len(texts) > 1:
-        notes.changed(path, "the text blocks are joined, blank lines between them")
+        notes.changed(path, "the text blocks are joined with blank lines")
     return SEPARATOR.join(texts)
 
 
 class History:
-    """Reads messages, one after the other.
+    """Reads messages sequentially.
+
+    Attributes:
+        messages: The messages so far.
+        calls: The calls so far.
 
     Args:
-        names: The names of the client's functions; `None` keeps them as they are.
-        notes: Told of what is not carried over.
+        names: The names of the client's functions; `None` keeps names as they are.
+        notes: Gets what is not carried over.
+        store: Has the reasoning before calls, for clients that do not send it back.
     """
 
-    def __init__(self, names: ToolNames | None, notes: Notes) -> None:
+    def __init__(
+        self, names: ToolNames | None, notes: Notes, store: ResponseStore | None = None
+    ) -> None:
         self.messages: list[Message] = []
+        self.calls = CallIds()
         self._names = names
         self._notes = notes
-        self._calls = CallIds()
+        self._store = store
         self._order: dict[str, int] = {}
         self._answered: set[str] = set()
+        self._reasoning_position = 0  # of the reasoning before the next call
 
     def read(self, node: JsonObject) -> None:
-        """Read a message.
-
-        Args:
-            node: The message.
-
-        Raises:
-            RequestError: It is none, or has something that Harmony cannot carry.
-        """
+        """Read a message."""
         role = node.choice("role", ("user", "assistant", "system"))
         if role is None:
             raise node.error("role", "missing")
@@ -136,26 +123,26 @@ class History:
             texts.clear()
 
     def _flush_results(self, results: list[tuple[int, Message]]) -> None:
-        # Harmony has no ids: results of calls of one tool are told apart by their order.
+        # Harmony has no ids: results of calls of one tool are distinguished by their order.
         results.sort(key=lambda result: result[0])
         self.messages += [message for _, message in results]
         results.clear()
 
     def _result(self, block: JsonObject) -> tuple[int, Message]:
-        """The result that a block has, and the position of its call."""
+        """The position of the call, and its result."""
         known = ("type", "tool_use_id", "content", "is_error")
         self._notes.unknown_fields(block, known, (*IDLE, "toolset_name"))
         order, recipient = self._call(block)
         text = text_of(block, "content", self._notes) or ""
         if block.boolean("is_error"):
-            self._notes.changed(block.at("is_error"), f"the model is told {ERROR!r} before it")
+            self._notes.changed(block.at("is_error"), f"the result begins with {ERROR!r}")
             text = text if text.startswith(ERROR.strip()) else ERROR + text
         return order, result_message(recipient, text)
 
     def _call(self, block: JsonObject) -> tuple[int, str]:
-        """The position and the tool of the call that a block answers."""
+        """The position and the tool of the call whose result a block is."""
         call_id = block.required_text("tool_use_id")
-        recipient = self._calls.recipient(call_id, block, "tool_use_id")
+        recipient = self.calls.recipient(call_id, block, "tool_use_id")
         if call_id in self._answered:
             raise block.error("tool_use_id", f"a second result of the call {call_id!r}")
         self._answered.add(call_id)
@@ -164,20 +151,14 @@ class History:
     # --- The assistant ---
 
     def assistant(self, node: JsonObject) -> None:
-        """Read what the model wrote.
-
-        Args:
-            node: An object with a `content`.
-
-        Raises:
-            RequestError: It has something that Harmony cannot carry.
-        """
+        """Read a message of the assistant."""
+        self._reasoning_position = len(self.messages)
         blocks = list(blocks_of(node, "content"))
         kinds = [block.required_text("type") for block in blocks]
         calls = [i for i, kind in enumerate(kinds) if kind in ("tool_use", "server_tool_use")]
         last_call = calls[-1] if calls else -1
         for index, block in enumerate(blocks):
-            # The answer ends a turn: what stands before a call is a preamble.
+            # The answer ends a turn: text before a call is a preamble.
             channel = Channel.COMMENTARY if index < last_call else Channel.FINAL
             self._assistant_block(block, kinds[index], channel)
 
@@ -187,7 +168,7 @@ class History:
             text = _block_text(block, notes)
             self.messages.append(Message(Role.ASSISTANT, text, channel=channel))
         elif kind == "thinking":
-            # The signature says that the thoughts are the model's own; they are read anyway.
+            # The signature proves that the reasoning is the model's own; it is read without one.
             notes.unknown_fields(block, ("type", "thinking", "signature"), IDLE)
             text = block.required_text("thinking")
             self.messages.append(Message(Role.ASSISTANT, text, channel=Channel.ANALYSIS))
@@ -211,14 +192,29 @@ class History:
             recipient = SERVER_RECIPIENTS[name]
         else:
             return self._notes.lost(block.path, f"the model has no tool like {name}")
-        self._calls.add(call_id, recipient)
+        self._restore_reasoning(block, call_id)
+        self.calls.add(call_id, recipient)
         self._order[call_id] = len(self._order)
         self._answered.discard(call_id)
         self.messages.append(call_message(recipient, value))
+        self._reasoning_position = len(self.messages)
         return None
 
+    def _restore_reasoning(self, block: JsonObject, call_id: str) -> None:
+        """Add the reasoning that led to a call, if the client did not send it back."""
+        position = self._reasoning_position
+        if self._store is None or any(
+            kind_of(message.header) is Kind.REASONING for message in self.messages[position:]
+        ):
+            return
+        reasoning = self._store.reasoning(call_id)
+        if reasoning is not None:
+            self._notes.changed(block.path, "the reasoning before it was taken from the store")
+            message = Message(Role.ASSISTANT, reasoning, channel=Channel.ANALYSIS)
+            self.messages.insert(position, message)
+
     def _code_result(self, block: JsonObject) -> None:
-        """What code printed: all that a result of the python tool can say."""
+        """The output of code, which is all that a result of the python tool has."""
         self._notes.unknown_fields(block, ("type", "tool_use_id", "content"), IDLE)
         content = block.required_node("content")
         if content.required_text("type") != "code_execution_result":
@@ -226,8 +222,9 @@ class History:
         if content.get("content"):
             self._notes.lost(content.at("content"), "files are not supported")
         if content.integer("return_code"):
-            self._notes.changed(content.at("return_code"), "only the output is told")
+            self._notes.changed(content.at("return_code"), "only the output is carried")
         _, recipient = self._call(block)
         output = (content.text("stdout") or "") + (content.text("stderr") or "")
         self.messages.append(result_message(recipient, output))
+        self._reasoning_position = len(self.messages)
         return None

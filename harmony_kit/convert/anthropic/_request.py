@@ -1,18 +1,20 @@
-"""Requests of the Messages API as Harmony."""
+"""Reads requests of the Messages API."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, Final
 
 from ..._options import checked_options
 from ...wire._contents import Tool, ToolNamespace
 from ...wire._messages import Message
 from ...wire._roles import FUNCTIONS, Role
-from .._names import ToolNames, tool_names
+from .._names import OWN_NAMES, ToolNames, tool_names
 from .._notes import Notes, Unsupported
 from .._reading import JsonObject
-from .._request import HarmonyRequest, opening
+from .._request import HarmonyRequest, joined_instructions, opening
 from .._requirements import Requirement, requirement_of_function, requirements
+from .._store import ResponseStore
 from ._blocks import BROWSER_TOOLS
 from ._history import History, blocks_of, text_of
 from ._settings import (
@@ -41,26 +43,35 @@ _IDLE: Final = (
 
 @checked_options
 def read_request(
-    body: Any, *, current_date: str | None = None, unsupported: Unsupported = "error"
+    body: Any,
+    *,
+    current_date: str | None = None,
+    unsupported: Unsupported = "error",
+    store: ResponseStore | None = None,
 ) -> HarmonyRequest:
     """Read a request of the Messages API.
 
-    Text blocks that become one text are joined with blank lines. Results of tools follow in
-    the order of their calls. Text that a call follows in its message is a preamble, other text
-    of the assistant an answer.
+    Text blocks that become one text are joined with blank lines. Results of tools are put in the
+    order of their calls. Text of the assistant before a call is commentary, other text an answer.
 
     Args:
-        body: The request as JSON data.
-        current_date: Today, as the model shall see it, such as `"2025-06-28"`.
-        unsupported: What becomes of what Harmony cannot carry: `"error"`, or `"note"` for a
-            note in the result.
-
-    Returns:
-        The request. Its notes name all that was not carried over as it is.
+        body: The request: JSON data, or a pydantic object.
+        current_date: Today's date for the system message, such as `"2025-06-28"`.
+        unsupported: How to treat what Harmony cannot carry: `"error"` raises, `"note"` leaves it
+            out and adds a note to the result.
+        store: Has the reasoning before calls, for clients that do not send it back.
 
     Raises:
-        RequestError: The request is none, or has what cannot be carried; the error names the
+        RequestError: The request is invalid, or has what Harmony cannot carry; the error names the
             JSON path.
+
+    Example:
+        >>> body = {"messages": [{"role": "user", "content": "Hi"}], "max_tokens": 50}
+        >>> request = read_request(body, current_date="2025-06-28")
+        >>> [str(message.role) for message in request.messages], request.sampling.max_tokens
+        (['system', 'user'], 50)
+        >>> request.prompt()[:3]
+        [200006, 17360, 200008]
     """
     notes = Notes(unsupported)
     node = JsonObject(body)
@@ -84,8 +95,9 @@ def read_request(
         current_date=current_date,
     )
     stream = node.boolean("stream") or False
+    history = _conversation(node, History(names, notes, store), notes)
     return HarmonyRequest(
-        messages=(*opened, *_conversation(node, names, notes)),
+        messages=(*opened, *history.messages),
         tools=(*([ToolNamespace(FUNCTIONS, tuple(functions))] if functions else []), *builtin),
         tool_choice=choice,
         parallel_tool_calls=not _one_call_at_a_time(node),
@@ -101,17 +113,46 @@ def read_request(
         sampling=sampling(node, notes),
         model=node.text("model"),
         stream=stream,
-        include_usage=stream,  # streams of this API always tell it
+        include_usage=stream,  # every stream of this API has it
         names=names,
         notes=notes.all(),
+        history=tuple(history.messages),
+        calls=history.calls.recipients,
     )
 
 
-def _names(body: JsonObject) -> ToolNames:
-    """The names of all functions: those declared, and those that were called before.
+@checked_options
+def read_messages(
+    messages: Iterable[Any],
+    *,
+    unsupported: Unsupported = "error",
+    store: ResponseStore | None = None,
+) -> tuple[Message, ...]:
+    """Read messages of the Messages API.
 
-    What is no name is found when it is read.
+    Args:
+        messages: The messages: JSON data, or pydantic objects.
+        unsupported: How to treat what Harmony cannot carry: `"error"` raises, `"note"` leaves it
+            out.
+        store: Has the reasoning before calls, for clients that do not send it back.
+
+    Raises:
+        RequestError: A message is invalid, or has what Harmony cannot carry.
+
+    Example:
+        >>> call = {"type": "tool_use", "id": "toolu_1", "name": "look", "input": {}}
+        >>> given = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": [call]}]
+        >>> [message.recipient for message in read_messages(given)]
+        [None, 'functions.look']
     """
+    history = History(OWN_NAMES, Notes(unsupported), store)
+    for node in JsonObject({"messages": messages}).nodes("messages"):
+        history.read(node)
+    return joined_instructions(history.messages)
+
+
+def _names(body: JsonObject) -> ToolNames:
+    """The names of all functions that are declared or were called before."""
     declared = [node.text("name") for node in body.nodes("tools") if is_function(node)]
     called = [
         block.text("name")
@@ -160,14 +201,13 @@ def _one_call_at_a_time(body: JsonObject) -> bool:
     return choice is not None and bool(choice.boolean("disable_parallel_tool_use"))
 
 
-def _conversation(body: JsonObject, names: ToolNames, notes: Notes) -> list[Message]:
-    history = History(names, notes)
+def _conversation(body: JsonObject, history: History, notes: Notes) -> History:
     path = ""
     for node in body.nodes("messages"):
         history.read(node)
         path = node.path
     last = history.messages[-1] if history.messages else None
     if last is not None and last.role is Role.ASSISTANT and last.recipient is None:
-        # A prompt ends in a new message of the model.
-        notes.lost(path, "the model begins anew instead of going on with this message")
-    return history.messages
+        # A prompt ends with the start of a new message.
+        notes.lost(path, "the model starts a new message instead of continuing this one")
+    return history

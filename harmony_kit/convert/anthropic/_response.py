@@ -1,120 +1,116 @@
-"""Completions as messages of the Messages API, and back."""
+"""Writes and reads responses of the Messages API."""
 
 from __future__ import annotations
 
 from typing import Any, Final
 
 from ..._options import checked_options
-from ...calls import CallStatus, ToolCall
 from ...tools import tool_calls
+from ...wire._contents import ToolNamespace
 from ...wire._events import Completion, FinishReason, TurnEnd, check_finish_reason
 from ...wire._messages import Message
-from .. import _reply as reply
-from .._names import ToolNames
-from .._notes import Notes
+from .._names import OWN_NAMES, ToolNames
+from .._notes import Notes, Unsupported
 from .._reading import JsonObject
+from .._reply import TokenCounts, count_tokens
 from .._request import HarmonyRequest
-from ._blocks import NO_NAMES, client_tool, input_of, is_call, opening_block
+from .._store import ResponseStore, StoredResponse, stored
+from ._blocks import Blocks, is_call, recipient_of
 from ._history import History
 
 _ENDED: Final = frozenset({TurnEnd.RETURN, TurnEnd.CALL, TurnEnd.ENDOFTEXT, TurnEnd.FORGED})
-# What was read of these is not what the model meant.
-_UNREADABLE: Final = frozenset(
-    {
-        CallStatus.TRUNCATED,
-        CallStatus.INVALID,
-        CallStatus.UNDECLARED,
-        CallStatus.MISSING_NAME,
-    }
-)
 
 
 @checked_options
 def write_response(
     result: Completion,
     *,
-    id: str,  # noqa: A002 (the API's word)
+    id: str,  # noqa: A002
     model: str,
+    created: int = 0,  # noqa: ARG001 (a message of the API has no time)
     request: HarmonyRequest | None = None,
-    finish_reason: FinishReason | None = None,
     prompt_tokens: int = 0,
     completion_tokens: int | None = None,
+    finish_reason: FinishReason | None = None,
     repair: bool = False,
+    store: ResponseStore | None = None,
 ) -> dict[str, Any]:
-    """Write a completion as a message of the API.
+    """Write a completion as a message of the Messages API.
 
-    The blocks stand in the order of the turn: reasoning as `thinking` (without a signature),
-    preambles and answers as `text`, calls as `tool_use`, calls of the python tool and searches
-    as `server_tool_use`. Empty texts and texts on unknown channels are left out. The input of
-    a call is the object that the model wrote; where that is no object, what could be read of it
-    up to the fault, and the whole text under `INVALID_JSON`.
+    The blocks have the order of the turn: reasoning is `thinking` (without a signature), commentary
+    and the answer are `text`, calls are `tool_use`, and calls of the python tool and searches are
+    `server_tool_use`. Empty texts and text on a channel that the format does not define are left
+    out. The input of a call is the JSON object that the model wrote. Of other arguments it has what
+    could be read up to the first error, and the whole text under `INVALID_JSON`. The input of a
+    truncated call has only a text under `TRUNCATED_JSON`.
 
     Args:
         result: The completion, parsed from token ids.
-        id: The id of the message; those of calls come of it.
+        id: The id of the message, from which those of calls are derived.
         model: The name of the model.
-        request: The request, for its names of functions and its stop sequences.
+        created: Accepted for the sake of the other APIs; a message has no time.
+        request: The request, for the declared tools, the client's names of the functions and the
+            stop sequences.
+        prompt_tokens: The number of tokens of the prompt.
+        completion_tokens: The number of generated tokens; by default those that were parsed.
         finish_reason: Why the engine stopped: `"stop"`, `"length"` or `"abort"`.
-        prompt_tokens: How many tokens the prompt had.
-        completion_tokens: How many tokens were generated; by default those that were parsed.
-        repair: Whether to repair names and arguments of calls, as `tool_calls` does. Streams
-            do not: what is wrong with a call shows when half of it is sent.
+        repair: Whether to repair the names and arguments of calls; truncated calls stay as written.
+        store: Where to keep the response for later requests.
 
-    Returns:
-        The message as JSON data.
+    Raises:
+        OptionError: `finish_reason` has an unknown value.
+
+    Example:
+        >>> from harmony_kit import encode_with_special, parse
+        >>> result = parse(encode_with_special("<|channel|>final<|message|>Hi!<|return|>"))
+        >>> response = write_response(result, id="msg_1", model="gpt-oss", prompt_tokens=70)
+        >>> response["content"], response["usage"]["output_tokens"]
+        ([{'type': 'text', 'text': 'Hi!'}], 6)
     """
     content = _content(result, id, request, repair)
+    stop = stop_of(result, content, request=request, finish_reason=finish_reason)
+    if store is not None:
+        store.put(id, stored_response(request, result, id=id, finish_reason=finish_reason))
     return {
         "id": id,
         "type": "message",
         "role": "assistant",
         "model": model,
         "content": content,
-        **stop_of(result, content, request=request, finish_reason=finish_reason),
-        "usage": usage(result, prompt_tokens, completion_tokens),
+        **stop,
+        "usage": usage(count_tokens(result, prompt_tokens, completion_tokens)),
     }
 
 
 def _content(
     result: Completion, message_id: str, request: HarmonyRequest | None, repair: bool
 ) -> list[dict[str, Any]]:
-    names = NO_NAMES if request is None else request.names
-    repaired = _repaired(result, request) if repair else {}
+    blocks = Blocks(message_id, client_names(request))
+    calls = tool_calls(result, declared_tools(request)) if repair else ()
+    repaired = {call.message_index: call for call in calls}
     content: list[dict[str, Any]] = []
-    calls = 0
     for index, parsed in enumerate(result.turn):
-        header, text = parsed.header, parsed.text
-        block = opening_block(header, message_id=message_id, calls=calls, names=names)
+        block = blocks.begin(parsed.header)
         if block is None:
             continue
         if is_call(block):
-            calls += 1
-            block["input"] = input_of(header.recipient, text, is_whole=parsed.is_whole)
-            if index in repaired:
-                _repair(block, repaired[index], names)
-        elif text:
-            block[block["type"]] = text
+            blocks.end_call(block, parsed, repaired.get(index))
+        elif parsed.text:
+            block[block["type"]] = parsed.text
         else:
             continue
         content.append(block)
     return content
 
 
-def _repaired(result: Completion, request: HarmonyRequest | None) -> dict[int, ToolCall]:
-    """The calls that could be read, by the positions of their messages."""
-    tools = request.tools if request is not None and request.tools else None
-    calls = tool_calls(result, tools)
-    return {call.message_index: call for call in calls if call.status not in _UNREADABLE}
+def client_names(request: HarmonyRequest | None) -> ToolNames:
+    """The client's names of the functions."""
+    return OWN_NAMES if request is None else request.names
 
 
-def _repair(block: dict[str, Any], call: ToolCall, names: ToolNames) -> None:
-    value = call.value
-    if isinstance(value, str) and call.takes_text:
-        value = {"code": value}
-    # A name that another kind of tool has would need another kind of block.
-    tool = client_tool(call.full_name or "", names)
-    if isinstance(value, dict) and tool.type == block["type"]:
-        block["name"], block["input"] = tool.name, value
+def declared_tools(request: HarmonyRequest | None) -> tuple[ToolNamespace, ...] | None:
+    """The declared tools; `None` if they are not known."""
+    return request.tools if request is not None and request.tools else None
 
 
 def stop_of(
@@ -124,23 +120,16 @@ def stop_of(
     request: HarmonyRequest | None,
     finish_reason: FinishReason | None,
 ) -> dict[str, str | None]:
-    """Why a completion stopped, as the fields of a message that say it.
+    """The fields of a message that say why the completion stopped.
 
-    Clients run tools where it says `tool_use`: a call that is not whole does not count. A turn
-    that ends with calls of server tools alone is paused: the client sends it back, and the server
-    goes on.
-
-    Args:
-        result: The completion.
-        content: Its blocks, as far as their types.
-        request: The request, for its stop sequences.
-        finish_reason: Why the engine stopped.
+    Clients run tools at `tool_use`: a truncated call does not count. A turn that ends with calls of
+    server tools alone is paused: the client sends it back, and the server continues.
     """
     check_finish_reason(finish_reason)
     stop = () if request is None else request.sampling.stop
     if result.turn_end not in _ENDED:
-        cut_off = finish_reason is None and result.turn_end is TurnEnd.LENGTH
-        if cut_off or finish_reason in ("length", "abort"):
+        is_truncated = finish_reason is None and result.turn_end is TurnEnd.LENGTH
+        if is_truncated or finish_reason in ("length", "abort"):
             return _stop("max_tokens")
         if finish_reason == "stop" and stop:
             return _stop("stop_sequence", _sequence(result, stop))
@@ -156,7 +145,7 @@ def _stop(reason: str, sequence: str | None = None) -> dict[str, str | None]:
 
 
 def _sequence(result: Completion, stop: tuple[str, ...]) -> str | None:
-    """The stop sequence that was met. Engines leave it out of the text, or do not."""
+    """The stop sequence at which the engine stopped; not all engines keep it in the text."""
     text = result.turn[-1].text if result.turn else ""
     met = [sequence for sequence in stop if text.endswith(sequence)]
     if len(stop) == 1 or met:
@@ -164,37 +153,76 @@ def _sequence(result: Completion, stop: tuple[str, ...]) -> str | None:
     return None
 
 
-def usage(result: Completion, prompt_tokens: int, completion_tokens: int | None) -> dict[str, Any]:
-    """How many tokens were used.
-
-    Args:
-        result: The completion, parsed from token ids.
-        prompt_tokens: How many tokens the prompt had.
-        completion_tokens: How many tokens were generated; by default those that were parsed.
-    """
-    if completion_tokens is None:
-        completion_tokens = reply.completion_tokens(result)
+def usage(counts: TokenCounts) -> dict[str, Any]:
+    """The token counts as the API has them."""
     return {
-        "input_tokens": prompt_tokens,
-        "output_tokens": completion_tokens,
-        "output_tokens_details": {"thinking_tokens": reply.reasoning_tokens(result)},
+        "input_tokens": counts.prompt,
+        "output_tokens": counts.completion,
+        "output_tokens_details": {"thinking_tokens": counts.reasoning},
     }
 
 
 @checked_options
-def read_response(response: Any) -> tuple[Message, ...]:
-    """Read the messages of the model from a response.
+def stored_response(
+    request: HarmonyRequest | None,
+    result: Completion,
+    *,
+    id: str,  # noqa: A002
+    finish_reason: FinishReason | None = None,
+) -> StoredResponse:
+    """What `write_response` stores, for a store of your own.
 
     Args:
-        response: A message of the API as JSON data.
+        request: The request; without it, only the response itself is stored.
+        result: The completion.
+        id: The id of the response.
+        finish_reason: Why the engine stopped. Truncated messages are not stored.
+
+    Example:
+        >>> from harmony_kit import encode_with_special, parse
+        >>> from harmony_kit.convert.anthropic import read_request
+        >>> request = read_request({"messages": [{"role": "user", "content": "Weather?"}]})
+        >>> text = "<|channel|>analysis<|message|>Look.<|end|><|start|>assistant"
+        >>> text += "<|channel|>commentary to=functions.look json<|message|>{}<|call|>"
+        >>> result = parse(encode_with_special(text))
+        >>> stored_response(request, result, id="msg_1").reasonings
+        {'toolu_1_0': 'Look.'}
+    """
+    names = client_names(request)
+    blocks = Blocks(id, names)
+    calls = {}
+    for index, parsed in enumerate(result.turn):
+        block = blocks.begin(parsed.header)
+        if block is not None and is_call(block):
+            is_server = block["type"] == "server_tool_use"
+            recipient = parsed.header.recipient or ""
+            full_name = recipient if is_server else recipient_of(block["name"], names)
+            calls[index] = (block["id"], full_name)
+    return stored(request, result, calls, finish_reason=finish_reason)
+
+
+@checked_options
+def read_response(response: Any, *, unsupported: Unsupported = "error") -> tuple[Message, ...]:
+    """Read the messages of the model from a response of the Messages API.
+
+    Args:
+        response: The response: JSON data, or a pydantic object.
+        unsupported: How to treat what Harmony cannot carry: `"error"` raises, `"note"` leaves it
+            out.
 
     Raises:
-        RequestError: It is none, or has what Harmony cannot carry; the error names the JSON path.
+        RequestError: The response is invalid, or has what Harmony cannot carry; the error names the
+            JSON path.
+
+    Example:
+        >>> content = [{"type": "thinking", "thinking": "Easy."}, {"type": "text", "text": "4"}]
+        >>> [str(m.channel) for m in read_response({"role": "assistant", "content": content})]
+        ['analysis', 'final']
     """
     node = JsonObject(response)
     if not node.has("content"):
         raise node.error("content", "missing")
     node.choice("role", ("assistant",))
-    history = History(None, Notes("error"))
+    history = History(None, Notes(unsupported))
     history.assistant(node)
     return tuple(history.messages)

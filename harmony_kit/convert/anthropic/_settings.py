@@ -1,4 +1,4 @@
-"""What a request asks for beside its messages: tools, thinking, sampling, formats."""
+"""Reads the settings of a request: tools, thinking, sampling, formats."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from .._requirements import Requirement
 from ._history import IDLE
 
 RESPONSE_FORMAT: Final = "response"
-"""The name of the answer's format in the prompt; the API has none."""
+"""The name of the format in the prompt; the API has no names of formats."""
 
-# The built-in tools, by the beginnings of the types of server tools and by their names.
+# The built-in tools by the names of server tools, which are also the prefixes of their types.
 _BUILTIN: Final = {"web_search": BROWSER, "code_execution": PYTHON}
 _TOOL_IDLE: Final = (*IDLE, "eager_input_streaming")
 
@@ -30,41 +30,18 @@ _TOOL_IDLE: Final = (*IDLE, "eager_input_streaming")
 
 
 def builtin_tool(node: JsonObject) -> ToolNamespace | None:
-    """The built-in tool that a declaration asks for, or `None`.
-
-    Args:
-        node: The declaration.
-
-    Raises:
-        RequestError: Its type is no text.
-    """
+    """The built-in tool that a declaration requests, or `None`."""
     kind = node.text("type") or ""
     return next((tool for name, tool in _BUILTIN.items() if kind.startswith(f"{name}_")), None)
 
 
 def is_function(node: JsonObject) -> bool:
-    """Whether a declaration is that of a client's function.
-
-    Args:
-        node: The declaration.
-
-    Raises:
-        RequestError: Its type is no text.
-    """
+    """Whether a declaration is that of a client's function."""
     return node.text("type") in (None, "custom")
 
 
 def function(node: JsonObject, names: ToolNames, notes: Notes) -> Tool:
-    """A client's function.
-
-    Args:
-        node: The declaration.
-        names: The names in the prompt.
-        notes: Told of what is not carried over.
-
-    Raises:
-        RequestError: It is none.
-    """
+    """A function that a client declares."""
     _tool_fields(node, ("name", "description", "input_schema", "type"), notes)
     schema = node.required_node("input_schema").value
     name = names.to_harmony(node.required_text("name"))
@@ -73,7 +50,7 @@ def function(node: JsonObject, names: ToolNames, notes: Notes) -> Tool:
 
 
 def _takes_nothing(schema: Mapping[str, Any]) -> bool:
-    # The API asks for a schema of every function; the model was trained on `() => any`.
+    # The API requires a schema of every function; the model was trained on `() => any`.
     plain = {"type", "properties", "required", "additionalProperties", "$schema"}
     return schema.keys() <= plain and not schema.get("properties") and not schema.get("required")
 
@@ -88,30 +65,12 @@ def _tool_fields(node: JsonObject, known: tuple[str, ...], notes: Notes) -> None
 
 
 def server_tool_fields(node: JsonObject, notes: Notes) -> None:
-    """Report the settings of a server tool: the built-in ones have none.
-
-    Args:
-        node: The declaration.
-        notes: Told of them.
-
-    Raises:
-        RequestError: Where the caller wants errors.
-    """
+    """Report the settings of a server tool: the built-in tools have none."""
     _tool_fields(node, ("type", "name"), notes)
 
 
 def tool_choice(body: JsonObject, names: ToolNames, declared: set[str], notes: Notes) -> ToolChoice:
-    """Which tools the model may or must call.
-
-    Args:
-        body: The request.
-        names: The names in the prompt.
-        declared: The client's names of all declared tools.
-        notes: Told of fields that are not supported.
-
-    Raises:
-        RequestError: The choice is none, or names an unknown tool.
-    """
+    """Which tools the model may or must call; `declared` has the client's names of all tools."""
     node = body.node("tool_choice")
     if node is None:
         return ToolChoice()
@@ -137,15 +96,7 @@ def tool_choice(body: JsonObject, names: ToolNames, declared: set[str], notes: N
 
 
 def effort(body: JsonObject, notes: Notes) -> ReasoningEffort | None:
-    """How much the model shall think; an effort that is named goes before a budget.
-
-    Args:
-        body: The request.
-        notes: Told of what is not carried over as it is.
-
-    Raises:
-        RequestError: A field has a wrong type or an unknown value.
-    """
+    """The reasoning effort; `output_config.effort` takes precedence over a budget."""
     thinking = body.node("thinking")
     found = None if thinking is None else _thinking(thinking, notes)
     config = body.node("output_config")
@@ -162,7 +113,7 @@ def _thinking(node: JsonObject, notes: Notes) -> ReasoningEffort | None:
         notes.changed(node.at("display"), "reasoning is shown as it is")
     kind = node.required_text("type")
     if kind == "disabled":
-        notes.changed(node.at("type"), "the model always thinks; taken for low effort")
+        notes.changed(node.at("type"), "the prompt asks for low effort")
         return ReasoningEffort.LOW
     if kind == "adaptive":
         return ReasoningEffort.MEDIUM
@@ -176,8 +127,7 @@ def _effort_of_budget(node: JsonObject, notes: Notes) -> ReasoningEffort:
     budget = node.integer("budget_tokens")
     if budget is None:
         raise node.error("budget_tokens", "missing")
-    # The model knows three efforts. Under 2,048 tokens (the API's least is 1,024) is low,
-    # under 8,192 is medium.
+    # Under 2,048 tokens (the API's minimum is 1,024) is low, under 8,192 is medium.
     found = ReasoningEffort.HIGH
     if budget < 8192:
         found = ReasoningEffort.LOW if budget < 2048 else ReasoningEffort.MEDIUM
@@ -186,15 +136,7 @@ def _effort_of_budget(node: JsonObject, notes: Notes) -> ReasoningEffort:
 
 
 def response_format(body: JsonObject, notes: Notes) -> ResponseFormat | None:
-    """The shape that the answer must have.
-
-    Args:
-        body: The request; the format stands in `output_config.format`, or `output_format`.
-        notes: Told of fields that are not supported.
-
-    Raises:
-        RequestError: It is none.
-    """
+    """The format of the answer, from `output_config.format` or `output_format`."""
     config = body.node("output_config")
     if config is not None:
         notes.unknown_fields(config, ("effort", "format"))
@@ -213,43 +155,27 @@ def _format(body: JsonObject) -> JsonObject | None:
     return body.node("output_format") if node is None else node
 
 
-# --- What is to be kept to ------------------------------------------------------------------
+# --- Requirements ---------------------------------------------------------------------------
 
 
 def demand_of_format(body: JsonObject) -> Requirement | None:
-    """That the answer meets its schema, if there is one.
-
-    Args:
-        body: The request.
-    """
+    """The requirement that the answer matches its schema, if there is one."""
     node = _format(body)
     return None if node is None else Requirement(node.at("schema"))
 
 
 def demand_of_thinking(body: JsonObject) -> Requirement | None:
-    """That the model does not think, if thinking is disabled.
-
-    Args:
-        body: The request.
-    """
+    """The requirement that the model does not reason, if thinking is disabled."""
     node = body.node("thinking")
     is_disabled = node is not None and node.get("type") == "disabled"
     return Requirement("thinking.type") if is_disabled else None
 
 
-# --- SamplingParams -------------------------------------------------------------------------------
+# --- Sampling -------------------------------------------------------------------------------
 
 
 def sampling(body: JsonObject, notes: Notes) -> SamplingParams:
-    """How to generate.
-
-    Args:
-        body: The request.
-        notes: Told of what engines are not asked for.
-
-    Raises:
-        RequestError: A field has a wrong type.
-    """
+    """The sampling parameters."""
     max_tokens = body.integer("max_tokens")
     top_k = body.integer("top_k")
     if top_k is not None and top_k > 0:

@@ -1,4 +1,4 @@
-"""Completions as streams of events of the Messages API, and back to the whole."""
+"""Streams of the Messages API."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from collections.abc import Iterable
 from typing import Any, Final
 
 from ..._options import checked_options
+from ...calls import CallEnded, ToolCall
 from ...errors import HarmonyError, RequestError
+from ...tools import ToolCallStream
 from ...wire._events import (
     Completion,
     ContentDelta,
@@ -15,57 +17,55 @@ from ...wire._events import (
     FinishReason,
     MessageEnded,
     MessageStarted,
+    ParsedMessage,
 )
 from ...wire._messages import Header
+from .. import _encoder as encoder
 from .._reading import JsonObject, plain
-from .._request import HarmonyRequest
-from ._arguments import ArgumentsWriter, CodeWriter, folded_input
-from ._blocks import NO_NAMES, arguments_writer, is_call, opening_block
-from ._response import stop_of, usage
+from .._reply import TokenCounts
+from .._store import StoredResponse
+from ._arguments import TRUNCATED_JSON, ArgumentsWriter, CodeWriter, folded_input
+from ._blocks import Blocks, arguments_writer, is_call
+from ._response import client_names, declared_tools, stop_of, stored_response, usage
 
 
-class StreamEncoder:
-    """Writes a completion as events, while it comes.
+class StreamEncoder(encoder.StreamEncoder):
+    """Encodes the events of a parser as events of the Messages API.
 
-    The events fold to what `write_response` gives. The arguments of a call are sent as the
-    model writes them, up to the first fault; see `INVALID_JSON`.
+    The arguments of a call are sent as they are generated, up to the first error; see
+    `write_response` for what follows. A failure is an `error` event, for which the `anthropic`
+    client raises an `APIStatusError`.
 
     Args:
-        id: The id of the message; those of calls come of it.
+        id: The id of the message, from which those of calls are derived.
         model: The name of the model.
-        request: The request, for its names of functions and its stop sequences.
-        prompt_tokens: How many tokens the prompt had.
+        created: Accepted for the sake of the other APIs; a message has no time.
+        request: The request, for the declared tools, the client's names of the functions and the
+            stop sequences.
+        prompt_tokens: The number of tokens of the prompt.
+        repair: Whether to repair the names and arguments of calls, which are then sent whole.
+        store: Where to keep the response for later requests.
+
+    Example:
+        >>> from harmony_kit import Parser, encode_with_special
+        >>> parser, encoder = Parser(), StreamEncoder(id="msg_1", model="gpt-oss")
+        >>> events = encoder.start()
+        >>> for token in encode_with_special("<|channel|>final<|message|>Hi there<|return|>"):
+        ...     events += encoder.feed(parser.feed(token))
+        >>> events += encoder.feed(parser.close()) + encoder.close(parser.result())
+        >>> [event["delta"]["text"] for event in events if event["type"] == "content_block_delta"]
+        ['Hi', ' there']
     """
 
-    @checked_options
-    def __init__(
-        self,
-        *,
-        id: str,  # noqa: A002 (the API's word)
-        model: str,
-        request: HarmonyRequest | None = None,
-        prompt_tokens: int = 0,
-    ) -> None:
-        self._id = id
-        self._model = model
-        self._request = request
-        self._prompt_tokens = prompt_tokens
-        self._names = NO_NAMES if request is None else request.names
-        self._blocks: list[dict[str, Any]] = []  # as they were opened
-        self._calls = 0
+    def _prepare(self) -> None:
+        self._content = Blocks(self._id, client_names(self._request))
+        self._calls = ToolCallStream(declared_tools(self._request))
+        self._blocks: list[dict[str, Any]] = []  # as they were started
         self._message_index: int | None = None  # of the open block
         self._arguments: ArgumentsWriter | CodeWriter | None = None  # of the open block
-        self._started = False
+        self._is_held = False  # whether the current message is sent when it has ended
 
-    def start(self) -> list[dict[str, Any]]:
-        """Begin the stream; `feed` and `close` do it where it was not done.
-
-        Returns:
-            The first events.
-        """
-        if self._started:
-            return []
-        self._started = True
+    def _opening(self) -> list[dict[str, Any]]:
         message: dict[str, Any] = {
             "id": self._id,
             "type": "message",
@@ -79,83 +79,80 @@ class StreamEncoder:
         }
         return [{"type": "message_start", "message": message}]
 
-    def feed(self, events: Iterable[Event]) -> list[dict[str, Any]]:
-        """Take events of the parser.
-
-        Args:
-            events: What `Parser.feed` and `Parser.close` return.
-
-        Returns:
-            The events to send.
-        """
-        sent = self.start()
+    def _write_events(self, events: Iterable[Event], sent: list[dict[str, Any]]) -> None:
         for event in events:
             if isinstance(event, ContentDelta):
-                if self._open(event.message_index, event.header, sent):
+                if not self._is_held and self._open(event.message_index, event.header, sent):
                     self._delta(event.text, sent)
-            elif isinstance(event, MessageStarted):
-                # Texts are opened by their first piece: empty ones are left out.
-                if event.header.is_call:
+                continue
+            calls = self._calls.feed((event,)) if self._repair else ()
+            if isinstance(event, MessageStarted):
+                self._is_held = self._repair and event.header.is_call
+                # A text starts with its first delta: empty ones are left out.
+                if event.header.is_call and not self._is_held:
                     self._open(event.message_index, event.header, sent)
             elif isinstance(event, MessageEnded):
-                self._end_block(sent, is_whole=event.parsed.is_whole)
-        return sent
+                if self._is_held:
+                    ended = [call.call for call in calls if isinstance(call, CallEnded)]
+                    self._write_call(event.parsed, ended[0] if ended else None, sent)
+                else:
+                    self._end_block(sent, is_whole=event.parsed.is_whole)
 
-    @checked_options
-    def close(
+    def _write_end(
         self,
         result: Completion,
-        *,
-        finish_reason: FinishReason | None = None,
-        completion_tokens: int | None = None,
-    ) -> list[dict[str, Any]]:
-        """End the stream.
-
-        Args:
-            result: The result of the parser, whose last events were fed.
-            finish_reason: Why the engine stopped: `"stop"`, `"length"` or `"abort"`.
-            completion_tokens: How many tokens were generated; by default those that were parsed.
-
-        Returns:
-            The last events.
-        """
-        sent = self.start()
+        counts: TokenCounts,
+        finish_reason: FinishReason | None,
+        sent: list[dict[str, Any]],
+    ) -> None:
         self._end_block(sent)
         stop = stop_of(result, self._blocks, request=self._request, finish_reason=finish_reason)
-        counts = usage(result, self._prompt_tokens, completion_tokens)
-        sent.append({"type": "message_delta", "delta": stop, "usage": counts})
+        sent.append({"type": "message_delta", "delta": stop, "usage": usage(counts)})
         sent.append({"type": "message_stop"})
-        return sent
 
-    @checked_options
-    def fail(self, type: str, message: str) -> list[dict[str, Any]]:  # noqa: A002
-        """Break the stream off.
+    def _write_failure(self, message: str, code: str | None, sent: list[dict[str, Any]]) -> None:
+        error = {"type": code or "api_error", "message": message}
+        sent.append({"type": "error", "error": error})
 
-        Args:
-            type: The API's word for the error, such as `"overloaded_error"`.
-            message: What happened.
+    def _stored(self, result: Completion, finish_reason: FinishReason | None) -> StoredResponse:
+        return stored_response(self._request, result, id=self._id, finish_reason=finish_reason)
 
-        Returns:
-            The last events.
-        """
-        return [{"type": "error", "error": {"type": type, "message": message}}]
+    # --- Blocks ---
+
+    def _write_call(
+        self, parsed: ParsedMessage, call: ToolCall | None, sent: list[dict[str, Any]]
+    ) -> None:
+        """Send a repaired call, or one that cannot be repaired, as a whole."""
+        self._is_held = False
+        self._end_block(sent)
+        block = self._content.begin(parsed.header)
+        if block is None:
+            return
+        self._content.end_call(block, parsed, call)
+        value = block["input"]
+        self._start_block({**block, "input": {}}, sent)
+        text = json.dumps(value, ensure_ascii=False) if parsed.is_whole else value[TRUNCATED_JSON]
+        self._send_arguments(text, sent)
+        sent.append({"type": "content_block_stop", "index": len(self._blocks) - 1})
 
     def _open(self, index: int, header: Header, sent: list[dict[str, Any]]) -> bool:
-        """Open the block of a message, if it is not open; whether the message has one."""
+        """Start the block of a message, unless it is open; whether the message has one."""
         if self._message_index == index:
             return True
         self._end_block(sent)
-        block = opening_block(header, message_id=self._id, calls=self._calls, names=self._names)
+        block = self._content.begin(header)
         if block is None:
             return False
         if is_call(block):
-            self._calls += 1
             self._arguments = arguments_writer(header.recipient)
         self._message_index = index
+        self._start_block(block, sent)
+        return True
+
+    def _start_block(self, block: dict[str, Any], sent: list[dict[str, Any]]) -> None:
         position = len(self._blocks)
         self._blocks.append(block)
         sent.append({"type": "content_block_start", "index": position, "content_block": block})
-        return True
 
     def _delta(self, text: str, sent: list[dict[str, Any]]) -> None:
         if self._arguments is not None:
@@ -183,10 +180,10 @@ class StreamEncoder:
         self._message_index = self._arguments = None
 
 
-# --- Back -----------------------------------------------------------------------------------
+# --- Accumulating ---------------------------------------------------------------------------
 
 
-# The fields of a block that grow, by the type of the piece.
+# The fields of deltas and blocks by the type of the delta.
 _GROWING: Final = {
     "text_delta": ("text", "text"),
     "thinking_delta": ("thinking", "thinking"),
@@ -195,37 +192,43 @@ _GROWING: Final = {
 
 
 @checked_options
-def accumulate(events: Iterable[Any]) -> dict[str, Any]:
-    """The message that a stream of events makes.
+def accumulate(chunks: Iterable[Any]) -> dict[str, Any]:
+    """The message of a stream of events; of an incomplete stream, as much as there is.
 
     Args:
-        events: The events as JSON data, those of a `StreamEncoder` or of another server.
-
-    Returns:
-        The message as JSON data.
+        chunks: The events: JSON data, or pydantic objects.
 
     Raises:
-        RequestError: They are no such events.
-        HarmonyError: The stream tells of an error.
+        RequestError: An event is invalid, or there is no `message_start`.
+        HarmonyError: An event reports an error.
+
+    Example:
+        >>> from harmony_kit import Parser, encode_with_special
+        >>> from harmony_kit.convert.anthropic import StreamEncoder
+        >>> parser, encoder = Parser(), StreamEncoder(id="msg_1", model="gpt-oss")
+        >>> tokens = encode_with_special("<|channel|>final<|message|>Hi there<|return|>")
+        >>> events = encoder.feed(parser.feed(tokens) + parser.close())
+        >>> accumulate(events + encoder.close(parser.result()))["content"]
+        [{'type': 'text', 'text': 'Hi there'}]
     """
-    folder = _Folder()
-    for index, event in enumerate(events):
-        folder.take(JsonObject(event, f"[{index}]"))
-    if folder.message is None:
-        raise RequestError("no message_start", path="")
-    folder.end_blocks()
-    return folder.message
+    response = _Response()
+    for index, event in enumerate(chunks):
+        response.add(JsonObject(event, f"chunks[{index}]"))
+    if response.message is None:
+        raise RequestError("there is no message_start", path="chunks")
+    response.end_blocks()
+    return response.message
 
 
-class _Folder:
-    """Makes a message of events."""
+class _Response:
+    """The message of the events so far."""
 
     def __init__(self) -> None:
         self.message: dict[str, Any] | None = None
-        self._pieces: dict[int, list[tuple[str, str]]] = {}
+        self._deltas: dict[int, list[tuple[str, str]]] = {}
 
-    def take(self, event: JsonObject) -> None:
-        """Take an event."""
+    def add(self, event: JsonObject) -> None:
+        """Add an event."""
         kind = event.required_text("type")
         if kind == "message_start":
             self.message = json.loads(json.dumps(event.required_node("message").value))
@@ -237,7 +240,7 @@ class _Folder:
         elif kind == "content_block_start":
             block = dict(event.required_node("content_block").value)
             self._content().append(block)
-            self._pieces[len(self._content()) - 1] = []
+            self._deltas[len(self._content()) - 1] = []
         elif kind == "content_block_delta":
             self._delta(event)
         elif kind == "content_block_stop":
@@ -251,19 +254,19 @@ class _Folder:
 
     def _index(self, event: JsonObject) -> int:
         index = event.integer("index")
-        if index is None or index not in self._pieces:
-            raise event.error("index", "no block has this index, or it is closed")
+        if index is None or index not in self._deltas:
+            raise event.error("index", "no open block has this index")
         return index
 
     def _delta(self, event: JsonObject) -> None:
         delta = event.required_node("delta")
         kind = delta.required_text("type")
-        pieces = self._pieces[self._index(event)]
+        deltas = self._deltas[self._index(event)]
         if kind in _GROWING:
             source, field = _GROWING[kind]
-            pieces.append((field, delta.required_text(source)))
+            deltas.append((field, delta.required_text(source)))
         elif kind == "input_json_delta":
-            pieces.append(("input", delta.required_text("partial_json")))
+            deltas.append(("input", delta.required_text("partial_json")))
         elif kind == "citations_delta":
             block = self._content()[self._index(event)]
             block["citations"] = [*(block.get("citations") or []), plain(delta.get("citation"))]
@@ -271,15 +274,15 @@ class _Folder:
             raise delta.error("type", f"{kind!r} is not known")
 
     def end_blocks(self) -> None:
-        """End the blocks of a stream that broke off."""
-        for index in list(self._pieces):
+        """End the open blocks of an incomplete stream."""
+        for index in list(self._deltas):
             self._end_block(index)
 
     def _end_block(self, index: int) -> None:
         block = self._content()[index]
-        pieces = self._pieces.pop(index)
-        for field in dict.fromkeys(field for field, _ in pieces):
-            text = "".join(piece for name, piece in pieces if name == field)
+        deltas = self._deltas.pop(index)
+        for field in dict.fromkeys(field for field, _ in deltas):
+            text = "".join(delta for name, delta in deltas if name == field)
             block[field] = folded_input(text) if field == "input" else block.get(field, "") + text
 
     def _end_message(self, event: JsonObject) -> None:

@@ -1,4 +1,4 @@
-"""Conversations of Harmony as requests of the Messages API."""
+"""Writes conversations as requests of the Messages API."""
 
 from __future__ import annotations
 
@@ -17,9 +17,11 @@ from ...wire._contents import (
     Tool,
     ToolNamespace,
 )
-from ...wire._messages import Header, Message
+from ...wire._messages import Message
 from ...wire._roles import FUNCTIONS, MODEL_IDENTITY, Channel, Role
-from ._blocks import NO_NAMES, call_id, client_tool, input_of, opening_block
+from .._names import OWN_NAMES, ToolNames
+from .._request import with_limit
+from ._blocks import Blocks, input_of
 from ._history import SEPARATOR
 
 _SERVER_TOOLS: Final = {
@@ -29,40 +31,77 @@ _SERVER_TOOLS: Final = {
 _DEFAULT_STOP: Final = SamplingParams().stop_tokens
 
 
+DEFAULT_MAX_TOKENS: Final = 4096
+"""The limit in requests without one: the API requires it."""
+
+
 @checked_options
 def write_request(
     messages: Iterable[Message],
     *,
     model: str,
-    max_tokens: int,
+    max_tokens: int | None = None,
     sampling: SamplingParams | None = None,
+    names: ToolNames = OWN_NAMES,
 ) -> dict[str, Any]:
-    """Write a conversation as a request of the API.
+    """Write a conversation as a request of the Messages API.
 
-    Ids of calls come of the positions of the messages; a result answers the first open call
-    of its tool. Of the system message the reasoning effort and the tools are written; dates
-    and channels are the business of whoever renders the prompt. Functions keep the names of
-    the prompt.
+    Ids of calls are derived from the positions of the messages; a result answers the first open
+    call of its tool. Of the system message the reasoning effort and the tools are written: its
+    dates and channels are up to the server.
 
     Args:
         messages: The conversation.
-        model: The name of the model.
-        max_tokens: The most tokens to generate, in place of that of `sampling`.
+        model: The model to request.
+        max_tokens: The limit on generated tokens; by default that of `sampling`, or 4096, since the
+            API requires one.
         sampling: How to generate.
-
-    Returns:
-        The request as JSON data.
+        names: The client's names of the functions, if they differ from those in `messages`.
 
     Raises:
-        RequestError: A message has what the API cannot carry; the error names the place.
+        RequestError: The API cannot represent something; the error names the message.
+
+    Example:
+        >>> from harmony_kit import system, user
+        >>> conversation = [system(reasoning_effort="low"), user("Hi")]
+        >>> write_request(conversation, model="gpt-oss", max_tokens=50)
+        ... # doctest: +NORMALIZE_WHITESPACE
+        {'model': 'gpt-oss', 'max_tokens': 50,
+         'messages': [{'role': 'user', 'content': [{'type': 'text', 'text': 'Hi'}]}],
+         'output_config': {'effort': 'low'}}
     """
-    writer = _Writer()
+    writer = _Writer(names)
     for index, message in enumerate(messages):
         writer.write(index, message)
-    body: dict[str, Any] = {"model": model, "max_tokens": max_tokens, **writer.body()}
-    if sampling is not None:
-        body |= _sampling(sampling)
-    return body
+    chosen = with_limit(sampling, max_tokens)
+    limit = chosen.max_tokens or DEFAULT_MAX_TOKENS
+    return {"model": model, "max_tokens": limit, **writer.body(), **_sampling(chosen)}
+
+
+@checked_options
+def write_messages(
+    messages: Iterable[Message], *, names: ToolNames = OWN_NAMES
+) -> list[dict[str, Any]]:
+    """Write messages as those of the Messages API.
+
+    Args:
+        messages: The messages. Of the system and developer messages only the instructions are
+            written: tools and settings are fields of the request.
+        names: The client's names of the functions, if they differ from those in `messages`.
+
+    Raises:
+        RequestError: The API cannot represent something; the error names the message.
+
+    Example:
+        >>> from harmony_kit import developer, user
+        >>> write_messages([developer("Be brief."), user("Hi")])  # doctest: +NORMALIZE_WHITESPACE
+        [{'role': 'system', 'content': [{'type': 'text', 'text': 'Be brief.'}]},
+         {'role': 'user', 'content': [{'type': 'text', 'text': 'Hi'}]}]
+    """
+    writer = _Writer(names)
+    for index, message in enumerate(messages):
+        writer.write(index, message)
+    return writer.all_messages()
 
 
 def _sampling(sampling: SamplingParams) -> dict[str, Any]:
@@ -70,16 +109,17 @@ def _sampling(sampling: SamplingParams) -> dict[str, Any]:
         if getattr(sampling, name):
             raise RequestError("the API has no such field", path=f"sampling.{name}")
     if sampling.stop_tokens != _DEFAULT_STOP:
-        raise RequestError("the API stops at texts alone", path="sampling.stop_tokens")
+        raise RequestError("the API has no stop tokens", path="sampling.stop_tokens")
     fields = {"temperature": sampling.temperature, "top_p": sampling.top_p}
     fields["stop_sequences"] = list(sampling.stop) or None  # type: ignore[assignment]
     return {key: value for key, value in fields.items() if value is not None}
 
 
 class _Writer:
-    """Writes messages, one after the other."""
+    """Writes messages sequentially."""
 
-    def __init__(self) -> None:
+    def __init__(self, names: ToolNames) -> None:
+        self._names = names
         self._messages: list[dict[str, Any]] = []
         self._texts: list[str] = []
         self._tools: list[dict[str, Any]] = []
@@ -97,6 +137,11 @@ class _Writer:
         if self._output:
             fields["output_config"] = self._output
         return fields
+
+    def all_messages(self) -> list[dict[str, Any]]:
+        """The messages, the instructions at the start included."""
+        leading = [_instructions(self._texts)] if self._texts else []
+        return [*leading, *self._messages]
 
     def write(self, index: int, message: Message) -> None:
         """Write a message."""
@@ -123,14 +168,14 @@ class _Writer:
         if not self._messages:
             self._texts += texts
         elif texts:
-            blocks = [{"type": "text", "text": text} for text in texts]
-            self._messages.append({"role": "system", "content": blocks})
+            self._messages.append(_instructions(texts))
             self._takes_results = False
 
     def _part(self, part: Part, place: str) -> str | None:
         if isinstance(part, str):
             return part
-        self._tools += [tool for space in part.tools for tool in _declarations(space, place)]
+        for space in part.tools:
+            self._tools += _declarations(space, self._names, place)
         if isinstance(part, DeveloperContent):
             for shape in part.response_formats:
                 self._format(shape, place)
@@ -147,9 +192,9 @@ class _Writer:
     def _format(self, shape: ResponseFormat, place: str) -> None:
         path = f"{place}.content.response_formats"
         if "format" in self._output:
-            raise RequestError("the API has one format of the answer", path=path)
+            raise RequestError("the API takes one format", path=path)
         if shape.description is not None:
-            raise RequestError("the API has no description of formats", path=path)
+            raise RequestError("the API has no descriptions of formats", path=path)
         schema = shape.schema if isinstance(shape.schema, dict) else _schema(shape.schema)
         self._output["format"] = {"type": "json_schema", "schema": schema}
 
@@ -160,21 +205,15 @@ class _Writer:
         header = message.header
         if header.channel is None and not header.is_call:
             header = header._replace(channel=Channel.FINAL)
-        block = opening_block(header, message_id=str(index), calls=0, names=NO_NAMES)
+        block = Blocks(str(index), self._names).begin(header)
         if block is None:
-            raise RequestError("no client sees this channel", path=f"{place}.channel")
+            raise RequestError("the API has no place for this channel", path=f"{place}.channel")
         if header.is_call:
-            block["id"] = self._call(index, header)
+            self._open_calls.append((header.recipient or "", block["id"]))
             block["input"] = input_of(message.recipient, message.text)
         else:
             block[block["type"]] = message.text
         self._assistant_blocks().append(block)
-
-    def _call(self, index: int, header: Header) -> str:
-        recipient = header.recipient or ""
-        made = call_id(str(index), 0, client_tool(recipient, NO_NAMES).type)
-        self._open_calls.append((recipient, made))
-        return made
 
     def _assistant_blocks(self) -> list[dict[str, Any]]:
         if not self._messages or self._messages[-1]["role"] != "assistant":
@@ -219,22 +258,26 @@ def _code_result(made: str, output: str) -> dict[str, Any]:
     return {"type": "code_execution_tool_result", "tool_use_id": made, "content": content}
 
 
-def _declarations(namespace: ToolNamespace, place: str) -> list[dict[str, Any]]:
+def _instructions(texts: list[str]) -> dict[str, Any]:
+    return {"role": "system", "content": [{"type": "text", "text": text} for text in texts]}
+
+
+def _declarations(namespace: ToolNamespace, names: ToolNames, place: str) -> list[dict[str, Any]]:
     if namespace in _SERVER_TOOLS:
         return [dict(_SERVER_TOOLS[namespace])]
     if namespace.name != FUNCTIONS or namespace.description is not None:
         reason = f"the API cannot declare the namespace {namespace.name!r}"
         raise RequestError(reason, path=f"{place}.content.tools")
-    return [_declaration(tool) for tool in namespace.tools]
+    return [_declaration(tool, names) for tool in namespace.tools]
 
 
-def _declaration(tool: Tool) -> dict[str, Any]:
-    fields = {"name": tool.name, "input_schema": _schema(tool.parameters)}
+def _declaration(tool: Tool, names: ToolNames) -> dict[str, Any]:
+    fields = {"name": names.to_client(tool.name), "input_schema": _schema(tool.parameters)}
     return {**fields, "description": tool.description} if tool.description else fields
 
 
 def _schema(schema: Any) -> dict[str, Any]:
-    """A JSON Schema as an object, which the API asks for."""
+    """A JSON Schema as an object, which the API requires."""
     if schema is None:
         return {"type": "object", "properties": {}}
     if isinstance(schema, bool):

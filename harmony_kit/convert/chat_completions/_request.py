@@ -1,18 +1,18 @@
-"""A request of Chat Completions as Harmony."""
+"""Reads requests of Chat Completions."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from ..._options import checked_options
 from ...errors import InvalidMessageError
 from ...sampling import SamplingParams
 from ...tools._choice import ToolChoice
-from ...wire._contents import DeveloperContent, ResponseFormat, Tool, ToolNamespace
+from ...wire._contents import ResponseFormat, Tool, ToolNamespace
 from ...wire._messages import Message
 from ...wire._roles import FUNCTIONS, Channel, Role
-from .._names import ToolNames, tool_names
+from .._names import OWN_NAMES, ToolNames, tool_names
 from .._notes import Notes, Unsupported
 from .._reading import JsonObject
 from .._request import (
@@ -21,6 +21,7 @@ from .._request import (
     HarmonyRequest,
     call_message,
     function_tool,
+    instructions_message,
     opening,
     reasoning_effort,
     result_message,
@@ -28,6 +29,7 @@ from .._request import (
     text_message,
 )
 from .._requirements import Requirement, requirement_of_function, requirements
+from .._store import ResponseStore
 
 _IDLE: Final = frozenset(
     (
@@ -45,36 +47,36 @@ _KNOWN: Final = frozenset(
 )
 
 
-class ReasoningByCall(Protocol):
-    """Where the reasoning before a call is kept for clients that do not send it back."""
-
-    def reasoning(self, call_id: str) -> str | None:
-        """The reasoning that came before a call.
-
-        Args:
-            call_id: The id of the call.
-        """
-
-
 @checked_options
 def read_request(
     body: Any,
     *,
     current_date: str | None = None,
     unsupported: Unsupported = "error",
-    store: ReasoningByCall | None = None,
+    store: ResponseStore | None = None,
 ) -> HarmonyRequest:
-    """A request of Chat Completions as Harmony.
+    """Read a request of Chat Completions.
+
+    System and developer messages at the start become the instructions of the developer message.
 
     Args:
-        body: The request: JSON data, or a pydantic object that holds it.
-        current_date: Today, as the model shall see it, such as `"2025-06-28"`.
-        unsupported: What becomes of what Harmony cannot carry: `"error"` or `"note"`.
+        body: The request: JSON data, or a pydantic object.
+        current_date: Today's date for the system message, such as `"2025-06-28"`.
+        unsupported: How to treat what Harmony cannot carry: `"error"` raises, `"note"` leaves it
+            out and adds a note to the result.
         store: Has the reasoning before calls, for clients that do not send it back.
 
     Raises:
-        RequestError: The request is not as the API has it, or has what Harmony cannot carry;
-            the error names the JSON path.
+        RequestError: The request is invalid, or has what Harmony cannot carry; the error names the
+            JSON path.
+
+    Example:
+        >>> body = {"messages": [{"role": "user", "content": "Hi"}], "max_completion_tokens": 50}
+        >>> request = read_request(body, current_date="2025-06-28")
+        >>> [str(message.role) for message in request.messages], request.sampling.max_tokens
+        (['system', 'user'], 50)
+        >>> request.prompt()[:3]
+        [200006, 17360, 200008]
     """
     node = JsonObject(body)
     notes = Notes(unsupported)
@@ -118,6 +120,8 @@ def read_request(
         names=declared.names,
         text_tools=declared.text_tools,
         notes=notes.all(),
+        history=tuple(messages),
+        calls=reader.calls.recipients,
     )
 
 
@@ -126,22 +130,33 @@ def read_messages(
     messages: Iterable[Any],
     *,
     unsupported: Unsupported = "error",
-    store: ReasoningByCall | None = None,
+    store: ResponseStore | None = None,
 ) -> tuple[Message, ...]:
-    """The messages of Chat Completions as those of Harmony, and nothing around them.
+    """Read messages of Chat Completions.
 
     Args:
-        messages: The messages: JSON data, or pydantic objects that hold it.
-        unsupported: What becomes of what Harmony cannot carry: `"error"` or `"note"`.
+        messages: The messages: JSON data, or pydantic objects.
+        unsupported: How to treat what Harmony cannot carry: `"error"` raises, `"note"` leaves it
+            out.
         store: Has the reasoning before calls, for clients that do not send it back.
 
     Raises:
-        RequestError: A message is not as the API has it, or has what Harmony cannot carry.
+        RequestError: A message is invalid, or has what Harmony cannot carry.
+
+    Example:
+        >>> given = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hi"}]
+        >>> [str(message.role) for message in read_messages(given)]
+        ['developer', 'user']
     """
-    reader = _History(ToolNames(), Notes(unsupported), store)
+    reader = _History(OWN_NAMES, Notes(unsupported), store)
     instructions, rest = reader.read(JsonObject({"messages": messages}))
-    start = [] if instructions is None else [_instructions(instructions)]
+    start = [] if instructions is None else [instructions_message(instructions)]
     return (*start, *rest)
+
+
+def read_assistant(message: JsonObject, *, unsupported: Unsupported) -> tuple[Message, ...]:
+    """Read the message of a response."""
+    return tuple(_History(OWN_NAMES, Notes(unsupported), None).assistant(message))
 
 
 # --- Tools ----------------------------------------------------------------------------------
@@ -151,10 +166,10 @@ class _Tools:
     """The tools of a request.
 
     Attributes:
-        functions: As the model sees them.
+        functions: The tools as the model sees them.
         names: The client's names of them.
         text_tools: The client's names of those that take text.
-        requirements: By full names, of which of them the arguments must meet their schema.
+        requirements: By full name, the functions whose arguments must match their schema.
     """
 
     def __init__(self, node: JsonObject, notes: Notes) -> None:
@@ -292,16 +307,16 @@ _IDLE_FIELDS: Final = ("annotations", "audio_transcript", "reasoning_details")
 
 
 class _History:
-    """Reads the messages of a request, remembering the calls."""
+    """Reads messages, and remembers the ids of the calls."""
 
-    def __init__(self, names: ToolNames, notes: Notes, store: ReasoningByCall | None) -> None:
+    def __init__(self, names: ToolNames, notes: Notes, store: ResponseStore | None) -> None:
         self._names = names
         self._notes = notes
         self._store = store
-        self._calls = CallIds()
+        self.calls = CallIds()
 
     def read(self, node: JsonObject) -> tuple[str | None, list[Message]]:
-        """The instructions with which the history begins, and the messages after them."""
+        """The instructions at the start of the history, and the messages after them."""
         instructions = None
         messages: list[Message] = []
         given = list(node.nodes("messages"))
@@ -311,25 +326,28 @@ class _History:
             role = message.choice("role", _ROLES)
             if role is None:
                 raise message.error("role", "missing")
-            self._notes.unknown_fields(message, _FIELDS[role], _IDLE_FIELDS)
+            if role != "assistant":
+                self._notes.unknown_fields(message, _FIELDS[role], _IDLE_FIELDS)
             if role in ("system", "developer"):
                 text = self._text(message)
                 if message.has("name"):
                     self._notes.lost(message.at("name"), "instructions have no author")
                 if messages:
-                    messages.append(_instructions(text))
+                    messages.append(instructions_message(text))
                 else:
                     instructions = text if instructions is None else f"{instructions}\n\n{text}"
             elif role == "user":
                 name = message.text("name")
                 messages.append(text_message(Role.USER, self._text(message), name=name))
             elif role == "assistant":
-                messages += self._assistant(message)
+                messages += self.assistant(message)
             else:
                 messages.append(self._result(message, role))
         return instructions, messages
 
-    def _assistant(self, message: JsonObject) -> list[Message]:
+    def assistant(self, message: JsonObject) -> list[Message]:
+        """The messages of Harmony that one message of the assistant becomes."""
+        self._notes.unknown_fields(message, _FIELDS["assistant"], _IDLE_FIELDS)
         if message.has("name"):
             self._notes.lost(message.at("name"), "the model has no name")
         made = list(message.nodes("tool_calls"))
@@ -371,13 +389,13 @@ class _History:
         made = self._made(body.required_text("name"), arguments)
         call_id = call.text("id")
         if call_id is not None:
-            self._calls.add(call_id, made.recipient or "")
+            self.calls.add(call_id, made.recipient or "")
         return made
 
     def _function_call(self, body: JsonObject) -> Message:
         name = body.required_text("name")
         made = self._made(name, body.text("arguments") or "")
-        self._calls.add(name, made.recipient or "")  # that API knew calls by their names
+        self.calls.add(name, made.recipient or "")  # that API identified calls by name
         return made
 
     def _made(self, name: str, arguments: str) -> Message:
@@ -385,11 +403,11 @@ class _History:
 
     def _result(self, message: JsonObject, role: str) -> Message:
         key = "tool_call_id" if role == "tool" else "name"
-        recipient = self._calls.recipient(message.required_text(key), message, key)
+        recipient = self.calls.recipient(message.required_text(key), message, key)
         return result_message(recipient, self._text(message))
 
     def _text(self, message: JsonObject) -> str:
-        """The text of a content: parts follow one another as they are."""
+        """The text of a content; the texts of parts are concatenated."""
         content = message.get("content")
         if content is None or isinstance(content, str):
             return content or ""
@@ -404,10 +422,6 @@ class _History:
             else:
                 self._notes.lost(part.path, f"a part of the type {kind!r} cannot be carried")
         return "".join(texts)
-
-
-def _instructions(text: str) -> Message:
-    return Message(Role.DEVELOPER, DeveloperContent(instructions=text))
 
 
 def _json(value: Any) -> str:

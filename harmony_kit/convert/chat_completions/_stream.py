@@ -1,4 +1,4 @@
-"""The events of a parser as chunks of Chat Completions, and chunks as a response."""
+"""Streams of Chat Completions."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ from typing import Any
 
 from ..._options import checked_options
 from ...calls import CallEnded, CallStarted
-from ...errors import RequestError
+from ...errors import HarmonyError, RequestError
 from ...tools import ToolCallStream
 from ...wire._events import Completion, ContentDelta, Event, FinishReason, MessageStarted
+from .. import _encoder as encoder
 from .._reading import JsonObject
-from .._reply import Kind, kind_of
-from .._request import HarmonyRequest
+from .._reply import Kind, TokenCounts, kind_of
+from .._store import StoredResponse
 from ._response import (
     PARAGRAPH,
     call_head,
@@ -22,105 +23,90 @@ from ._response import (
     finish_of,
     is_text_tool,
     response_calls,
+    stored_response,
     usage,
 )
 
 
-class StreamEncoder:
-    """Makes chunks of what a parser reads.
+class StreamEncoder(encoder.StreamEncoder):
+    """Encodes the events of a parser as chunks of Chat Completions.
+
+    The last chunk has the usage, unless the request does not ask for it. A failure is a chunk
+    `{"error": {...}}`, for which the `openai` client raises an `APIError`.
 
     Args:
-        id: The id of the response, of which those of its calls are made.
-        created: When it was made, in seconds since 1970.
-        model: The model's name.
-        request: What was asked, for the names of tools, and whether to end with the usage.
-        repair: Whether to give repaired arguments, as a whole when a call is complete, instead
-            of those that the model wrote as they come.
+        id: The id of the response, from which those of calls are derived.
+        model: The name of the model.
+        created: When the response was created, in seconds since 1970.
+        request: The request, for the declared tools, the client's names of the functions, and
+            whether to send the usage.
+        prompt_tokens: The number of tokens of the prompt.
+        repair: Whether to repair the arguments of calls, which are then sent whole.
+        store: Where to keep the response for later requests.
 
     Example:
-        >>> writer = StreamEncoder(id="chatcmpl-1", created=0, model="gpt-oss-20b")
-        >>> chunks = writer.start()
-        >>> for token in completion:
-        ...     chunks += writer.feed(parser.feed(token))
-        >>> chunks += writer.feed(parser.close()) + writer.close(parser.result())
+        >>> from harmony_kit import Parser, encode_with_special
+        >>> parser, encoder = Parser(), StreamEncoder(id="chatcmpl-1", model="gpt-oss")
+        >>> chunks = encoder.start()
+        >>> for token in encode_with_special("<|channel|>final<|message|>Hi there<|return|>"):
+        ...     chunks += encoder.feed(parser.feed(token))
+        >>> chunks += encoder.feed(parser.close()) + encoder.close(parser.result())
+        >>> [chunk["choices"][0]["delta"].get("content") for chunk in chunks if chunk["choices"]]
+        ['', 'Hi', ' there', None]
     """
 
-    @checked_options
-    def __init__(
-        self,
-        *,
-        id: str,  # noqa: A002
-        created: int,
-        model: str,
-        request: HarmonyRequest | None = None,
-        repair: bool = False,
-    ) -> None:
-        self._id = id
+    def _prepare(self) -> None:
         self._head = {
-            "id": id,
+            "id": self._id,
             "object": "chat.completion.chunk",
-            "created": created,
-            "model": model,
+            "created": self._created,
+            "model": self._model,
         }
-        self._request = request
-        self._repair = repair
-        self._calls = ToolCallStream(None if request is None else request.tools)
-        self._kind = Kind.HIDDEN  # of the message that is being read
-        self._call: CallStarted | None = None  # that is told while it is read
+        self._calls = ToolCallStream(None if self._request is None else self._request.tools)
+        self._kind = Kind.HIDDEN  # of the current message
+        self._call: CallStarted | None = None  # the call that is sent as it is generated
         self._has_text = {Kind.REASONING: False, Kind.FINAL: False}
         self._separator = ""  # before the next text
 
-    def start(self) -> list[dict[str, Any]]:
-        """The first chunk, which has the role."""
+    def _opening(self) -> list[dict[str, Any]]:
         return [self._chunk({"role": "assistant", "content": ""})]
 
-    def feed(self, events: Iterable[Event]) -> list[dict[str, Any]]:
-        """Chunks of what happened.
-
-        Args:
-            events: What `Parser.feed` or `Parser.close` returned.
-        """
-        chunks: list[dict[str, Any]] = []
+    def _write_events(self, events: Iterable[Event], sent: list[dict[str, Any]]) -> None:
         for event in events:
             if isinstance(event, ContentDelta):
                 if self._kind is not Kind.CALL:
-                    self._say(event.text, chunks)
+                    self._write_text(event.text, sent)
                 elif self._call is not None:
                     body = {"function": {"arguments": event.text}}
-                    chunks.append(self._call_chunk(self._call.index, body))
+                    sent.append(self._call_chunk(self._call.index, body))
                 continue
             if isinstance(event, MessageStarted):
                 self._begin(event)
             for found in self._calls.feed((event,)):
                 if isinstance(found, CallStarted):
-                    self._begin_call(found, chunks)
+                    self._begin_call(found, sent)
                 elif isinstance(found, CallEnded):
-                    self._end_call(found, chunks)
-        return chunks
+                    self._end_call(found, sent)
 
-    @checked_options
-    def close(
+    def _write_end(
         self,
         result: Completion,
-        *,
-        finish_reason: FinishReason | None = None,
-        prompt_tokens: int = 0,
-        completion_tokens: int | None = None,
-    ) -> list[dict[str, Any]]:
-        """The last chunks: why the response ends, and the usage if it was asked for.
-
-        Args:
-            result: All that the parser read.
-            finish_reason: Why the engine stopped.
-            prompt_tokens: How many tokens the prompt had.
-            completion_tokens: How many were generated; those that `result` spans by default.
-        """
+        counts: TokenCounts,
+        finish_reason: FinishReason | None,
+        sent: list[dict[str, Any]],
+    ) -> None:
         finish = finish_of(result, response_calls(result, self._request), finish_reason)
-        chunks = [self._chunk({}, finish)]
+        sent.append(self._chunk({}, finish))
         if self._request is None or self._request.include_usage:
-            used = usage(result, prompt_tokens, completion_tokens)
-            chunks.append({**self._head, "choices": [], "usage": used})
-        return chunks
+            sent.append({**self._head, "choices": [], "usage": usage(counts)})
+
+    def _write_failure(self, message: str, code: str | None, sent: list[dict[str, Any]]) -> None:
+        name = code or "server_error"
+        error = {"message": message, "type": name, "param": None, "code": name}
+        sent.append({"error": error})
+
+    def _stored(self, result: Completion, finish_reason: FinishReason | None) -> StoredResponse:
+        return stored_response(self._request, result, id=self._id, finish_reason=finish_reason)
 
     # --- Texts ---
 
@@ -129,10 +115,10 @@ class StreamEncoder:
         self._separator = PARAGRAPH if self._has_text.get(self._side()) else ""
 
     def _side(self) -> Kind:
-        """Reasoning, or what is said: each is one text of the response."""
+        """The text of the response to which the current message belongs."""
         return Kind.REASONING if self._kind is Kind.REASONING else Kind.FINAL
 
-    def _say(self, text: str, chunks: list[dict[str, Any]]) -> None:
+    def _write_text(self, text: str, sent: list[dict[str, Any]]) -> None:
         if self._kind is Kind.HIDDEN:
             return
         if self._separator:
@@ -140,28 +126,28 @@ class StreamEncoder:
             self._separator = ""
         self._has_text[self._side()] = True
         if self._kind is Kind.REASONING:
-            chunks.append(self._chunk({"reasoning_content": text, "reasoning": text}))
+            sent.append(self._chunk({"reasoning_content": text, "reasoning": text}))
         else:
-            chunks.append(self._chunk({"content": text}))
+            sent.append(self._chunk({"content": text}))
 
     # --- Calls ---
 
-    def _begin_call(self, started: CallStarted, chunks: list[dict[str, Any]]) -> None:
-        """Tell of a call at once, unless it can only be told as a whole."""
+    def _begin_call(self, started: CallStarted, sent: list[dict[str, Any]]) -> None:
+        """Announce a call at once, unless it can only be sent whole."""
         self._call = None
         if not self._repair and not is_text_tool(started, self._request):
             self._call = started
             head = call_head(started, call_id(self._id, started.index), self._request)
             function = {"name": client_name(started, self._request), "arguments": ""}
-            chunks.append(self._call_chunk(started.index, {**head, "function": function}))
+            sent.append(self._call_chunk(started.index, {**head, "function": function}))
 
-    def _end_call(self, ended: CallEnded, chunks: list[dict[str, Any]]) -> None:
+    def _end_call(self, ended: CallEnded, sent: list[dict[str, Any]]) -> None:
         if self._call is not None:
             return
-        told = call_of_response(ended.call, ended.index, self._id, self._request, self._repair)
-        if told["type"] == "custom":
-            del told["type"]  # a word that the API's chunks do not have
-        chunks.append(self._call_chunk(ended.index, told))
+        call = call_of_response(ended.call, ended.index, self._id, self._request, self._repair)
+        if call["type"] == "custom":
+            del call["type"]  # the API's chunks do not have this type
+        sent.append(self._call_chunk(ended.index, call))
 
     # --- Chunks ---
 
@@ -175,22 +161,32 @@ class StreamEncoder:
 
 @checked_options
 def accumulate(chunks: Iterable[Any]) -> dict[str, Any]:
-    """The response that a stream of chunks tells.
+    """The response of a stream of chunks; of an incomplete stream, as much as there is.
 
     Args:
-        chunks: The chunks: JSON data, or pydantic objects that hold it.
+        chunks: The chunks: JSON data, or pydantic objects.
 
     Raises:
-        RequestError: There is no chunk, or one is not as the API has it.
+        RequestError: A chunk is invalid, or there is none.
+        HarmonyError: A chunk reports an error.
+
+    Example:
+        >>> head = {"id": "chatcmpl-1", "created": 0, "model": "gpt-oss"}
+        >>> chunks = [
+        ...     {**head, "choices": [{"index": 0, "delta": {"content": text}}]}
+        ...     for text in ("Hi", " there")
+        ... ]
+        >>> accumulate(chunks)["choices"][0]["message"]["content"]
+        'Hi there'
     """
-    folded = _Folded()
-    for chunk in chunks:
-        folded.add(JsonObject(chunk, "chunks"))
-    return folded.response()
+    response = _Response()
+    for index, chunk in enumerate(chunks):
+        response.add(JsonObject(chunk, f"chunks[{index}]"))
+    return response.data()
 
 
-class _Folded:
-    """What the chunks so far have told."""
+class _Response:
+    """The response of the chunks so far."""
 
     def __init__(self) -> None:
         self._head: dict[str, Any] = {}
@@ -200,7 +196,10 @@ class _Folded:
         self._usage: Any = None
 
     def add(self, chunk: JsonObject) -> None:
-        """One chunk more."""
+        """Add a chunk."""
+        error = chunk.node("error")
+        if error is not None:
+            raise HarmonyError(f"{error.get('type')}: {error.get('message')}")
         if not self._head:
             self._head = {key: chunk.get(key) for key in ("id", "created", "model")}
         self._usage = chunk.get("usage") or self._usage
@@ -224,14 +223,14 @@ class _Folded:
         for kind in ("function", "custom"):
             for key, value in (call.get(kind) or {}).items():
                 body = known.setdefault(kind, {})
-                is_piece = key in ("arguments", "input")
-                body[key] = body.get(key, "") + value if is_piece else value
+                is_delta = key in ("arguments", "input")
+                body[key] = body.get(key, "") + value if is_delta else value
 
-    def response(self) -> dict[str, Any]:
+    def data(self) -> dict[str, Any]:
         """The response."""
         if not self._head:
             raise RequestError("there is no chunk", path="chunks")
-        texts = {key: "".join(pieces) for key, pieces in self._texts.items()}
+        texts = {key: "".join(parts) for key, parts in self._texts.items()}
         message: dict[str, Any] = {
             "role": "assistant",
             "content": texts.pop("content", None),

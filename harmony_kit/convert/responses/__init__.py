@@ -1,25 +1,23 @@
-"""OpenAI's Responses API to Harmony and back.
+"""OpenAI's Responses API: requests, responses and streams, in both directions.
 
-Requests in, responses and the events of streams out, and the other direction: all pure
-functions over plain JSON data. Ids and times are arguments; the ids of items follow from that
-of the response and their position.
+The functions are those of `harmony_kit.convert.Api`, which documents their arguments.
 """
 
 from ._folding import accumulate
-from ._items import read_items
-from ._request import ResponsesRequest, read_request
+from ._items import read_messages
+from ._request import read_request
 from ._response import read_response, stored_response, write_response
 from ._stream import StreamEncoder
-from ._writing import write_request
+from ._writing import write_messages, write_request
 
 __all__ = [
-    "ResponsesRequest",
     "StreamEncoder",
     "accumulate",
-    "read_items",
+    "read_messages",
     "read_request",
     "read_response",
     "stored_response",
+    "write_messages",
     "write_request",
     "write_response",
 ]

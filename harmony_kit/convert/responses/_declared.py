@@ -1,4 +1,4 @@
-"""The tools that a request declares, and which of them the model may call."""
+"""Reads the tools that a request declares, and which of them the model may call."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ class DeclaredTools(NamedTuple):
 
     Attributes:
         functions: The client's functions.
-        builtin: `BROWSER` and `PYTHON`, where they are asked for.
+        builtin: `BROWSER` and `PYTHON`, if they are requested.
         names: The client's names of the functions.
         text_tools: The client's names of the tools that take text.
-        requirements: By full names, of which functions the arguments must meet their schema.
+        requirements: By full name, the functions whose arguments must match their schema.
     """
 
     functions: tuple[Tool, ...]
@@ -44,15 +44,7 @@ class DeclaredTools(NamedTuple):
 
 
 def read_tools(body: JsonObject, notes: Notes) -> DeclaredTools:
-    """The tools that a request declares.
-
-    Args:
-        body: The request.
-        notes: Told of what is not carried over.
-
-    Raises:
-        RequestError: A tool is wrong, or not supported.
-    """
+    """The tools that a request declares."""
     nodes = list(body.nodes("tools"))
     named = [node for node in nodes if node.text("type") in ("function", "custom")]
     names = tool_names(node.required_text("name") for node in named)
@@ -101,21 +93,12 @@ def _custom_tool(node: JsonObject, name: str, notes: Notes) -> Tool:
     notes.unknown_fields(node, ("type", "name", "description", "format"))
     form = node.node("format")
     if form is not None and form.get("type") != "text":
-        notes.lost(form.path, "a grammar cannot be told to the model")
+        notes.lost(form.path, "the input cannot be constrained by a grammar")
     return function_tool(node, name, node.text("description"), INPUT_SCHEMA, "format")
 
 
 def read_tool_choice(body: JsonObject, tools: DeclaredTools, notes: Notes) -> ToolChoice:
-    """Which tools the model may or must call.
-
-    Args:
-        body: The request.
-        tools: The tools that it declares.
-        notes: Told of what is not carried over.
-
-    Raises:
-        RequestError: The choice is wrong, not supported, or names an unknown tool.
-    """
+    """Which tools the model may or must call."""
     if not body.has("tool_choice"):
         return ToolChoice()
     if isinstance(body.get("tool_choice"), str):
@@ -141,7 +124,7 @@ def _of_mode(mode: str | None) -> ToolChoice:
 
 
 def _chosen(node: JsonObject, tools: DeclaredTools, notes: Notes) -> tuple[str, ...]:
-    """The full names of the tools that a choice means."""
+    """The full names of the tools that are chosen."""
     kind = node.required_text("type")
     if kind in ("function", "custom"):
         name = node.required_text("name")

@@ -1,4 +1,4 @@
-"""Streams of events as the responses that they tell of."""
+"""Accumulates streams of events to responses."""
 
 from __future__ import annotations
 
@@ -8,36 +8,45 @@ from typing import Any, Final
 
 from ..._options import checked_options
 from ...errors import RequestError
-from .._reading import JsonObject, plain
+from .._reading import JsonObject
 
 
 @checked_options
-def accumulate(events: Iterable[Any]) -> dict[str, Any]:
-    """The response that a stream tells of.
+def accumulate(chunks: Iterable[Any]) -> dict[str, Any]:
+    """The response of a stream of events; of an incomplete stream, as much as there is.
 
-    Its items are put together of their own events. A stream that breaks off gives what there
-    is so far, in progress.
+    Items are built from their own events. A stream that failed becomes a response with the status
+    `"failed"`.
 
     Args:
-        events: The events: dicts, or objects of the package `openai`.
+        chunks: The events: JSON data, or pydantic objects.
 
     Raises:
-        RequestError: The stream has no response, or an event is about an item that was not
-            announced; the error says which event.
+        RequestError: No event has a response, or one is about an item that was not added.
+
+    Example:
+        >>> from harmony_kit import Parser, encode_with_special
+        >>> from harmony_kit.convert.responses import StreamEncoder
+        >>> parser, encoder = Parser(), StreamEncoder(id="resp_1", model="gpt-oss")
+        >>> tokens = encode_with_special("<|channel|>final<|message|>Hi there<|return|>")
+        >>> events = encoder.feed(parser.feed(tokens) + parser.close())
+        >>> events += encoder.close(parser.result())
+        >>> accumulate(events)["output"][0]["content"][0]["text"]
+        'Hi there'
     """
-    fold = _Fold()
-    for index, event in enumerate(events):
-        fold.add(JsonObject(plain(event), f"events[{index}]"))
-    return fold.response()
+    response = _Response()
+    for index, event in enumerate(chunks):
+        response.add(JsonObject(event, f"chunks[{index}]"))
+    return response.data()
 
 
-class _Fold:
-    """A response as it grows."""
+class _Response:
+    """The response of the events so far."""
 
     def __init__(self) -> None:
         self._response: dict[str, Any] | None = None
         self._items: dict[int, dict[str, Any]] = {}
-        self._pieces: dict[tuple[int, str, int], list[str]] = {}
+        self._deltas: dict[tuple[int, str, int], list[str]] = {}
         self._done: set[int] = set()
 
     def add(self, event: JsonObject) -> None:
@@ -61,19 +70,19 @@ class _Fold:
     def _item(self, event: JsonObject) -> dict[str, Any]:
         item = self._items.get(_index(event))
         if item is None:
-            raise event.error("output_index", "no item was announced there")
+            raise event.error("output_index", "no item was added there")
         return item
 
     def _add_delta(self, event: JsonObject, field: str) -> None:
         part = event.integer("content_index") or 0
         if field == "text" and not 0 <= part < len(self._item(event).get("content") or []):
-            raise event.error("content_index", "no part was announced there")
+            raise event.error("content_index", "no part was added there")
         self._item(event)
         key = (_index(event), field, part)
-        self._pieces.setdefault(key, []).append(event.required_text("delta"))
+        self._deltas.setdefault(key, []).append(event.required_text("delta"))
 
     def _finish(self, event: JsonObject) -> None:
-        """Take what only the last event of an item says; of one without deltas, all."""
+        """Take from the last event of an item what had no deltas."""
         self._join()
         item = self._item(event)
         finished = deepcopy(dict(event.required_node("item").value))
@@ -88,18 +97,18 @@ class _Fold:
         self._done.add(_index(event))
 
     def _join(self) -> None:
-        for (index, field, part), pieces in self._pieces.items():
+        for (index, field, part), deltas in self._deltas.items():
             item = self._items[index]
             place = item["content"][part] if field == "text" else item
-            place[field] = (place.get(field) or "") + "".join(pieces)
-        self._pieces.clear()
+            place[field] = (place.get(field) or "") + "".join(deltas)
+        self._deltas.clear()
 
-    def response(self) -> dict[str, Any]:
+    def data(self) -> dict[str, Any]:
         if self._response is None:
-            raise RequestError("a stream without a response", path="events")
+            raise RequestError("no event has a response", path="chunks")
         self._join()
         failed = self._response.get("status") == "failed"
-        # What was begun when a stream failed is no part of its response.
+        # An item that is incomplete when the stream fails is not part of the response.
         output = [
             item for index, item in sorted(self._items.items()) if index in self._done or not failed
         ]

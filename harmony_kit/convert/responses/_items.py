@@ -1,9 +1,9 @@
-"""Input items, and output items that come back as such, to messages."""
+"""Reads input items, and output items that come back as input."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
 from ..._options import checked_options
@@ -11,10 +11,10 @@ from ...wire._builtin_tools import BROWSER, PYTHON
 from ...wire._contents import DeveloperContent
 from ...wire._messages import Message
 from ...wire._roles import FUNCTIONS, Channel, Role
-from .._names import ToolNames
-from .._notes import Notes
+from .._names import OWN_NAMES, ToolNames
+from .._notes import Notes, Unsupported
 from .._reading import JsonObject
-from .._request import CallIds, call_message, result_message
+from .._request import CallIds, call_message, joined_instructions, result_message
 from .._store import ResponseStore
 from ._web import read_action
 
@@ -30,65 +30,71 @@ _PHASES: Final = {"commentary": Channel.COMMENTARY, "final_answer": Channel.FINA
 
 
 @checked_options
-def read_items(items: Any, *, path: str = "items") -> tuple[Message, ...]:
-    """The messages that items stand for: the output of a response, or the input of a request.
+def read_messages(
+    messages: Iterable[Any],
+    *,
+    unsupported: Unsupported = "error",
+    store: ResponseStore | None = None,
+) -> tuple[Message, ...]:
+    """Read items of the Responses API: the input of a request, or the output of a response.
 
     Args:
-        items: A list of items: dicts, or objects of the package `openai`.
-        path: Where it stands, for errors.
+        messages: The items: JSON data, or pydantic objects.
+        unsupported: How to treat what Harmony cannot carry: `"error"` raises, `"note"` leaves it
+            out.
+        store: Has the items that are referred to, and the reasoning before calls, for clients that
+            do not send it back.
 
     Raises:
-        RequestError: An item is nothing that Harmony can carry; the error names the JSON path.
+        RequestError: An item is invalid, or has what Harmony cannot carry; the error names the JSON
+            path.
+
+    Example:
+        >>> items = [
+        ...     {"role": "user", "content": "Weather?"},
+        ...     {"type": "function_call", "call_id": "call_1", "name": "look", "arguments": "{}"},
+        ... ]
+        >>> [message.recipient for message in read_messages(items)]
+        [None, 'functions.look']
     """
-    reader = ItemReader(ToolNames(), Notes("error"))
+    return joined_instructions(read_items(messages, "messages", unsupported, store))
+
+
+def read_items(
+    items: Any, path: str, unsupported: Unsupported, store: ResponseStore | None = None
+) -> tuple[Message, ...]:
+    """The messages of items; `path` is that of the list, for errors."""
+    reader = ItemReader(OWN_NAMES, Notes(unsupported), store=store)
     reader.read(JsonObject({path: items}), path)
     return tuple(reader.messages)
 
 
 class ItemReader:
-    """Reads items, one list after the other.
+    """Reads lists of items.
 
     Attributes:
         messages: The messages so far.
         calls: The full name of the tool, by the id of each call so far.
-
-    Args:
-        names: The names of the client's functions.
-        notes: Told of what is not carried over.
-        store: Where references to items are looked up, and the reasoning that led to calls.
     """
 
     def __init__(
         self, names: ToolNames, notes: Notes, *, store: ResponseStore | None = None
     ) -> None:
         self.messages: list[Message] = []
-        self.calls: dict[str, str] = {}
         self._names = names
         self._notes = notes
         self._store = store
         self._ids = CallIds()
+        self.calls = self._ids.recipients
 
     def resume(self, messages: tuple[Message, ...], calls: Mapping[str, str]) -> None:
-        """Go on from a conversation that is known.
-
-        Args:
-            messages: Its messages.
-            calls: The full name of the tool, by the id of each call.
-        """
+        """Continue a stored conversation; `calls` has the full names of the tools by call id."""
         self.messages += messages
         for call_id, full_name in calls.items():
-            self._know(call_id, full_name)
+            self._ids.add(call_id, full_name)
 
     def read(self, parent: JsonObject, key: str) -> None:
-        """Read a list of items.
-
-        Args:
-            parent: The object that has it.
-            key: The name of its field.
-
-        Raises:
-            RequestError: An item is wrong, or nothing that Harmony can carry.
-        """
+        """Read the items in the field `key`."""
         nodes = list(parent.nodes(key))
         for index, node in enumerate(nodes):
             kind = _kind(node)
@@ -122,7 +128,7 @@ class ItemReader:
             self._add(Message(Role.ASSISTANT, text, channel=channel.value))
 
     def _text(self, node: JsonObject, key: str) -> str:
-        """A text, or the texts of parts, which follow one another without a separator."""
+        """A text, or the concatenated texts of parts."""
         value = node.get(key)
         if isinstance(value, str):
             return value
@@ -151,7 +157,7 @@ class ItemReader:
             text = "\n".join(texts)
             self._add(Message(Role.ASSISTANT, text, channel=Channel.ANALYSIS.value))
         else:
-            # Clients send back what they were given: nobody's fault, and no error.
+            # Clients send back what other servers gave them, so this is not an error.
             self._notes.changed(node.path, "left out: reasoning without its text")
 
     # --- Calls ---
@@ -177,15 +183,11 @@ class ItemReader:
         call_id = node.text("call_id")
         if call_id is not None:
             self._restore_reasoning(node, call_id)
-            self._know(call_id, full_name)
+            self._ids.add(call_id, full_name)
         self._add(call_message(full_name, arguments))
 
-    def _know(self, call_id: str, full_name: str) -> None:
-        self.calls[call_id] = full_name
-        self._ids.add(call_id, full_name)
-
     def _restore_reasoning(self, node: JsonObject, call_id: str) -> None:
-        """The reasoning that led to a call, for clients that do not send it back."""
+        """Add the reasoning that led to a call, if the client did not send it back."""
         last = self.messages[-1] if self.messages else None
         if self._store is None or (last is not None and last.channel == Channel.ANALYSIS):
             return
@@ -207,7 +209,7 @@ class ItemReader:
         call = read_action(action)
         self._check_fields(node, ("action",))
         if call is None:
-            self._notes.lost(action.path, "no call of the browser says this")
+            self._notes.lost(action.path, "no call of the browser does this")
             return
         self._notes.unknown_fields(
             action, ("type", "query", "queries", "url", "pattern"), idle=("sources",)
@@ -246,7 +248,7 @@ class ItemReader:
         if item is None:
             raise node.error("id", f"there is no item {item_id!r}")
         if item.call_id is not None and item.full_name is not None:
-            self._know(item.call_id, item.full_name)
+            self._ids.add(item.call_id, item.full_name)
         self._add(item.message)
 
     def _add(self, message: Message) -> None:
@@ -255,12 +257,12 @@ class ItemReader:
     def _check_fields(
         self, node: JsonObject, known: tuple[str, ...], idle: tuple[str, ...] = ()
     ) -> None:
-        # Ids and states are the server's own; there is nothing to say about them.
+        # Ids and statuses are the server's own, and need no note.
         self._notes.unknown_fields(node, ("type", "id", "status", *known), idle=idle)
 
 
 def _kind(node: JsonObject) -> str:
-    """The type of an item; messages and references need not say it."""
+    """The type of an item, which is optional in messages and references."""
     kind = node.text("type")
     if kind is None:
         return "item_reference" if node.value.keys() == {"id"} else "message"

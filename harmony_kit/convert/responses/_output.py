@@ -1,4 +1,4 @@
-"""Output items: what each message of a turn is to a client."""
+"""Output items: what each message of a turn is to a client of the Responses API."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ...wire._contents import ToolNamespace
 from ...wire._events import MessageStarted, ParsedMessage
 from ...wire._messages import Header
 from ...wire._roles import FUNCTIONS, Role
-from .._names import ToolNames
+from .._names import OWN_NAMES, ToolNames
 from .._reply import Kind, kind_of
 from .._request import HarmonyRequest
 from ._web import ACTIONS, proper_text, write_action
@@ -40,13 +40,13 @@ _PREFIXES: Final[dict[ItemType, str]] = {
 
 
 class Callee(NamedTuple):
-    """Whom a call addresses, as the client knows it.
+    """The tool that a call addresses.
 
     Attributes:
         item_type: The type of the item.
         name: The client's name of a function; the name of the browser's tool.
         full_name: The name of the tool in a prompt, for its results.
-        namespace: The namespace of a tool that is no function of the client.
+        namespace: The namespace of a tool that is not a function of the client.
     """
 
     item_type: ItemType
@@ -56,30 +56,22 @@ class Callee(NamedTuple):
 
 
 class Callees:
-    """Finds whom calls address.
+    """Finds the tools that calls address."""
 
-    Args:
-        request: The request whose tools were declared; `None` if it is not known.
-    """
-
-    def __init__(self, request: HarmonyRequest | None) -> None:
+    def __init__(self, request: HarmonyRequest | None, names: ToolNames) -> None:
         self.tools: tuple[ToolNamespace, ...] | None = None if request is None else request.tools
-        self._names = ToolNames() if request is None else request.names
+        self._names = names if request is None else request.names
         self._text_tools: frozenset[str] = frozenset() if request is None else request.text_tools
         self._calls = ToolCallStream(self.tools)
 
     def find(self, header: Header) -> Callee:
-        """Whom a call addresses.
-
-        Args:
-            header: The header of the call.
-        """
+        """The tool that the call with this header addresses."""
         recipient = header.recipient or ""
         name, namespace = recipient, None
         for event in self._calls.feed((MessageStarted(0, header),)):
             if isinstance(event, CallStarted) and event.name is not None:
                 name, namespace = event.name, event.namespace
-        # A model may write the name that the client chose instead of the one that it was given.
+        # A model may write the client's name instead of the one in the prompt.
         written = recipient.removeprefix(f"{FUNCTIONS}.")
         if written in self._names.harmony_names:
             return self._function(written)
@@ -100,15 +92,15 @@ class Callees:
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """An output item, whose content may still be to come.
+    """An output item without its content.
 
     Attributes:
-        type: What it is.
+        type: The type of the item.
         id: Its id.
-        base: What the ids of the response have in common.
+        base: The part that the ids of the response have in common.
         position: Its position in the output.
-        phase: What a message is for.
-        callee: Whom a call addresses.
+        phase: The phase of a message.
+        callee: The tool that a call addresses.
     """
 
     type: ItemType
@@ -124,12 +116,7 @@ class Item:
         return f"call_{self.base}_{self.position}"
 
     def data(self, content: str, status: Status) -> dict[str, Any]:
-        """The item as JSON data.
-
-        Args:
-            content: What the message says, as written or with repaired arguments.
-            status: Whether it is complete.
-        """
+        """The item as JSON data; the content is as written, or has repaired arguments."""
         data: dict[str, Any] = {"type": self.type, "id": self.id, "status": status}
         if self.type == "reasoning":
             return data | {"summary": [], "content": [text_part(self.type, content)]}
@@ -151,47 +138,31 @@ class Item:
 
 
 def text_part(item_type: ItemType, text: str) -> dict[str, Any]:
-    """The content part of a reasoning or a message.
-
-    Args:
-        item_type: `"reasoning"` or `"message"`.
-        text: What it says.
-    """
+    """The content part of a reasoning item or a message."""
     if item_type == "reasoning":
         return {"type": "reasoning_text", "text": text}
     return {"type": "output_text", "text": text, "annotations": [], "logprobs": []}
 
 
 def custom_input(content: str) -> str:
-    """The text for a tool that takes text; all that was written if that is not found.
-
-    Args:
-        content: The call as the model wrote it, which saw a function with one argument.
-    """
+    """The argument `input` of a call of a tool that takes text; all of the call without one."""
     read = read_arguments(content)
     found = read.value.get("input") if read.is_closed and isinstance(read.value, dict) else None
     return proper_text(found) if isinstance(found, str) else content
 
 
 class Items:
-    """Makes the output items of one response, in the order of the turn.
+    """Makes the output items of one response, in the order of the turn."""
 
-    Args:
-        response_id: The id of the response.
-        request: The request that it answers.
-    """
-
-    def __init__(self, response_id: str, request: HarmonyRequest | None) -> None:
-        self.callees = Callees(request)
+    def __init__(
+        self, response_id: str, request: HarmonyRequest | None, names: ToolNames = OWN_NAMES
+    ) -> None:
+        self.callees = Callees(request, names)
         self._base = response_id.removeprefix("resp_")
         self._position = 0
 
     def begin(self, header: Header) -> Item | None:
-        """The item of the next message; `None` if it is not for clients.
-
-        Args:
-            header: The header of the message.
-        """
+        """The item of the next message; `None` if clients do not see it."""
         kind = kind_of(header)
         if header.role is not Role.ASSISTANT or kind is Kind.HIDDEN:
             return None
@@ -207,26 +178,16 @@ class Items:
     def of_messages(
         self, messages: Iterable[ParsedMessage]
     ) -> list[tuple[int, ParsedMessage, Item]]:
-        """The items of messages, each with its message and the message's position.
-
-        Args:
-            messages: The messages of a turn.
-        """
+        """The items of messages, each with the position of the message and the message."""
         begun = [(i, m, self.begin(m.header)) for i, m in enumerate(messages)]
         return [(index, message, item) for index, message, item in begun if item is not None]
 
 
 def repaired(item: Item, content: str, call: ToolCall | None) -> str:
-    """The content of an item, with the arguments of a call repaired.
-
-    Args:
-        item: The item.
-        content: What the model wrote.
-        call: The call as it was read; `None` if the item is none.
-    """
+    """The content of an item with the arguments of a call repaired."""
     if item.callee is None or call is None or call.name is None:
         return content
-    if call.status is CallStatus.TRUNCATED:  # repaired, it would look whole
+    if call.status is CallStatus.TRUNCATED:  # if repaired, it would look whole
         return content
-    # A call that breaks off before its arguments has none, like one with empty arguments.
+    # A call that ends before its arguments has none, like one with empty arguments.
     return call.arguments or ("" if call.takes_text else "{}")

@@ -1,41 +1,29 @@
-"""Requests of the Responses API, read."""
+"""Reads requests of the Responses API."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from itertools import takewhile
 from typing import Any, Final
 
-from ..._options import checked_fields, checked_options
+from ..._options import checked_options
 from ...errors import InvalidMessageError
 from ...sampling import SamplingParams
-from ...wire._contents import DeveloperContent, ResponseFormat, ToolNamespace
+from ...wire._contents import ResponseFormat, ToolNamespace
 from ...wire._messages import Message
 from ...wire._roles import FUNCTIONS, Role
 from .._notes import Notes, Unsupported
 from .._reading import JsonObject, plain
-from .._request import HarmonyRequest, opening, reasoning_effort, sampling_params
+from .._request import (
+    HarmonyRequest,
+    leading_instructions,
+    opening,
+    reasoning_effort,
+    sampling_params,
+)
 from .._requirements import Requirement, requirements
 from .._store import ResponseStore
 from ._declared import read_tool_choice, read_tools
 from ._items import ItemReader
-
-
-@checked_fields
-@dataclass(frozen=True)
-class ResponsesRequest(HarmonyRequest):
-    """A request of the Responses API as Harmony.
-
-    Attributes:
-        history: The conversation alone, without what the request says about how to answer: what
-            a store keeps.
-        calls: The full name of the tool, by the id of each call of the conversation.
-    """
-
-    history: tuple[Message, ...] = ()
-    calls: Mapping[str, str] = field(default_factory=dict)
-
 
 _READ: Final = (
     "background",
@@ -67,10 +55,10 @@ _IDLE: Final = (
     "stream_options",
     "user",
 )
-# Fields of which one value asks for nothing.
-_NOTHING_ASKED: Final = {"background": False, "top_logprobs": 0, "truncation": "disabled"}
+# Fields of which only the default is supported.
+_DEFAULTS: Final = {"background": False, "top_logprobs": 0, "truncation": "disabled"}
 JSON_OBJECT: Final = ResponseFormat("json_object", {"type": "object"})
-"""The format of an answer that may be any JSON object."""
+"""The format of an answer that is any JSON object."""
 
 
 @checked_options
@@ -80,25 +68,37 @@ def read_request(
     current_date: str | None = None,
     unsupported: Unsupported = "error",
     store: ResponseStore | None = None,
-) -> ResponsesRequest:
-    """A request as Harmony.
+) -> HarmonyRequest:
+    """Read a request of the Responses API.
+
+    `instructions`, or the system and developer messages at the start, become the instructions of
+    the developer message.
 
     Args:
-        body: The request: a dict, or an object of the package `openai`.
-        current_date: Today, such as `"2025-06-28"`, as the model shall see it.
-        unsupported: What becomes of a field that Harmony cannot carry: `"error"` or `"note"`.
-        store: Where earlier responses and items are looked up.
+        body: The request: JSON data, or a pydantic object.
+        current_date: Today's date for the system message, such as `"2025-06-28"`.
+        unsupported: How to treat what Harmony cannot carry: `"error"` raises, `"note"` leaves it
+            out and adds a note to the result.
+        store: Has earlier responses and items, and the reasoning before calls, for clients that do
+            not send it back.
 
     Raises:
-        RequestError: Something is wrong, unknown to the store, or cannot be carried; the error
-            names the JSON path.
+        RequestError: The request is invalid, refers to what the store does not have, or has what
+            Harmony cannot carry; the error names the JSON path.
+
+    Example:
+        >>> request = read_request({"input": "Hi", "max_output_tokens": 50})
+        >>> [str(message.role) for message in request.messages], request.sampling.max_tokens
+        (['system', 'user'], 50)
+        >>> request.prompt()[:3]
+        [200006, 17360, 200008]
     """
     node = JsonObject(body)
     notes = Notes(unsupported)
     notes.unknown_fields(node, _READ, idle=_IDLE)
-    for key, nothing in _NOTHING_ASKED.items():
-        if node.has(key) and node.get(key) != nothing:
-            notes.lost(node.at(key), f"only {nothing!r} is supported")
+    for key, default in _DEFAULTS.items():
+        if node.has(key) and node.get(key) != default:
+            notes.lost(node.at(key), f"only {default!r} is supported")
     tools = read_tools(node, notes)
     choice = read_tool_choice(node, tools, notes)
     offered = choice.mode != "none"
@@ -108,11 +108,9 @@ def read_request(
     items = _conversation(node, ItemReader(tools.names, notes, store=store), store)
     history = tuple(items.messages)
     instructions = node.text("instructions")
-    said = history
+    conversation = history
     if instructions is None:
-        leading = [*takewhile(_is_developer, history)]
-        instructions = "\n\n".join(map(_instructions, leading)) if leading else None
-        said = history[len(leading) :]
+        instructions, conversation = leading_instructions(history)
     start = opening(
         instructions=instructions,
         functions=functions,
@@ -125,8 +123,8 @@ def read_request(
     parallel = node.boolean("parallel_tool_calls")
     reasoning = node.node("reasoning")
     thinks = reasoning is None or reasoning.get("effort") != "none"
-    return ResponsesRequest(
-        messages=(*start, *said),
+    return HarmonyRequest(
+        messages=(*start, *conversation),
         tools=(*builtin, *declared),
         tool_choice=choice,
         parallel_tool_calls=parallel is not False,
@@ -142,7 +140,7 @@ def read_request(
         sampling=_sampling(node),
         model=node.text("model"),
         stream=node.boolean("stream") or False,
-        include_usage=True,  # a stream of this API always ends with it
+        include_usage=True,  # every stream of this API has it
         names=tools.names,
         text_tools=tools.text_tools,
         notes=notes.all(),
@@ -153,7 +151,7 @@ def read_request(
 
 
 def _conversation(node: JsonObject, reader: ItemReader, store: ResponseStore | None) -> ItemReader:
-    """Read what was said: the response that is gone on from, and the input."""
+    """Read the previous response and the input."""
     previous_id = node.text("previous_response_id")
     if previous_id is not None:
         previous = None if store is None else store.get(previous_id)
@@ -177,15 +175,6 @@ def _data(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {key: _data(item) for key, item in value.items()}
     return [_data(item) for item in value] if isinstance(value, list | tuple) else value
-
-
-def _is_developer(message: Message) -> bool:
-    return message.role is Role.DEVELOPER
-
-
-def _instructions(message: Message) -> str:
-    content = message.content
-    return (content.instructions or "") if isinstance(content, DeveloperContent) else message.text
 
 
 def _sampling(node: JsonObject) -> SamplingParams:
@@ -214,7 +203,7 @@ def _effort(body: JsonObject, notes: Notes) -> Any:
 
 
 def _response_format(body: JsonObject, notes: Notes) -> ResponseFormat | None:
-    """The shape that the final answer must have."""
+    """The format of the final answer."""
     config = body.node("text")
     if config is None:
         return None

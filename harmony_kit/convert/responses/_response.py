@@ -1,4 +1,4 @@
-"""Completions as responses, and responses as messages."""
+"""Writes and reads responses of the Responses API."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from ..._options import checked_options
 from ...tools import tool_calls
 from ...wire._events import Completion, FinishReason, ParsedMessage, TurnEnd, check_finish_reason
 from ...wire._messages import Message
-from .. import _reply as reply
+from .._notes import Unsupported
 from .._reading import JsonObject
+from .._reply import TokenCounts, count_tokens
 from .._request import HarmonyRequest
-from .._store import StoredItem, StoredResponse
+from .._store import ResponseStore, StoredResponse, stored
 from ._items import read_items
 from ._output import Items, Status, repaired
-from ._request import ResponsesRequest
 
-# The fields that a response repeats, and what they are where a request does not say it.
+# The fields of the request that a response repeats, with their defaults.
 _ECHOED: Final[dict[str, Any]] = {
     "background": False,
     "instructions": None,
@@ -45,28 +45,44 @@ _ECHOED: Final[dict[str, Any]] = {
 def write_response(
     result: Completion,
     *,
-    id: str,  # noqa: A002 - the API's word
-    created_at: float,
+    id: str,  # noqa: A002
     model: str,
+    created: int = 0,
     request: HarmonyRequest | None = None,
-    finish_reason: FinishReason | None = None,
     prompt_tokens: int = 0,
     completion_tokens: int | None = None,
+    finish_reason: FinishReason | None = None,
     repair: bool = False,
+    store: ResponseStore | None = None,
 ) -> dict[str, Any]:
-    """A completion as a response.
+    """Write a completion as a response of the Responses API.
+
+    Every message of the turn becomes an output item. Text on a channel that the format does not
+    define is left out.
 
     Args:
-        result: The completion, parsed.
-        id: The id of the response; those of its items follow from it.
-        created_at: When it was made, in seconds since 1970.
-        model: The model that made it.
-        request: The request that it answers: its tools, their names, and what is repeated.
+        result: The completion, parsed from token ids.
+        id: The id of the response, from which those of its items are derived.
+        model: The name of the model.
+        created: When the response was created, in seconds since 1970.
+        request: The request, for the declared tools, the client's names of the functions, and the
+            fields that a response repeats.
+        prompt_tokens: The number of tokens of the prompt.
+        completion_tokens: The number of generated tokens; by default those that were parsed.
         finish_reason: Why the engine stopped: `"stop"`, `"length"` or `"abort"`. If it is not
-            known, a turn that did not end counts as cut off.
-        prompt_tokens: How many tokens the prompt has.
-        completion_tokens: How many tokens were generated; by default those that were parsed.
-        repair: Whether arguments of calls are repaired, instead of as the model wrote them.
+            known, a turn that did not end counts as truncated.
+        repair: Whether to repair the arguments of calls; truncated calls stay as written.
+        store: Where to keep the response for later requests.
+
+    Raises:
+        OptionError: `finish_reason` has an unknown value.
+
+    Example:
+        >>> from harmony_kit import encode_with_special, parse
+        >>> result = parse(encode_with_special("<|channel|>final<|message|>Hi!<|return|>"))
+        >>> response = write_response(result, id="resp_1", model="gpt-oss", prompt_tokens=70)
+        >>> response["output"][0]["content"][0]["text"], response["usage"]["total_tokens"]
+        ('Hi!', 76)
     """
     calls = {}
     items = Items(id, request)
@@ -77,38 +93,29 @@ def write_response(
         text = parsed.text
         content = repaired(item, text, calls.get(index)) if repair else text
         output.append(item.data(content, item_status(result, parsed, finish_reason)))
-    return ended_response(
-        response_frame(id=id, created_at=created_at, model=model, request=request),
-        output,
-        result,
-        finish_reason=finish_reason,
-        usage=usage_of(result, prompt_tokens, completion_tokens),
-    )
+    frame = response_frame(id, model, created, request)
+    counts = count_tokens(result, prompt_tokens, completion_tokens)
+    response = ended_response(frame, output, result, finish_reason, counts)
+    if store is not None:
+        store.put(id, stored_response(request, result, id=id, finish_reason=finish_reason))
+    return response
 
 
 def response_frame(
-    *,
-    id: str,  # noqa: A002 - the API's word
-    created_at: float,
+    id: str,  # noqa: A002
     model: str,
+    created: int,
     request: HarmonyRequest | None,
 ) -> dict[str, Any]:
-    """A response that has just begun.
-
-    Args:
-        id: Its id.
-        created_at: When it was made, in seconds since 1970.
-        model: The model that makes it.
-        request: The request that it answers.
-    """
-    said = request.extra if isinstance(request, ResponsesRequest) else {}
+    """A response in progress, without output."""
+    given = {} if request is None else request.extra
     echoed = {
-        key: default if said.get(key) is None else said[key] for key, default in _ECHOED.items()
+        key: default if given.get(key) is None else given[key] for key, default in _ECHOED.items()
     }
     return {
         "id": id,
         "object": "response",
-        "created_at": created_at,
+        "created_at": created,
         "status": "in_progress",
         "error": None,
         "incomplete_details": None,
@@ -123,134 +130,106 @@ def ended_response(
     frame: dict[str, Any],
     output: list[dict[str, Any]],
     result: Completion,
-    *,
     finish_reason: FinishReason | None,
-    usage: dict[str, Any],
+    counts: TokenCounts,
 ) -> dict[str, Any]:
-    """A response that is over.
-
-    Args:
-        frame: The response as it began.
-        output: Its items.
-        result: The completion.
-        finish_reason: Why the engine stopped.
-        usage: How many tokens it took.
-    """
+    """A response that has ended."""
+    usage = {
+        "input_tokens": counts.prompt,
+        "input_tokens_details": {"cached_tokens": 0, "cache_write_tokens": 0},
+        "output_tokens": counts.completion,
+        "output_tokens_details": {"reasoning_tokens": counts.reasoning},
+        "total_tokens": counts.prompt + counts.completion,
+    }
     ended = {**frame, "status": "completed", "output": output, "usage": usage}
-    if is_cut_off(result, finish_reason):
+    if is_truncated(result, finish_reason):
         ended["status"] = "incomplete"
-        # The API knows no reason for a generation that was given up.
+        # The API has no reason for an aborted generation.
         if finish_reason != "abort":
             ended["incomplete_details"] = {"reason": "max_output_tokens"}
     return ended
 
 
-def is_cut_off(result: Completion, finish_reason: FinishReason | None) -> bool:
-    """Whether the model could not say all it wanted to.
-
-    Args:
-        result: The completion.
-        finish_reason: Why the engine stopped, where that is known.
-    """
+def is_truncated(result: Completion, finish_reason: FinishReason | None) -> bool:
+    """Whether the turn was truncated."""
     check_finish_reason(finish_reason)
     if finish_reason is not None:
         return finish_reason in ("length", "abort")
     if result.incomplete is not None:
         return result.turn_end in (TurnEnd.LENGTH, None)
-    # A whole call awaits its result, whatever the model wrote after it instead of <|call|>.
-    awaits = bool(result.turn) and result.turn[-1].header.is_call
-    return result.turn_end is TurnEnd.LENGTH and not awaits
+    # A whole call awaits its result, even without <|call|> after it.
+    awaits_result = bool(result.turn) and result.turn[-1].header.is_call
+    return result.turn_end is TurnEnd.LENGTH and not awaits_result
 
 
 def item_status(
     result: Completion, parsed: ParsedMessage, finish_reason: FinishReason | None
 ) -> Status:
-    """Whether the item of a message is complete.
+    """The status of the item of a message.
 
-    An engine that stopped at a stop token may keep that token to itself: what it ended is
-    complete nevertheless.
-
-    Args:
-        result: The completion.
-        parsed: The message.
-        finish_reason: Why the engine stopped.
+    An engine that stopped at a stop token may not return it: the message is complete nevertheless.
     """
-    is_cut = not parsed.is_complete and is_cut_off(result, finish_reason)
+    is_cut = not parsed.is_complete and is_truncated(result, finish_reason)
     is_broken = parsed.header.is_call and not parsed.is_whole
     return "incomplete" if is_cut or is_broken else "completed"
 
 
-def usage_of(
-    result: Completion, prompt_tokens: int, completion_tokens: int | None
-) -> dict[str, Any]:
-    """How many tokens a response took.
+@checked_options
+def stored_response(
+    request: HarmonyRequest | None,
+    result: Completion,
+    *,
+    id: str,  # noqa: A002
+    finish_reason: FinishReason | None = None,
+) -> StoredResponse:
+    """What `write_response` stores, for a store of your own.
 
     Args:
-        result: The completion, parsed from token ids.
-        prompt_tokens: How many tokens the prompt has.
-        completion_tokens: How many tokens were generated, if that is known.
+        request: The request; without it, only the response itself is stored.
+        result: The completion.
+        id: The id of the response.
+        finish_reason: Why the engine stopped. Truncated messages are not stored.
+
+    Example:
+        >>> from harmony_kit import encode_with_special, parse
+        >>> from harmony_kit.convert.responses import read_request
+        >>> request = read_request({"input": "Weather?"})
+        >>> text = "<|channel|>analysis<|message|>Look.<|end|><|start|>assistant"
+        >>> text += "<|channel|>commentary to=functions.look json<|message|>{}<|call|>"
+        >>> kept = stored_response(request, parse(encode_with_special(text)), id="resp_1")
+        >>> kept.reasonings, list(kept.items)
+        ({'call_1_1': 'Look.'}, ['rs_1_0', 'fc_1_1'])
     """
-    if completion_tokens is None:
-        completion_tokens = reply.completion_tokens(result)
-    return {
-        "input_tokens": prompt_tokens,
-        "input_tokens_details": {"cached_tokens": 0, "cache_write_tokens": 0},
-        "output_tokens": completion_tokens,
-        "output_tokens_details": {"reasoning_tokens": reply.reasoning_tokens(result)},
-        "total_tokens": prompt_tokens + completion_tokens,
+    items = Items(id, request).of_messages(result.turn)
+    calls = {
+        index: (item.call_id, item.callee.full_name)
+        for index, _, item in items
+        if item.callee is not None
     }
+    ids = {index: item.id for index, _, item in items}
+    return stored(request, result, calls, finish_reason=finish_reason, item_ids=ids)
 
 
 @checked_options
-def read_response(response: Any) -> tuple[Message, ...]:
-    """The messages that a response stands for.
+def read_response(response: Any, *, unsupported: Unsupported = "error") -> tuple[Message, ...]:
+    """Read the messages of the model from a response of the Responses API.
 
     Args:
-        response: A response: a dict, or the object of the package `openai`.
+        response: The response: JSON data, or a pydantic object.
+        unsupported: How to treat what Harmony cannot carry: `"error"` raises, `"note"` leaves it
+            out.
 
     Raises:
-        RequestError: It is none, or an item of it is nothing that Harmony can carry; the error
-            names the JSON path.
+        RequestError: The response is invalid, or has what Harmony cannot carry; the error names the
+            JSON path.
+
+    Example:
+        >>> text = {"type": "output_text", "text": "4", "annotations": []}
+        >>> item = {"type": "message", "role": "assistant", "content": [text]}
+        >>> read_response({"output": [item]})[0].channel
+        'final'
     """
     node = JsonObject(response)
     if not node.has("output"):
         raise node.error("output", "missing")
-    return read_items(node.get("output"), path="output")
-
-
-@checked_options
-def stored_response(
-    request: ResponsesRequest,
-    result: Completion,
-    *,
-    id: str,  # noqa: A002 - the API's word
-    finish_reason: FinishReason | None = None,
-) -> StoredResponse:
-    """What a store keeps of a response, so that later requests can refer to it.
-
-    Args:
-        request: The request, as `read_request` gave it.
-        result: The completion.
-        id: The id of the response, as for `write_response`.
-        finish_reason: Why the engine stopped, as for `write_response`.
-    """
-    calls = dict(request.calls)
-    items: dict[str, StoredItem] = {}
-    reasonings: dict[str, str] = {}
-    thoughts: list[str] = []  # since the last call
-    history = result.history(finish_reason=finish_reason)
-    for _, parsed, item in Items(id, request).of_messages(result.turn):
-        message = parsed.message
-        if not any(message is kept for kept in history):
-            continue
-        if item.callee is None:
-            items[item.id] = StoredItem(message)
-            if item.type == "reasoning":
-                thoughts.append(message.text)
-        else:
-            full_name = calls[item.call_id] = item.callee.full_name
-            items[item.id] = StoredItem(message, item.call_id, full_name)
-            if thoughts:
-                reasonings[item.call_id] = "\n".join(thoughts)
-                thoughts.clear()
-    return StoredResponse((*request.history, *history), calls, items, reasonings)
+    return read_items(node.get("output"), "output", unsupported)

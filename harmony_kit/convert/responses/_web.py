@@ -1,8 +1,8 @@
-"""Calls of the browser as actions of a web search, and back.
+"""Converts calls of the browser to the actions of a web search, and back.
 
-An action says less than a call: which page is meant by a link's number, for one, only the
-browser knows. Such a page has a `cursor:` address, `cursor:3#5` for link 5 of page 3. What an
-action has no place for (how many results, which lines) is not in it.
+An action has less than a call. The page of a link that is given by its number is known only to the
+browser: such a page has a `cursor:` address, `cursor:3#5` for link 5 of page 3. Arguments for which
+an action has no field (the number of results, the lines) are lost.
 """
 
 from __future__ import annotations
@@ -25,12 +25,7 @@ _CURSOR: Final = re.compile(r"cursor:(-?[0-9]{1,18})?(?:#(-?[0-9]{1,18}))?")
 
 
 def write_action(name: str, content: str) -> dict[str, Any]:
-    """What a call of the browser does, as an action.
-
-    Args:
-        name: The name of the browser's tool: `"search"`, `"open"` or `"find"`.
-        content: The arguments as the model wrote them.
-    """
+    """The action of a call of the browser's tool `"search"`, `"open"` or `"find"`."""
     value = read_arguments(content).value
     arguments = value if isinstance(value, dict) else {}
     kind = ACTIONS[name]
@@ -49,11 +44,7 @@ def _text(value: Any) -> str:
 
 
 def proper_text(text: str) -> str:
-    """A text that can be sent: escapes in JSON can stand for halves of characters.
-
-    Args:
-        text: A text out of JSON.
-    """
+    """A text without lone surrogates, which escapes in JSON can produce."""
     return text.encode("utf-8", "replace").decode("utf-8")
 
 
@@ -68,18 +59,7 @@ def _integer(value: Any) -> str:
 
 
 def read_action(action: JsonObject) -> tuple[str, str] | None:
-    """The call of the browser that an action stands for.
-
-    Args:
-        action: The action.
-
-    Returns:
-        The name of the browser's tool and its arguments as JSON text; `None` if there is no
-        such call.
-
-    Raises:
-        RequestError: A field has the wrong type.
-    """
+    """The browser's tool and its arguments as JSON text; `None` if no call does the action."""
     kind = action.text("type")
     if kind == "search":
         query = action.text("query")

@@ -1,4 +1,4 @@
-"""Conversations as requests of the Responses API."""
+"""Writes conversations as requests of the Responses API."""
 
 from __future__ import annotations
 
@@ -13,11 +13,13 @@ from ...wire._builtin_tools import BROWSER, PYTHON
 from ...wire._contents import DeveloperContent, ResponseFormat, SystemContent, ToolNamespace
 from ...wire._messages import Message
 from ...wire._roles import FUNCTIONS, Role
+from .._names import OWN_NAMES, ToolNames
 from .._reply import Kind
+from .._request import with_limit
 from ._output import Item, Items
 from ._request import JSON_OBJECT
 
-# What the API says of sampling, by our words.
+# The API's fields by sampling parameter.
 _SAMPLING: Final = {
     "temperature": "temperature",
     "top_p": "top_p",
@@ -27,29 +29,72 @@ _SAMPLING: Final = {
 
 @checked_options
 def write_request(
-    messages: Iterable[Message], *, model: str, sampling: SamplingParams | None = None
+    messages: Iterable[Message],
+    *,
+    model: str,
+    max_tokens: int | None = None,
+    sampling: SamplingParams | None = None,
+    names: ToolNames = OWN_NAMES,
 ) -> dict[str, Any]:
-    """A conversation as a request.
+    """Write a conversation as a request of the Responses API.
 
-    The identity of the model, its dates and its channels are the server's to say; of the
-    system message, the reasoning effort and the built-in tools are written. A function keeps
-    the name that it has in the prompt.
+    Of the system message the reasoning effort and the built-in tools are written: its identity,
+    dates and channels are up to the server.
 
     Args:
         messages: The conversation.
-        model: The model to ask for.
-        sampling: How to generate; stop tokens are the server's to choose.
+        model: The model to request.
+        max_tokens: The limit on generated tokens; by default that of `sampling`.
+        sampling: How to generate. Stop tokens are up to the server.
+        names: The client's names of the functions, if they differ from those in `messages`.
 
     Raises:
-        RequestError: The API has no word for something; the error says for which message.
+        RequestError: The API cannot represent something; the error names the message.
+
+    Example:
+        >>> from harmony_kit import system, user
+        >>> conversation = [system(reasoning_effort="low"), user("Hi")]
+        >>> write_request(conversation, model="gpt-oss", max_tokens=50)
+        ... # doctest: +NORMALIZE_WHITESPACE
+        {'model': 'gpt-oss', 'reasoning': {'effort': 'low'},
+         'input': [{'type': 'message', 'role': 'user', 'content': 'Hi'}], 'max_output_tokens': 50}
     """
-    writer = _Writer()
+    writer = _Writer(names)
     for index, message in enumerate(messages):
         writer.add(message, f"messages[{index}]")
     request: dict[str, Any] = {"model": model, **writer.fields, "input": writer.items}
     if writer.tools:
         request["tools"] = writer.tools
-    return request | _sampling(sampling or SamplingParams())
+    return request | _sampling(with_limit(sampling, max_tokens))
+
+
+@checked_options
+def write_messages(
+    messages: Iterable[Message], *, names: ToolNames = OWN_NAMES
+) -> list[dict[str, Any]]:
+    """Write messages as input items of the Responses API.
+
+    Args:
+        messages: The messages. Of the system and developer messages only the instructions are
+            written: tools and settings are fields of the request.
+        names: The client's names of the functions, if they differ from those in `messages`.
+
+    Raises:
+        RequestError: The API cannot represent something; the error names the message.
+
+    Example:
+        >>> from harmony_kit import developer, user
+        >>> write_messages([developer("Be brief."), user("Hi")])  # doctest: +NORMALIZE_WHITESPACE
+        [{'type': 'message', 'role': 'developer', 'content': 'Be brief.'},
+         {'type': 'message', 'role': 'user', 'content': 'Hi'}]
+    """
+    writer = _Writer(names)
+    for index, message in enumerate(messages):
+        writer.add(message, f"messages[{index}]")
+    instructions = writer.fields.get("instructions")
+    if instructions is None:
+        return writer.items
+    return [{"type": "message", "role": "developer", "content": instructions}, *writer.items]
 
 
 def _sampling(sampling: SamplingParams) -> dict[str, Any]:
@@ -63,13 +108,14 @@ def _sampling(sampling: SamplingParams) -> dict[str, Any]:
 class _Writer:
     """Collects the parts of a request."""
 
-    def __init__(self) -> None:
+    def __init__(self, names: ToolNames) -> None:
+        self._names = names
         self.fields: dict[str, Any] = {}
         self.items: list[dict[str, Any]] = []
         self.tools: list[dict[str, Any]] = []
-        self._output = Items("history", None)
+        self._output = Items("history", None, names)
         self._has_begun = False  # whether there was a message
-        self._has_opened = False  # whether something was said that instructions cannot follow
+        self._has_opened = False  # whether an item or the instructions are written
         # The ids of the calls that await a result, by the full name of the function.
         self._awaiting: defaultdict[str, deque[str]] = defaultdict(deque)
 
@@ -81,7 +127,7 @@ class _Writer:
         elif isinstance(content, DeveloperContent):
             self._add_developer(content, path)
         elif isinstance(content, tuple | SystemContent) and not _is_text(content):
-            raise RequestError("a content that the API cannot carry here", path=f"{path}.content")
+            raise RequestError("the API cannot carry this content here", path=f"{path}.content")
         elif message.role is Role.ASSISTANT:
             self._add_output(message, path)
         elif message.role is Role.TOOL:
@@ -116,7 +162,7 @@ class _Writer:
             self.tools += [
                 {
                     "type": "function",
-                    "name": tool.name,
+                    "name": self._names.to_client(tool.name),
                     "description": tool.description,
                     "parameters": tool.parameters,
                     "strict": False,
@@ -142,7 +188,7 @@ class _Writer:
         self._has_opened = True
         header = message.header
         if header.channel is None and not header.is_call:
-            # Without a channel, what the model wrote is its answer.
+            # Text of the model without a channel is its answer.
             header = header._replace(channel=Kind.FINAL.value)
         item = self._output.begin(header)
         if item is None:
@@ -166,7 +212,7 @@ class _Writer:
         name = message.name or ""
         last = self.items[-1] if self.items else {}
         if name == PYTHON.name and last.get("type") == "code_interpreter_call":
-            # Such a call has its results with it; those of one before cannot follow later.
+            # Results are part of such a call; those of an earlier call cannot be written.
             last["outputs"].append({"type": "logs", "logs": message.text})
             return
         waiting = self._awaiting[name]

@@ -1,4 +1,4 @@
-"""Messages of Harmony as a request of Chat Completions, for any endpoint that speaks it."""
+"""Writes conversations as requests of Chat Completions."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ from collections.abc import Iterable
 from typing import Any
 
 from ..._options import checked_options
-from ...errors import InvalidMessageError
+from ...errors import RequestError
 from ...sampling import SamplingParams
 from ...wire._contents import DeveloperContent, ResponseFormat, SystemContent, Tool
 from ...wire._messages import Message
 from ...wire._roles import FUNCTIONS, Role
-from .._names import ToolNames
+from .._names import OWN_NAMES, ToolNames
 from .._reply import Kind, kind_of
+from .._request import with_limit
 
-_OWN_NAMES = ToolNames()
 _SAMPLING = {
     "max_tokens": "max_completion_tokens",
     "temperature": "temperature",
@@ -30,23 +30,32 @@ def write_request(
     messages: Iterable[Message],
     *,
     model: str,
+    max_tokens: int | None = None,
     sampling: SamplingParams | None = None,
-    names: ToolNames = _OWN_NAMES,
+    names: ToolNames = OWN_NAMES,
 ) -> dict[str, Any]:
-    """A conversation as a request of Chat Completions.
+    """Write a conversation as a request of Chat Completions.
 
-    What the system message says besides the reasoning effort (identity, dates, built-in tools)
-    is the business of whoever renders the request, and is left out.
+    Of the system message only the reasoning effort is written: its identity, dates and built-in
+    tools are up to the server.
 
     Args:
         messages: The conversation.
-        model: The model to ask.
+        model: The model to request.
+        max_tokens: The limit on generated tokens; by default that of `sampling`.
         sampling: How to generate.
-        names: The client's names of the functions, where they have others.
+        names: The client's names of the functions, if they differ from those in `messages`.
 
     Raises:
-        InvalidMessageError: A message has no place in a request: a tool's message that answers
-            no call before it.
+        RequestError: The result of a tool has no call before it.
+
+    Example:
+        >>> from harmony_kit import system, user
+        >>> conversation = [system(reasoning_effort="low"), user("Hi")]
+        >>> write_request(conversation, model="gpt-oss", max_tokens=50)
+        ... # doctest: +NORMALIZE_WHITESPACE
+        {'model': 'gpt-oss', 'messages': [{'role': 'user', 'content': 'Hi'}],
+         'reasoning_effort': 'low', 'max_completion_tokens': 50}
     """
     conversation = tuple(messages)
     body: dict[str, Any] = {"model": model, "messages": write_messages(conversation, names=names)}
@@ -62,14 +71,14 @@ def write_request(
         body["tools"] = [_tool(tool, names) for tool in tools]
     if formats:
         body["response_format"] = _response_format(formats[-1])
-    if sampling is not None:
-        body |= {
-            name: getattr(sampling, field)
-            for field, name in _SAMPLING.items()
-            if getattr(sampling, field) is not None
-        }
-        if sampling.stop:
-            body["stop"] = list(sampling.stop)
+    chosen = with_limit(sampling, max_tokens)
+    body |= {
+        name: getattr(chosen, field)
+        for field, name in _SAMPLING.items()
+        if getattr(chosen, field) is not None
+    }
+    if chosen.stop:
+        body["stop"] = list(chosen.stop)
     return body
 
 
@@ -102,20 +111,24 @@ def _response_format(shape: ResponseFormat) -> dict[str, Any]:
 
 @checked_options
 def write_messages(
-    messages: Iterable[Message], *, names: ToolNames = _OWN_NAMES
+    messages: Iterable[Message], *, names: ToolNames = OWN_NAMES
 ) -> list[dict[str, Any]]:
-    """Messages of Harmony as those of Chat Completions.
+    """Write messages as those of Chat Completions.
 
-    Consecutive messages of the assistant become one, up to the answer. Calls get the ids
-    `call_0`, `call_1` and so on; a tool's message answers the first call of that tool that was
-    not answered.
+    Consecutive messages of the assistant become one, which ends with the answer. Calls get the ids
+    `call_0`, `call_1` and so on; the result of a tool answers the first open call of that tool.
 
     Args:
         messages: The messages.
-        names: The client's names of the functions, where they have others.
+        names: The client's names of the functions, if they differ from those in `messages`.
 
     Raises:
-        InvalidMessageError: A tool's message answers no call before it.
+        RequestError: The result of a tool has no call before it.
+
+    Example:
+        >>> from harmony_kit import developer, user
+        >>> write_messages([developer("Be brief."), user("Hi")])
+        [{'role': 'developer', 'content': 'Be brief.'}, {'role': 'user', 'content': 'Hi'}]
     """
     writer = _Writer(names)
     for index, message in enumerate(messages):
@@ -124,17 +137,17 @@ def write_messages(
 
 
 class _Writer:
-    """Writes messages one after the other."""
+    """Writes messages sequentially."""
 
     def __init__(self, names: ToolNames) -> None:
         self._names = names
         self.written: list[dict[str, Any]] = []
-        self._open: dict[str, list[str]] = {}  # ids of calls without answer, by recipient
+        self._open: dict[str, list[str]] = {}  # ids of calls without a result, by recipient
         self._calls = 0
-        self._turn: dict[str, Any] | None = None  # the assistant's message that may go on
+        self._turn: dict[str, Any] | None = None  # the message of the assistant that may continue
 
     def add(self, message: Message, index: int) -> None:
-        """Write one message more."""
+        """Write a message."""
         if message.role is Role.ASSISTANT:
             self._add_assistant(message)
             return
@@ -142,8 +155,8 @@ class _Writer:
         if message.role is Role.TOOL:
             ids = self._open.get(message.name or "")
             if not ids:
-                reason = f"answers no call of {message.name} before it"
-                raise InvalidMessageError(reason, field="name", index=index)
+                reason = f"no open call of {message.name!r}"
+                raise RequestError(reason, path=f"messages[{index}].name")
             answer = {"role": "tool", "tool_call_id": ids.pop(0), "content": message.text}
             self.written.append(answer)
         elif message.role is Role.USER:
@@ -175,7 +188,7 @@ class _Writer:
                 self._turn = None
 
     def _is_full(self, turn: dict[str, Any], kind: Kind) -> bool:
-        """Whether a message has what comes next already, or what can only come after it."""
+        """Whether the message already has this kind, or one that must come after it."""
         if kind is Kind.CALL:
             return False
         if "tool_calls" in turn or turn["content"] is not None:
