@@ -10,6 +10,7 @@ from .._options import checked_options
 from ..wire._events import Completion, Event, FinishReason, check_finish_reason
 from ._reply import TokenCounts, count_tokens
 from ._request import HarmonyRequest
+from ._stops import StopCutter, cut_at_stop, stops_of
 from ._store import ResponseStore, StoredResponse
 
 
@@ -39,6 +40,8 @@ class StreamEncoder(ABC):
         self._repair = repair
         self._store = store
         self._is_started = False
+        self._stops = StopCutter(stops_of(request))
+        self._stop_text: str | None = None  # the stop text at which the stream ended
         self._prepare()
 
     def start(self) -> list[dict[str, Any]]:
@@ -55,7 +58,7 @@ class StreamEncoder(ABC):
             events: What `Parser.feed` or `Parser.close` returned.
         """
         sent = [] if self._is_started else self.start()
-        self._write_events(events, sent)
+        self._write_events(self._stops.feed(events), sent)
         return sent
 
     @checked_options
@@ -83,6 +86,9 @@ class StreamEncoder(ABC):
         sent = self.start()
         prompt = self._prompt_tokens if prompt_tokens is None else prompt_tokens
         counts = count_tokens(result, prompt, completion_tokens)
+        result, self._stop_text = cut_at_stop(result, stops_of(self._request))
+        if self._stop_text is not None:
+            finish_reason = "stop"
         self._write_end(result, counts, finish_reason, sent)
         if self._store is not None:
             self._store.put(self._id, self._stored(result, finish_reason))

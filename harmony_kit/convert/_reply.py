@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import NamedTuple
 
-from ..wire._events import Completion
+from ..wire._events import Completion, FinishReason, TurnEnd, check_finish_reason
 from ..wire._messages import Header
 from ..wire._roles import Channel
 
@@ -61,3 +61,15 @@ def count_tokens(
         if kind_of(parsed.header) is Kind.REASONING
     )
     return TokenCounts(prompt_tokens, completion_tokens, reasoning)
+
+
+def is_truncated(result: Completion, finish_reason: FinishReason | None) -> bool:
+    """Whether the turn was truncated."""
+    check_finish_reason(finish_reason)
+    if finish_reason is not None:
+        return finish_reason in ("length", "abort")
+    if result.incomplete is not None:
+        return result.turn_end in (TurnEnd.LENGTH, None)
+    # A whole call awaits its result, even without <|call|> after it.
+    awaits_result = bool(result.turn) and result.turn[-1].header.is_call
+    return result.turn_end is TurnEnd.LENGTH and not awaits_result

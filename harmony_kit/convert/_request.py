@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import takewhile
+from itertools import groupby, takewhile
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, Unpack
 
 from .._options import checked_fields, checked_options
@@ -305,25 +305,62 @@ def result_message(name: str, text: str, *, channel: Channel = Channel.COMMENTAR
 
 
 class CallIds:
-    """The calls of a history by their ids.
+    """The calls of a history by their ids, and which of them have a result.
 
     Attributes:
         recipients: The full name of the tool by the id of the call.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, notes: Notes) -> None:
         self.recipients: dict[str, str] = {}
+        self._notes = notes
+        self._order: dict[str, int] = {}
+        self._open: dict[str, str] = {}  # the paths of the calls that have no result yet
+        self._results: dict[int, int] = {}
 
-    def add(self, call_id: str, recipient: str) -> None:
-        """Add a call; it replaces an earlier one with the same id."""
+    def add(self, call_id: str, recipient: str, path: str | None = None) -> None:
+        """Add a call at a path of the request; it replaces an earlier one with the same id."""
         self.recipients[call_id] = recipient
+        self._order[call_id] = len(self._order)
+        if path is not None:
+            self._open[call_id] = path
 
-    def recipient(self, call_id: str, node: JsonObject, key: str) -> str:
-        """The tool whose result `node` is; its field `key` has the id."""
+    def answered(self, call_id: str, node: JsonObject, key: str, place: int | None = None) -> str:
+        """The tool whose result `node` is; its field `key` has the id.
+
+        Args:
+            call_id: The id of the call.
+            node: The result.
+            key: The field of the result that has the id.
+            place: The index that the result has among the messages, for `in_order`.
+        """
         recipient = self.recipients.get(call_id)
         if recipient is None:
             raise node.error(key, f"no call before has the id {call_id!r}")
+        if self._open.pop(call_id, None) is None:
+            self._notes.changed(node.at(key), f"one more result of the call {call_id!r}")
+        if place is not None:
+            self._results[place] = self._order[call_id]
         return recipient
+
+    def close(self) -> None:
+        """The conversation continues: note the calls that have no result."""
+        for call_id, path in self._open.items():
+            self._notes.changed(path, f"the call {call_id!r} has no result")
+        self._open.clear()
+
+    def in_order(self, messages: Sequence[Message]) -> list[Message]:
+        """The messages, with each run of results in the order of their calls.
+
+        A result has no id in Harmony: those of calls of one tool are told apart by their order.
+        """
+        ordered = list(messages)
+        places = sorted(self._results)
+        for _, run in groupby(enumerate(places), key=lambda item: item[1] - item[0]):
+            stretch = [place for _, place in run]
+            by_call = sorted(stretch, key=self._results.__getitem__)
+            ordered[stretch[0] : stretch[-1] + 1] = [messages[place] for place in by_call]
+        return ordered
 
 
 # --- Instructions ---------------------------------------------------------------------------

@@ -95,11 +95,15 @@ def test_a_request_becomes_a_prompt():
             content_type="json",
         ),
         hk.Message(
-            "tool", "sun", name="functions.get_weather", channel="commentary", recipient="assistant"
+            "tool",
+            "rain",
+            name="functions.get_weather",
+            channel="commentary",
+            recipient="assistant",
         ),
         hk.Message(
             "tool",
-            "rain",
+            "sun",
             name="functions.get_weather",
             channel="commentary",
             recipient="assistant",

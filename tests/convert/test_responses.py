@@ -577,8 +577,8 @@ def test_a_tool_loop_of_the_history():
         hk.assistant("I will look.", channel="commentary"),
         hk.Message("assistant", "{}", recipient="functions.get_weather", **call),
         hk.Message("assistant", '{"input": "SELECT \\"x\\""}', recipient="functions.sql", **call),
-        hk.Message("tool", "1", name="functions.sql", **result),
         hk.Message("tool", "sunny", name="functions.get_weather", **result),
+        hk.Message("tool", "1", name="functions.sql", **result),
         hk.assistant("Sunny."),
     )
 

@@ -74,7 +74,7 @@ class History:
         self, names: ToolNames | None, notes: Notes, store: ResponseStore | None = None
     ) -> None:
         self.messages: list[Message] = []
-        self.calls = CallIds()
+        self.calls = CallIds(notes)
         self._names = names
         self._notes = notes
         self._store = store
@@ -115,6 +115,7 @@ class History:
                 self._notes.lost(block.path, f"a {kind} block is not supported")
         self._flush_results(results)
         self._flush_texts(texts, node)
+        self.calls.close()
 
     def _flush_texts(self, texts: list[str], node: JsonObject) -> None:
         if texts:
@@ -142,10 +143,10 @@ class History:
     def _call(self, block: JsonObject) -> tuple[int, str]:
         """The position and the tool of the call whose result a block is."""
         call_id = block.required_text("tool_use_id")
-        recipient = self.calls.recipient(call_id, block, "tool_use_id")
         if call_id in self._answered:
             raise block.error("tool_use_id", f"a second result of the call {call_id!r}")
         self._answered.add(call_id)
+        recipient = self.calls.answered(call_id, block, "tool_use_id")
         return self._order[call_id], recipient
 
     # --- The assistant ---
@@ -193,7 +194,7 @@ class History:
         else:
             return self._notes.lost(block.path, f"the model has no tool like {name}")
         self._restore_reasoning(block, call_id)
-        self.calls.add(call_id, recipient)
+        self.calls.add(call_id, recipient, block.path)
         self._order[call_id] = len(self._order)
         self._answered.discard(call_id)
         self.messages.append(call_message(recipient, value))

@@ -14,6 +14,7 @@ from .._notes import Notes, Unsupported
 from .._reading import JsonObject
 from .._reply import TokenCounts, count_tokens
 from .._request import HarmonyRequest
+from .._stops import cut_at_stop, stops_of
 from .._store import ResponseStore, StoredResponse, stored
 from ._blocks import Blocks, is_call, recipient_of
 from ._history import History
@@ -67,8 +68,12 @@ def write_response(
         >>> response["content"], response["usage"]["output_tokens"]
         ([{'type': 'text', 'text': 'Hi!'}], 6)
     """
+    counts = count_tokens(result, prompt_tokens, completion_tokens)
+    result, stop_text = cut_at_stop(result, stops_of(request))
     content = _content(result, id, request, repair)
-    stop = stop_of(result, content, request=request, finish_reason=finish_reason)
+    stop = stop_of(
+        result, content, request=request, finish_reason=finish_reason, stop_text=stop_text
+    )
     if store is not None:
         store.put(id, stored_response(request, result, id=id, finish_reason=finish_reason))
     return {
@@ -78,7 +83,7 @@ def write_response(
         "model": model,
         "content": content,
         **stop,
-        "usage": usage(count_tokens(result, prompt_tokens, completion_tokens)),
+        "usage": usage(counts),
     }
 
 
@@ -119,6 +124,7 @@ def stop_of(
     *,
     request: HarmonyRequest | None,
     finish_reason: FinishReason | None,
+    stop_text: str | None,
 ) -> dict[str, str | None]:
     """The fields of a message that say why the completion stopped.
 
@@ -126,6 +132,8 @@ def stop_of(
     server tools alone is paused: the client sends it back, and the server continues.
     """
     check_finish_reason(finish_reason)
+    if stop_text is not None:
+        return _stop("stop_sequence", stop_text)
     stop = () if request is None else request.sampling.stop
     if result.turn_end not in _ENDED:
         is_truncated = finish_reason is None and result.turn_end is TurnEnd.LENGTH

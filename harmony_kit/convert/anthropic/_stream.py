@@ -106,7 +106,13 @@ class StreamEncoder(encoder.StreamEncoder):
         sent: list[dict[str, Any]],
     ) -> None:
         self._end_block(sent)
-        stop = stop_of(result, self._blocks, request=self._request, finish_reason=finish_reason)
+        stop = stop_of(
+            result,
+            self._blocks,
+            request=self._request,
+            finish_reason=finish_reason,
+            stop_text=self._stop_text,
+        )
         sent.append({"type": "message_delta", "delta": stop, "usage": usage(counts)})
         sent.append({"type": "message_stop"})
 

@@ -291,6 +291,8 @@ def _sampling(node: JsonObject) -> SamplingParams:
 # --- Messages -------------------------------------------------------------------------------
 
 
+# Parts of a content that have reasoning, as several servers and templates write it.
+_REASONING_PARTS: Final = ("reasoning", "reasoning_text", "thinking")
 _ROLES: Final = ("system", "developer", "user", "assistant", "tool", "function")
 _FIELDS: Final[Mapping[str, Sequence[str]]] = {
     "system": ("role", "content", "name"),
@@ -298,12 +300,12 @@ _FIELDS: Final[Mapping[str, Sequence[str]]] = {
     "user": ("role", "content", "name"),
     "assistant": (
         *("role", "content", "name", "refusal", "tool_calls", "function_call"),
-        *("reasoning", "reasoning_content"),
+        *("reasoning", "reasoning_content", "reasoning_details", "thinking"),
     ),
     "tool": ("role", "content", "tool_call_id", "name"),
     "function": ("role", "content", "name"),
 }
-_IDLE_FIELDS: Final = ("annotations", "audio_transcript", "reasoning_details")
+_IDLE_FIELDS: Final = ("annotations", "audio_transcript")
 
 
 class _History:
@@ -313,7 +315,7 @@ class _History:
         self._names = names
         self._notes = notes
         self._store = store
-        self.calls = CallIds()
+        self.calls = CallIds(notes)
 
     def read(self, node: JsonObject) -> tuple[str | None, list[Message]]:
         """The instructions at the start of the history, and the messages after them."""
@@ -328,6 +330,8 @@ class _History:
                 raise message.error("role", "missing")
             if role != "assistant":
                 self._notes.unknown_fields(message, _FIELDS[role], _IDLE_FIELDS)
+            if role not in ("tool", "function"):
+                self.calls.close()
             if role in ("system", "developer"):
                 text = self._text(message)
                 if message.has("name"):
@@ -342,8 +346,8 @@ class _History:
             elif role == "assistant":
                 messages += self.assistant(message)
             else:
-                messages.append(self._result(message, role))
-        return instructions, messages
+                messages.append(self._result(message, role, len(messages)))
+        return instructions, self.calls.in_order(messages)
 
     def assistant(self, message: JsonObject) -> list[Message]:
         """The messages of Harmony that one message of the assistant becomes."""
@@ -370,12 +374,32 @@ class _History:
         return turn + calls
 
     def _reasoning(self, message: JsonObject, calls: Iterable[JsonObject]) -> str:
-        given = message.text("reasoning_content") or message.text("reasoning")
+        given = (
+            message.text("reasoning_content")
+            or message.text("reasoning")
+            or message.text("thinking")
+            or self._reasoning_parts(message)
+        )
         if given or self._store is None:
             return given or ""
         ids = [call_id for call in calls if (call_id := call.text("id")) is not None]
         kept = [self._store.reasoning(call_id) for call_id in ids]
         return "\n".join(dict.fromkeys(text for text in kept if text))
+
+    def _reasoning_parts(self, message: JsonObject) -> str:
+        """The reasoning in `reasoning_details`, or in parts of the content."""
+        texts: list[str | None] = []
+        for detail in message.nodes("reasoning_details"):
+            text = detail.text("text") or detail.text("summary")
+            if text is None:
+                self._notes.changed(detail.path, "left out: reasoning without its text")
+            else:
+                texts.append(text)
+        if not isinstance(message.get("content"), str | None):
+            for part in message.nodes("content"):
+                is_reasoning = part.text("type") in _REASONING_PARTS
+                texts.append((part.text("text") or part.text("thinking")) if is_reasoning else None)
+        return "\n".join(text for text in texts if text)
 
     def _call(self, call: JsonObject) -> Message:
         kind = call.choice("type", ("function", "custom")) or "function"
@@ -389,21 +413,21 @@ class _History:
         made = self._made(body.required_text("name"), arguments)
         call_id = call.text("id")
         if call_id is not None:
-            self.calls.add(call_id, made.recipient or "")
+            self.calls.add(call_id, made.recipient or "", call.path)
         return made
 
     def _function_call(self, body: JsonObject) -> Message:
         name = body.required_text("name")
         made = self._made(name, body.text("arguments") or "")
-        self.calls.add(name, made.recipient or "")  # that API identified calls by name
+        self.calls.add(name, made.recipient or "", body.path)  # that API identified calls by name
         return made
 
     def _made(self, name: str, arguments: str) -> Message:
         return call_message(f"{FUNCTIONS}.{self._names.to_harmony(name)}", arguments)
 
-    def _result(self, message: JsonObject, role: str) -> Message:
+    def _result(self, message: JsonObject, role: str, place: int) -> Message:
         key = "tool_call_id" if role == "tool" else "name"
-        recipient = self.calls.recipient(message.required_text(key), message, key)
+        recipient = self.calls.answered(message.required_text(key), message, key, place)
         return result_message(recipient, self._text(message))
 
     def _text(self, message: JsonObject) -> str:
@@ -416,6 +440,8 @@ class _History:
             kind = part.text("type") or "text"
             if kind == "text":
                 texts.append(part.required_text("text"))
+            elif kind in _REASONING_PARTS and message.text("role") == "assistant":
+                continue
             elif kind == "refusal":
                 self._notes.changed(part.path, "kept as the text of an answer")
                 texts.append(part.required_text("refusal"))

@@ -9,13 +9,14 @@ from ..._options import checked_options
 from ...calls import CallStarted, CallStatus, ToolCall
 from ...tools import tool_calls
 from ...wire._builtin_tools import PYTHON
-from ...wire._events import Completion, FinishReason, TurnEnd, check_finish_reason
+from ...wire._events import Completion, FinishReason, check_finish_reason
 from ...wire._messages import Message
 from ...wire._roles import FUNCTIONS
 from .._notes import Unsupported
 from .._reading import JsonObject
-from .._reply import Kind, TokenCounts, count_tokens, kind_of
+from .._reply import Kind, TokenCounts, count_tokens, is_truncated, kind_of
 from .._request import HarmonyRequest
+from .._stops import cut_at_stop, stops_of
 from .._store import ResponseStore, StoredResponse, stored
 from ._request import read_assistant
 
@@ -64,6 +65,9 @@ def write_response(
         >>> response["choices"][0]["message"]["content"], response["usage"]["total_tokens"]
         ('Hi!', 76)
     """
+    counts = count_tokens(result, prompt_tokens, completion_tokens)
+    result, stop_text = cut_at_stop(result, stops_of(request))
+    finish_reason = finish_reason if stop_text is None else "stop"
     calls = response_calls(result, request)
     message: dict[str, Any] = {
         "role": "assistant",
@@ -91,7 +95,7 @@ def write_response(
         "created": created,
         "model": model,
         "choices": [choice],
-        "usage": usage(count_tokens(result, prompt_tokens, completion_tokens)),
+        "usage": usage(counts),
     }
 
 
@@ -173,8 +177,9 @@ def finish_of(
 ) -> str:
     """The API's finish reason."""
     check_finish_reason(finish_reason)
-    cut = result.turn_end is TurnEnd.LENGTH and result.incomplete is not None
-    if finish_reason == "length" or (finish_reason is None and cut):
+    is_empty = all(found.code == "empty_output" for found in result.problems) and not result.parsed
+    is_cut = finish_reason is None and not is_empty and is_truncated(result, None)
+    if finish_reason == "length" or is_cut:
         return "length"
     # Clients run tools at `tool_calls`: a truncated call does not count.
     is_whole = any(call.status is not CallStatus.TRUNCATED for call in calls)

@@ -84,7 +84,7 @@ class ItemReader:
         self._names = names
         self._notes = notes
         self._store = store
-        self._ids = CallIds()
+        self._ids = CallIds(notes)
         self.calls = self._ids.recipients
 
     def resume(self, messages: tuple[Message, ...], calls: Mapping[str, str]) -> None:
@@ -100,12 +100,14 @@ class ItemReader:
             kind = _kind(node)
             reader = _READERS.get(kind)
             if kind == "message":
+                self._ids.close()
                 following = nodes[index + 1] if index + 1 < len(nodes) else None
                 self._read_message(node, following is not None and _kind(following) in _CALLS)
             elif reader is None:
                 self._notes.lost(node.path, f"items of the type {kind!r} are not supported")
             else:
                 reader(self, node)
+        self.messages[:] = self._ids.in_order(self.messages)
 
     # --- Messages ---
 
@@ -183,7 +185,7 @@ class ItemReader:
         call_id = node.text("call_id")
         if call_id is not None:
             self._restore_reasoning(node, call_id)
-            self._ids.add(call_id, full_name)
+            self._ids.add(call_id, full_name, node.path)
         self._add(call_message(full_name, arguments))
 
     def _restore_reasoning(self, node: JsonObject, call_id: str) -> None:
@@ -198,7 +200,7 @@ class ItemReader:
 
     def _read_result(self, node: JsonObject) -> None:
         call_id = node.required_text("call_id")
-        full_name = self._ids.recipient(call_id, node, "call_id")
+        full_name = self._ids.answered(call_id, node, "call_id", len(self.messages))
         if not node.has("output"):
             raise node.error("output", "missing")
         self._check_fields(node, ("call_id", "output"), idle=("name", "namespace"))

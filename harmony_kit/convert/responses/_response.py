@@ -6,12 +6,13 @@ from typing import Any, Final
 
 from ..._options import checked_options
 from ...tools import tool_calls
-from ...wire._events import Completion, FinishReason, ParsedMessage, TurnEnd, check_finish_reason
+from ...wire._events import Completion, FinishReason, ParsedMessage
 from ...wire._messages import Message
 from .._notes import Unsupported
 from .._reading import JsonObject
-from .._reply import TokenCounts, count_tokens
+from .._reply import TokenCounts, count_tokens, is_truncated
 from .._request import HarmonyRequest
+from .._stops import cut_at_stop, stops_of
 from .._store import ResponseStore, StoredResponse, stored
 from ._items import read_items
 from ._output import Items, Status, repaired
@@ -84,6 +85,9 @@ def write_response(
         >>> response["output"][0]["content"][0]["text"], response["usage"]["total_tokens"]
         ('Hi!', 76)
     """
+    counts = count_tokens(result, prompt_tokens, completion_tokens)
+    result, stop_text = cut_at_stop(result, stops_of(request))
+    finish_reason = finish_reason if stop_text is None else "stop"
     calls = {}
     items = Items(id, request)
     if repair:
@@ -94,7 +98,6 @@ def write_response(
         content = repaired(item, text, calls.get(index)) if repair else text
         output.append(item.data(content, item_status(result, parsed, finish_reason)))
     frame = response_frame(id, model, created, request)
-    counts = count_tokens(result, prompt_tokens, completion_tokens)
     response = ended_response(frame, output, result, finish_reason, counts)
     if store is not None:
         store.put(id, stored_response(request, result, id=id, finish_reason=finish_reason))
@@ -148,18 +151,6 @@ def ended_response(
         if finish_reason != "abort":
             ended["incomplete_details"] = {"reason": "max_output_tokens"}
     return ended
-
-
-def is_truncated(result: Completion, finish_reason: FinishReason | None) -> bool:
-    """Whether the turn was truncated."""
-    check_finish_reason(finish_reason)
-    if finish_reason is not None:
-        return finish_reason in ("length", "abort")
-    if result.incomplete is not None:
-        return result.turn_end in (TurnEnd.LENGTH, None)
-    # A whole call awaits its result, even without <|call|> after it.
-    awaits_result = bool(result.turn) and result.turn[-1].header.is_call
-    return result.turn_end is TurnEnd.LENGTH and not awaits_result
 
 
 def item_status(
