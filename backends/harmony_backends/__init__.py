@@ -1,1 +1,1 @@
-"""Engines for harmony-kit, one module each, loaded by name with `harmony_kit.load_backend`."""
+"""Backends for harmony-kit, loaded by name with `harmony_kit.load_backend`."""

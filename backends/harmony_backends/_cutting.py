@@ -1,4 +1,4 @@
-"""Where a completion ends: for backends whose engine does not see to it itself."""
+"""Where a completion ends, for backends whose engine does not end it."""
 
 from __future__ import annotations
 
@@ -9,24 +9,16 @@ from harmony_kit.sampling import SamplingParams
 
 
 class Cutter:
-    """Cuts a stream of tokens after the first stop token, and at the token limit.
-
-    Args:
-        sampling: What the stop tokens and the limit are.
-    """
+    """Truncates a stream of tokens after its first stop token, or at the token limit."""
 
     def __init__(self, sampling: SamplingParams) -> None:
         self._stop_tokens = frozenset(sampling.stop_tokens)
         self._left = sampling.max_tokens
 
     def cut(self, tokens: Sequence[int]) -> TokenChunk:
-        """What of further tokens belongs to the completion.
+        """The part of the next tokens that belongs to the completion.
 
-        Args:
-            tokens: What was generated since the last call.
-
-        Returns:
-            The tokens; with a finish reason if the completion ends with them.
+        It has a finish reason if the completion ends there.
         """
         if self._left is not None:
             tokens = tokens[: self._left]

@@ -1,7 +1,7 @@
-"""From an engine's thread or event loop into the consumer's.
+"""From an engine's thread or event loop to the consumer's.
 
-An asynchronous engine is bound to the event loop in which it was started, while a consumer
-may come from any: every call of `harmony_kit.run` makes a new one.
+An asynchronous engine is bound to the event loop that it was started in. Consumers may be in any
+loop: each call of `harmony_kit.run` creates a new one.
 """
 
 from __future__ import annotations
@@ -26,10 +26,7 @@ class _Item(NamedTuple):
 
 
 class Inbox(Generic[_T]):
-    """What another thread hands to a coroutine; made within the coroutine's event loop.
-
-    The other thread puts values, then closes; the coroutine gets them in order.
-    """
+    """A queue from any thread to one coroutine, in whose event loop it must be created."""
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
@@ -37,38 +34,27 @@ class Inbox(Generic[_T]):
         self._filled = asyncio.Event()
 
     def put(self, value: _T) -> None:
-        """Hand over a value; from any thread.
-
-        Args:
-            value: The value.
-        """
+        """Add a value; thread-safe."""
         self._put(_Item(value))
 
     def close(self, error: BaseException | None = None) -> None:
-        """Say that no more comes; from any thread.
-
-        Args:
-            error: What the coroutine shall get as an exception.
-        """
+        """End the queue, optionally with an error for the coroutine to raise; thread-safe."""
         self._put(_Item(error=error, is_end=True))
 
     def _put(self, item: _Item) -> None:
         self._items.append(item)
         if len(self._items) > 1:
-            return  # the coroutine takes all that there is before it sleeps again
+            return  # the coroutine takes all items before it waits again
         try:
             self._loop.call_soon_threadsafe(self._filled.set)
         except RuntimeError:
-            self._items.clear()  # its event loop is closed: nobody waits any more
+            self._items.clear()  # the consumer's event loop is closed
 
     async def values(self) -> AsyncGenerator[_T, None]:
-        """The values, until the other side closes.
-
-        Yields:
-            The values in order.
+        """Yield the values in order, until the queue is closed.
 
         Raises:
-            BaseException: The error that the other side closed with.
+            BaseException: The error that the queue was closed with.
         """
         while True:
             while self._items:
@@ -84,10 +70,7 @@ class Inbox(Generic[_T]):
 
 
 class EngineLoop:
-    """The event loop in which an engine lives.
-
-    It is the running one, and where none is running, one of its own in a thread.
-    """
+    """An engine's event loop: the running one or, if there is none, a new one in a thread."""
 
     def __init__(self) -> None:
         self._thread: threading.Thread | None = None
@@ -101,27 +84,20 @@ class EngineLoop:
             is_running = threading.Event()
             self._loop.call_soon(is_running.set)
             self._thread.start()
-            is_running.wait()  # else it would pass for a loop that has ended
+            is_running.wait()  # until then the loop would look as if it had ended
 
     @property
     def is_here(self) -> bool:
-        """Whether the calling coroutine runs in it."""
+        """Whether the calling coroutine runs in this loop."""
         return asyncio.get_running_loop() is self._loop
 
     @property
     def is_running(self) -> bool:
-        """Whether it can do anything."""
+        """Whether the loop is running."""
         return self._loop.is_running()
 
     def call(self, function: Callable[[], _T]) -> _T:
-        """Call a function in the loop, from the code that made this object.
-
-        Args:
-            function: What to call.
-
-        Returns:
-            What it returns.
-        """
+        """Call a function in the loop, from the thread that created this object."""
         if self._thread is None:
             return function()
 
@@ -131,29 +107,23 @@ class EngineLoop:
         return asyncio.run_coroutine_threadsafe(run(), self._loop).result()
 
     async def run(self, coroutine: Coroutine[Any, Any, _T]) -> _T:
-        """Await a coroutine in the loop, from any other.
-
-        Args:
-            coroutine: What to await.
-
-        Returns:
-            What it returns.
-        """
+        """Await a coroutine in the loop, from any loop."""
         if self.is_here:
             return await coroutine
         return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(coroutine, self._loop))
 
     async def bring(self, source: AsyncGenerator[_T, None]) -> AsyncGenerator[_T, None]:
-        """Iterate over a generator of the loop, from any other.
+        """Iterate over a generator in the loop, from any loop.
 
-        Closing this one closes that one, and waits until it is closed. It is cancelled for
-        that: one that just comes to its end by itself must not await much while it does.
+        Closing this generator cancels and closes the source, and waits until it is closed. The
+        cancellation may reach a source that is just ending, so that its last steps should not
+        await for long.
 
         Args:
-            source: A generator that was not begun.
+            source: A generator that has not been started.
 
         Yields:
-            What the generator yields.
+            The values of the source.
 
         Raises:
             BackendError: The loop has ended.
@@ -194,11 +164,11 @@ class EngineLoop:
                     yield value
         finally:
             if not done.done() and self.is_running:
-                self._loop.call_soon_threadsafe(stop)  # in order: never before the start
+                self._loop.call_soon_threadsafe(stop)  # callbacks run in order: start was first
                 await asyncio.wrap_future(done)
 
     def end(self) -> None:
-        """End the thread, if the loop has one of its own. May be called more than once."""
+        """End the thread, if the loop has its own. May be called more than once."""
         if self._thread is None or self._loop.is_closed():
             return
         asyncio.run_coroutine_threadsafe(_cancel_others(), self._loop).result()

@@ -1,4 +1,4 @@
-"""Texts that end a completion, for engines that have no tokenizer."""
+"""Stop texts, for engines that run without a tokenizer."""
 
 from __future__ import annotations
 
@@ -9,11 +9,7 @@ from harmony_kit.wire._vocabulary import SIZE, token_bytes
 
 
 class StopTexts:
-    """Looks for texts in a stream of tokens.
-
-    Args:
-        texts: What to look for; empty ones are ignored.
-    """
+    """Searches a stream of tokens for texts; empty texts are ignored."""
 
     def __init__(self, texts: Iterable[str]) -> None:
         self._texts = tuple(filter(None, texts))
@@ -22,20 +18,17 @@ class StopTexts:
         self._tail = ""
 
     def find(self, tokens: Sequence[int]) -> int | None:
-        """Look for the texts in further tokens, and across those before.
-
-        Args:
-            tokens: What was generated since the last call.
+        """Search the next tokens, including texts that started in earlier ones.
 
         Returns:
-            How many of the tokens there are up to the one that completes a text; `None` if
-            none does.
+            The number of tokens up to and including the one that completes a text; `None` if
+            there is none.
         """
         if not self._texts:
             return None
         for count, token in enumerate(tokens, 1):
             new = self._decoder.decode(token_bytes(token) if token < SIZE else b"")
-            # Of what was there before, no text is found twice.
+            # Long enough for a text that started earlier, too short for one found before.
             window = self._tail[-self._longest :] + new
             if any(text in window for text in self._texts):
                 return count

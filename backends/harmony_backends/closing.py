@@ -1,4 +1,4 @@
-"""The ways to close a backend, made of one."""
+"""`close`, `with` and `async with` for backends that have `aclose`."""
 
 from __future__ import annotations
 
@@ -11,17 +11,27 @@ from harmony_kit.errors import BackendError
 
 
 class Closing(ABC):
-    """Adds `async with`, `with` and `close` to a backend that has `aclose`."""
+    """Adds `async with`, `with` and `close` to a backend that has `aclose`.
+
+    Example:
+        >>> class MyBackend(Closing):
+        ...     async def aclose(self):
+        ...         print("closed")
+        >>> with MyBackend():
+        ...     print("open")
+        open
+        closed
+    """
 
     @abstractmethod
     async def aclose(self) -> None:
-        """Free what the backend holds. May be called more than once."""
+        """Free the backend's resources. May be called more than once."""
 
     def close(self) -> None:
-        """Like `aclose`, outside of any event loop, as `harmony_kit.run` is.
+        """Free the backend's resources; `aclose` for code outside of any event loop.
 
         Raises:
-            BackendError: An event loop is running here.
+            BackendError: An event loop is running in this thread.
         """
         _check_no_loop("await aclose()")
         asyncio.run(self.aclose())

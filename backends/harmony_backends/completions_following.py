@@ -27,10 +27,15 @@ from harmony_kit.grammar import Constraint, Matcher
 from harmony_kit.sampling import SamplingParams
 from harmony_kit.wire._vocabulary import CALL, END_OF_TEXT, RETURN, SIZE, decode
 
-from .completions_constraints import PROCESSOR_ADVICE, ServerGrammar, processor_fields, tokens_of
-from .completions_tokens import LeftOutIdsError
-from .cutting import Cutter
-from .stop_texts import StopTexts
+from ._cutting import Cutter
+from ._stop_texts import StopTexts
+from .openai_completions._constraints import (
+    PROCESSOR_ADVICE,
+    ServerGrammar,
+    processor_fields,
+    tokens_of,
+)
+from .openai_completions._tokens import LeftOutIdsError
 
 Ask = Callable[
     [list[int], SamplingParams, bool, Mapping[str, Any]], AsyncGenerator[TokenChunk, None]

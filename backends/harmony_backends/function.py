@@ -1,4 +1,4 @@
-"""The function backend: a plain callable answers, for tests of what is built over backends."""
+"""The function backend: a Python callable generates, for tests of code that uses backends."""
 
 from __future__ import annotations
 
@@ -15,42 +15,50 @@ from collections.abc import (
     Sequence,
 )
 from contextlib import aclosing
+from dataclasses import replace
 
 from harmony_kit._options import checked_options
-from harmony_kit.engine._protocol import Feature, TokenChunk, check_prompt, check_support
+from harmony_kit.engine._protocol import Feature, TokenChunk
 from harmony_kit.errors import BackendError
 from harmony_kit.sampling import SamplingParams
 from harmony_kit.wire._vocabulary import SIZE, encode_with_special
 
+from ._cutting import Cutter
+from ._limits import closed_error, room_for
 from .closing import Closing
-from .cutting import Cutter
 
 Answer = Iterable[int] | AsyncIterable[int] | str
-"""Token ids, at once or as they come, or text in which special tokens are spelt out."""
+"""Token ids, or text in which special tokens are written out."""
 
 AnswerFunction = Callable[[list[int], SamplingParams], Answer | Awaitable[Answer]]
-"""What answers a prompt."""
+"""A function from a prompt's token ids and its sampling to the completion."""
 
 
 class FunctionBackend(Closing):
-    """Gives what a function answers, up to the first stop token or the token limit.
+    """Generates what a function returns, up to the first stop token or the token limit.
 
-    The function runs in the event loop: one that waits should be a coroutine function or
-    an async generator. When the iterator is closed, a generator that the function gave is
-    closed too.
+    The function runs in the event loop: if it waits, it should be a coroutine function or an async
+    generator. A generator that it returned is closed with the iterator of the completion.
 
     Args:
-        function: Takes the prompt's token ids and the sampling; see `Answer` for what it
-            gives. It may also be a coroutine function.
-        name: What to call the backend in messages to a person.
-        chunk_size: How many tokens a delta has.
-        max_context: The most tokens of a prompt and its completion together.
+        function: Takes the prompt's token ids and the sampling, and returns an `Answer`. May be a
+            coroutine function.
+        name: The backend's name in messages.
+        chunk_size: Tokens per chunk.
+        max_context: The maximum number of tokens of a prompt and its completion together.
 
     Attributes:
-        unfinished: How many generations are going on.
+        unfinished: The number of running generations.
 
     Raises:
-        BackendError: The function is none, or the chunk size is not positive.
+        BackendError: `function` is not callable, or `chunk_size` is below 1.
+
+    Example:
+        >>> import harmony_kit as hk
+        >>> def answer(prompt, sampling):
+        ...     return "<|channel|>final<|message|>Hello!<|return|>"
+        >>> hk.run([hk.user("Hi")], FunctionBackend(answer)).text
+        'Hello!'
     """
 
     supports: frozenset[Feature] = frozenset()
@@ -65,7 +73,7 @@ class FunctionBackend(Closing):
         max_context: int | None = None,
     ) -> None:
         if not callable(function):
-            raise BackendError(f"{function!r} is no function")
+            raise BackendError(f"function is {function!r}, which is not callable")
         if chunk_size < 1:
             raise BackendError(f"chunk_size is {chunk_size}; it must be at least 1")
         self.name = name
@@ -78,63 +86,52 @@ class FunctionBackend(Closing):
     async def generate(
         self, prompt: Sequence[int], sampling: SamplingParams
     ) -> AsyncIterator[TokenChunk]:
-        """Give the function's answer; see `harmony_kit.Backend`.
+        """Generate the function's answer; see `harmony_kit.engine.Backend`.
 
         Raises:
-            BackendError: The prompt cannot be answered, the function raised, or it gave what
-                is no token id.
+            BackendError: The backend refuses the prompt, the function raised, or it returned
+                something other than token ids.
         """
         if self._closed:
-            raise BackendError(f"{self.name} is closed")
-        check_support(self, sampling)
-        check_prompt(prompt)
-        cutters = [Cutter(sampling)]
-        if self._max_context is not None:
-            room = self._max_context - len(prompt)
-            if room < 1:
-                raise BackendError(
-                    f"the prompt has {len(prompt)} tokens; with one of the answer that is more "
-                    f"than the {self._max_context} of the window"
-                )
-            cutters.append(Cutter(SamplingParams(max_tokens=room, stop_tokens=())))
+            raise closed_error(self.name)
+        limit = room_for(self, prompt, sampling, context=self._max_context)
+        cutter = Cutter(replace(sampling, max_tokens=limit))
         self.unfinished += 1
         try:
-            async with aclosing(self._chunks(list(prompt), sampling)) as chunks:
-                async for chunk in chunks:
-                    delta = TokenChunk(chunk)
-                    for cutter in cutters:
-                        cut = cutter.cut(delta.tokens)
-                        delta = TokenChunk(cut.tokens, cut.finish_reason or delta.finish_reason)
-                    yield delta
-                    if delta.finish_reason is not None:
+            async with aclosing(self._batches(list(prompt), sampling)) as batches:
+                async for tokens in batches:
+                    chunk = cutter.cut(tokens)
+                    yield chunk
+                    if chunk.finish_reason is not None:
                         return
             yield TokenChunk((), "stop")
         finally:
             self.unfinished -= 1
 
-    async def _chunks(
+    async def _batches(
         self, prompt: list[int], sampling: SamplingParams
     ) -> AsyncGenerator[list[int], None]:
-        chunk: list[int] = []
+        """The function's tokens, `chunk_size` at a time."""
+        batch: list[int] = []
         async with aclosing(self._tokens(prompt, sampling)) as tokens:
             async for token in tokens:
                 if type(token) is not int or not 0 <= token < SIZE:
-                    raise BackendError(f"{self.name} gave {token!r}, which is no token id")
-                chunk.append(token)
-                if len(chunk) == self._chunk_size:
-                    yield chunk
-                    chunk = []
+                    raise BackendError(f"{self.name} returned {token!r}, which is not a token id")
+                batch.append(token)
+                if len(batch) == self._chunk_size:
+                    yield batch
+                    batch = []
                     await asyncio.sleep(0)
-        if chunk:
-            yield chunk
+        if batch:
+            yield batch
 
     async def _tokens(
         self, prompt: list[int], sampling: SamplingParams
     ) -> AsyncGenerator[int, None]:
         answer: Answer | None = None
         try:
-            made = self._function(prompt, sampling)
-            answer = await made if inspect.isawaitable(made) else made
+            returned = self._function(prompt, sampling)
+            answer = await returned if inspect.isawaitable(returned) else returned
             if isinstance(answer, str):
                 answer = encode_with_special(answer)
             if isinstance(answer, AsyncIterable):
@@ -152,5 +149,5 @@ class FunctionBackend(Closing):
                 answer.close()
 
     async def aclose(self) -> None:
-        """Take no more prompts."""
+        """Refuse further prompts."""
         self._closed = True

@@ -1,20 +1,28 @@
-"""Recordings: what a backend was asked and what it answered, as JSON lines.
+"""Recordings of prompts and completions, as JSON lines.
 
-A line is an object: `prompt` and `completion` are lists of token ids, `finish_reason` is
-why the generation ended. Other keys may stand beside them, such as a note; they are ignored.
+A line is an object: `prompt` and `completion` are lists of token ids, and `finish_reason` is why
+the generation ended. Other keys, such as a note, are ignored.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Final, get_args
 
 from harmony_kit._options import checked_options
-from harmony_kit.engine._protocol import Backend, Feature, FinishReason, TokenChunk, supported_by
+from harmony_kit.engine._protocol import (
+    Backend,
+    Feature,
+    FinishReason,
+    TokenChunk,
+    completion_of,
+    supported_by,
+)
 from harmony_kit.errors import BackendError
 from harmony_kit.sampling import SamplingParams
 
@@ -25,11 +33,11 @@ _FINISH_REASONS: Final = get_args(FinishReason)
 
 @dataclass(frozen=True)
 class Exchange:
-    """One completion that was recorded.
+    """A prompt and its completion.
 
     Attributes:
         prompt: Token ids.
-        completion: Token ids, the stop token included if the engine gave it.
+        completion: Token ids, including the stop token if the engine delivered it.
         finish_reason: Why the generation ended.
     """
 
@@ -38,7 +46,12 @@ class Exchange:
     finish_reason: FinishReason
 
     def to_json(self) -> str:
-        """The exchange as a line of a recording, without the line's end."""
+        """The exchange as a line of a recording, without the line break.
+
+        Example:
+            >>> Exchange((1, 2), (3, 200002), "stop").to_json()
+            '{"prompt":[1,2],"completion":[3,200002],"finish_reason":"stop"}'
+        """
         fields = {
             "prompt": self.prompt,
             "completion": self.completion,
@@ -54,8 +67,12 @@ def read_recording(recording: str | Path) -> list[Exchange]:
         recording: A path, or the name of a recording that ships with the package.
 
     Raises:
-        BackendError: There is no such recording, or a line of it is not an exchange; the
-            error names the line.
+        BackendError: There is no such recording, or a line of it is not an exchange; the error
+            names the line.
+
+    Example:
+        >>> [exchange.finish_reason for exchange in read_recording("paris-weather")]
+        ['stop', 'stop']
     """
     path = Path(recording)
     try:
@@ -72,7 +89,12 @@ def read_recording(recording: str | Path) -> list[Exchange]:
 
 
 def shipped_recordings() -> list[str]:
-    """The names of the recordings that ship with the package."""
+    """The names of the recordings that ship with the package.
+
+    Example:
+        >>> "paris-weather" in shipped_recordings()
+        True
+    """
     names = (entry.name for entry in files(__package__).joinpath("recordings").iterdir())
     return sorted(name.removesuffix(".jsonl") for name in names if name.endswith(".jsonl"))
 
@@ -108,17 +130,28 @@ def _token_ids(values: Any, name: str) -> tuple[int, ...]:
 
 
 class RecordingBackend(Closing):
-    """Wraps a backend and writes down what it is asked and what it answers.
+    """Wraps a backend and appends its prompts and completions to a recording.
 
-    A generation that is given up is recorded as far as it went, with `"abort"`; a prompt that
-    the backend refuses is not recorded.
+    An aborted generation is recorded as far as it went, with `"abort"`. A prompt that the backend
+    refuses is not recorded.
 
     Args:
-        backend: What generates.
-        path: The file to whose end the exchanges are added.
+        backend: The backend to record.
+        path: The recording's file; new exchanges are appended.
 
     Raises:
         OSError: The file cannot be written.
+
+    Example:
+        >>> import harmony_kit as hk
+        >>> import tempfile
+        >>> from harmony_backends.function import FunctionBackend
+        >>> answers = FunctionBackend(lambda *_: "<|channel|>final<|message|>Yes<|return|>")
+        >>> with tempfile.NamedTemporaryFile(suffix=".jsonl") as file:
+        ...     reply = hk.run([hk.user("Hi")], RecordingBackend(answers, file.name))
+        ...     (exchange,) = read_recording(file.name)
+        >>> hk.decode(exchange.completion)
+        '<|channel|>final<|message|>Yes<|return|>'
     """
 
     @checked_options
@@ -130,33 +163,30 @@ class RecordingBackend(Closing):
 
     @property
     def supports(self) -> frozenset[Feature]:
-        """What the wrapped backend can do."""
+        """The features that the wrapped backend supports."""
         return self._backend.supports
 
     async def connect(self) -> None:
-        """Have the wrapped backend find out what it supports, if it has to."""
+        """Let the wrapped backend determine what it supports."""
         await supported_by(self._backend)
 
     async def generate(
         self, prompt: Sequence[int], sampling: SamplingParams
     ) -> AsyncIterator[TokenChunk]:
-        """Generate with the wrapped backend; see `harmony_kit.Backend`."""
+        """Generate with the wrapped backend; see `harmony_kit.engine.Backend`."""
         completion: list[int] = []
         finish_reason: FinishReason = "abort"
         refused = False
-        deltas = self._backend.generate(prompt, sampling)
         try:
-            async for delta in deltas:
-                completion += delta.tokens
-                finish_reason = delta.finish_reason or finish_reason
-                yield delta
+            async with aclosing(completion_of(self._backend, prompt, sampling)) as chunks:
+                async for chunk in chunks:
+                    completion += chunk.tokens
+                    finish_reason = chunk.finish_reason or finish_reason
+                    yield chunk
         except BackendError:
             refused = not completion
             raise
         finally:
-            close = getattr(deltas, "aclose", None)
-            if close is not None:
-                await close()
             if not refused:
                 exchange = Exchange(tuple(prompt), tuple(completion), finish_reason)
                 self._write(exchange.to_json() + "\n")

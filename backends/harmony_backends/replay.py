@@ -1,7 +1,7 @@
-"""The replay backend: answers from a recording, without any engine.
+"""The replay backend: recorded completions, without an engine.
 
-For tests and demonstrations: it plays back what a model once said, provided that it is asked
-exactly what was asked then.
+For tests and demonstrations: it plays the completions of a recording to exactly the prompts that
+were recorded.
 """
 
 from __future__ import annotations
@@ -11,21 +11,22 @@ from collections.abc import AsyncIterator, Iterable, Sequence
 from pathlib import Path
 
 from harmony_kit._options import checked_options
-from harmony_kit.engine._protocol import Feature, TokenChunk, check_prompt, check_support
+from harmony_kit.engine._protocol import Feature, TokenChunk
 from harmony_kit.errors import BackendError
 from harmony_kit.sampling import SamplingParams
 from harmony_kit.wire._vocabulary import SIZE, decode
 
+from ._cutting import Cutter
+from ._limits import closed_error, room_for
 from .closing import Closing
-from .cutting import Cutter
 from .recording import Exchange, read_recording
 
 
 class PromptMismatchError(BackendError):
-    """A prompt is not one that was recorded.
+    """A prompt was not recorded.
 
     Attributes:
-        position: The index of the first token that differs from the nearest recorded prompt.
+        position: The index of the first token that differs from the most similar recorded prompt.
     """
 
     def __init__(self, message: str, position: int) -> None:
@@ -36,16 +37,23 @@ class PromptMismatchError(BackendError):
 class ReplayBackend(Closing):
     """Plays recorded completions.
 
-    A prompt gets the completion that was recorded for it. Where one prompt was recorded
-    several times its completions are played in order, the last one again and again.
+    A prompt gets the completion that was recorded for it. If a prompt was recorded several times,
+    its completions are played in order, and then the last one again and again.
 
     Args:
-        recording: A path, the name of a recording that ships with the package, or the
-            exchanges themselves.
-        chunk_size: How many tokens a delta has.
+        recording: A path, the name of a recording that ships with the package, or exchanges.
+        chunk_size: Tokens per chunk.
 
     Raises:
-        BackendError: The recording cannot be read.
+        BackendError: The recording cannot be read, or `chunk_size` is below 1.
+
+    Example:
+        >>> import harmony_kit as hk
+        >>> prompt = tuple(hk.render([hk.user("Hi")]))
+        >>> answer = tuple(hk.encode_with_special("<|channel|>final<|message|>Hello!<|return|>"))
+        >>> backend = ReplayBackend([Exchange(prompt, answer, "stop")])
+        >>> hk.run([hk.user("Hi")], backend).text
+        'Hello!'
     """
 
     name = "replay"
@@ -66,30 +74,28 @@ class ReplayBackend(Closing):
     async def generate(
         self, prompt: Sequence[int], sampling: SamplingParams
     ) -> AsyncIterator[TokenChunk]:
-        """Play the completion of a prompt; see `harmony_kit.Backend`.
+        """Play the completion of a prompt; see `harmony_kit.engine.Backend`.
 
-        Of the sampling, the stop tokens and `max_tokens` cut the completion; it must keep to
-        the constraint; the rest is without effect.
+        `stop_tokens` and `max_tokens` truncate the completion, and it is checked against
+        `constraint`; the rest of the sampling has no effect.
 
         Raises:
-            PromptMismatchError: The prompt was not recorded; the error says at which token
-                it differs from the nearest recorded one.
-            BackendError: The prompt is none, the recorded completion is not what the
-                constraint admits, or the backend is closed.
+            PromptMismatchError: The prompt was not recorded; the error names the first token that
+                differs from the most similar recorded prompt.
+            BackendError: The prompt is refused, the recorded completion violates the constraint,
+                or the backend is closed.
         """
         if self._closed:
-            raise BackendError("replay is closed")
-        check_support(self, sampling)
-        check_prompt(prompt)
+            raise closed_error(self.name)
+        room_for(self, prompt, sampling)
         exchange = self._next_exchange(tuple(prompt))
         _check_constraint(exchange, sampling)
         tokens, finish_reason, _ = Cutter(sampling).cut(exchange.completion)
-        # A completion that was recorded whole ended for the reason that was recorded.
         if len(tokens) == len(exchange.completion):
             finish_reason = exchange.finish_reason
         for start in range(0, max(len(tokens), 1), self._chunk_size):
             if start:
-                await asyncio.sleep(0)  # so that replays run side by side, as in an engine
+                await asyncio.sleep(0)  # concurrent replays alternate, as in an engine
             end = start + self._chunk_size
             yield TokenChunk(tokens[start:end], None if end < len(tokens) else finish_reason)
 
@@ -112,19 +118,19 @@ class ReplayBackend(Closing):
         )
 
     async def aclose(self) -> None:
-        """Take no more prompts."""
+        """Refuse further prompts."""
         self._closed = True
 
 
 def _check_constraint(exchange: Exchange, sampling: SamplingParams) -> None:
-    """What was recorded cannot be changed, but it can be refused."""
+    """Refuse a recorded completion that violates the constraint."""
     if sampling.constraint is None:
         return
     refusal = sampling.constraint.check(exchange.completion)
     was_cut = exchange.finish_reason == "length"
     if refusal is not None and not (refusal.token is None and was_cut):
         raise BackendError(
-            f"the recorded completion leaves the constraint: at token {refusal.position} it has "
+            f"the recorded completion violates the constraint: at token {refusal.position} it has "
             f"{_token(exchange.completion, refusal.position)}"
         )
 

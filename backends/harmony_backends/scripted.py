@@ -1,13 +1,13 @@
-"""A logits processor for vLLM that makes any model say given tokens.
+"""A logits processor for vLLM that makes a model generate given tokens.
 
-For tests: a model with random weights then speaks whatever Harmony text one likes, through
-the real engine. vLLM loads it by name, where the backend is given a script:
+For tests: it makes a model with random weights generate any Harmony text, through the real engine.
+`VLLMBackend` loads it if it gets a script:
 
     VLLMBackend(model, script=lambda prompt: encode_with_special("<|channel|>final..."))
 
-or without this package's backend, by `logits_processors=["harmony_backends.scripted:Scripted"]`
-and `SamplingParams(extra_args={"script": [ids]})`; over HTTP, `vllm_xargs` stands for
-`extra_args`.
+Without this backend, vLLM loads it with `logits_processors=["harmony_backends.scripted:Scripted"]`,
+and a request has its script in `SamplingParams(extra_args={"script": [ids]})`, or over HTTP in
+`vllm_xargs`.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from vllm.v1.sample.logits_processor import AdapterLogitsProcessor
 
 
 class Scripted(AdapterLogitsProcessor):
-    """Forces the tokens of a request's `script`; after its end the model is free."""
+    """Forces the tokens of a request's `script`, and nothing after them."""
 
     @classmethod
     def validate_params(cls, sampling_params: Any) -> None:
-        """Refuse a script that is not token ids: in the engine it would end the engine.
+        """Refuse a script that is not a list of token ids, which would end the engine.
 
         Raises:
             ValueError: The script is not a list of token ids.
@@ -32,7 +32,7 @@ class Scripted(AdapterLogitsProcessor):
         _script(sampling_params)
 
     def is_argmax_invariant(self) -> bool:
-        """Whether greedy choices stay what they were: no."""
+        """Whether greedy choices stay the same: no."""
         return False
 
     def new_req_logits_processor(

@@ -1,4 +1,4 @@
-"""The contract of a backend, as tests that anyone can run on a backend of their own.
+"""The contract of a backend, as pytest tests that run on any backend.
 
 In a test module:
 
@@ -10,12 +10,12 @@ In a test module:
         async def make_backend(self):
             return MyBackend("some model")
 
-and, so that failures show what was compared, in `conftest.py`:
+and, so that pytest explains failures, in `conftest.py`:
 
     pytest.register_assert_rewrite("harmony_backends.testing")
 
-The backend is made once for the class, in an event loop that all tests of the class share,
-so that an engine which takes long to start does so once.
+The backend is made once for the class, in an event loop that all tests of the class share, so that
+a slow engine starts only once.
 """
 
 from __future__ import annotations
@@ -25,12 +25,13 @@ import inspect
 import random
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+from contextlib import aclosing
 from dataclasses import replace
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, Final, TypeVar
 
 import pytest
 
-from harmony_kit.engine._protocol import Backend, FinishReason, TokenChunk
+from harmony_kit.engine._protocol import Backend, FinishReason, TokenChunk, completion_of
 from harmony_kit.errors import BackendError
 from harmony_kit.sampling import SamplingParams
 from harmony_kit.tools._build import user
@@ -39,25 +40,124 @@ from harmony_kit.wire._vocabulary import SIZE
 
 _T = TypeVar("_T")
 
+_CANCELLED_AT_ONCE: Final = 10
 
-class Harness:
-    """One backend and the event loop that it lives in.
 
-    Args:
-        contract: The tests, which say how the backend is made and cleaned up.
+class BackendUnderTest:
+    """How the tests make a backend, and what they have to know about it.
+
+    Attributes:
+        max_context: The maximum number of tokens of a prompt and its completion; `None` if the
+            tests could not reach it.
+        vocabulary_size: The lowest token id that the engine does not know.
+        can_seed: Whether a seed makes sampling repeatable.
+        is_greedy_deterministic: Whether greedy decoding gives the same tokens whatever else the
+            engine does. False for low precision, where sums depend on the batch.
+        delivers_stop_token: Whether the stop token is part of the completion.
+        long_completion: The number of tokens that the engine can generate for a prompt of `prompt`.
+        concurrency: How many requests run at once.
+        cancellations: How many requests are cancelled after a random number of tokens.
+        patience: Seconds that a test may take once the backend is made, and that the engine may
+            take to drop an aborted request.
     """
 
-    def __init__(self, contract: BackendContract) -> None:
+    max_context: ClassVar[int | None] = None
+    vocabulary_size: ClassVar[int] = SIZE
+    can_seed: ClassVar[bool] = True
+    is_greedy_deterministic: ClassVar[bool] = True
+    delivers_stop_token: ClassVar[bool] = True
+    long_completion: ClassVar[int] = 48
+    concurrency: ClassVar[int] = 32
+    cancellations: ClassVar[int] = 10
+    patience: ClassVar[float] = 120.0
+
+    # --- To override ------------------------------------------------------------------------
+
+    def make_backend(self) -> Backend | Awaitable[Backend]:
+        """Make the backend. A coroutine function is awaited in the event loop of the tests."""
+        raise NotImplementedError("override make_backend")
+
+    def clean_up(self, backend: Backend) -> Awaitable[None] | None:  # noqa: ARG002
+        """Free what `make_backend` made next to the backend, which is closed already."""
+        return None
+
+    def prompt(self, number: int = 0) -> list[int]:
+        """A prompt for a completion of `long_completion` tokens, different for each number."""
+        return render([user(f"Tell me about the number {number}.")])
+
+    def unfinished_requests(self, backend: Backend) -> int | None:  # noqa: ARG002
+        """The number of requests that the engine is working on; `None` if that is unknown."""
+        return None
+
+    # --- Requests and checks ----------------------------------------------------------------
+
+    def _needs_determinism(self) -> None:
+        if not self.is_greedy_deterministic:
+            pytest.skip("the backend's greedy decoding is not deterministic")
+
+    @staticmethod
+    def _greedy(max_tokens: int) -> SamplingParams:
+        return SamplingParams(max_tokens=max_tokens, temperature=0, stop_tokens=())
+
+    async def _chunks(
+        self, backend: Backend, prompt: Sequence[int], sampling: SamplingParams
+    ) -> list[TokenChunk]:
+        return [chunk async for chunk in backend.generate(prompt, sampling)]
+
+    async def _complete(
+        self, backend: Backend, prompt: Sequence[int], sampling: SamplingParams
+    ) -> tuple[list[int], FinishReason | None]:
+        chunks = await self._chunks(backend, prompt, sampling)
+        tokens = [token for chunk in chunks for token in chunk.tokens]
+        return tokens, chunks[-1].finish_reason
+
+    async def _works(self, backend: Backend) -> None:
+        tokens, reason = await self._complete(backend, self.prompt(), self._greedy(3))
+        assert (len(tokens), reason) == (3, "length")
+
+    async def _becomes_idle(self, backend: Backend) -> None:
+        """Wait until the engine has dropped aborted requests."""
+        deadline = time.monotonic() + self.patience
+        while unfinished := self.unfinished_requests(backend):
+            assert time.monotonic() < deadline, f"{unfinished} requests are unfinished"
+            await asyncio.sleep(0.01)
+
+    async def _cancel_at(self, backend: Backend, count: int, sampling: SamplingParams) -> None:
+        """Cancel a consumer after it has received a number of tokens."""
+        reached = asyncio.Event()
+
+        async def consume() -> None:
+            received = 0
+            try:
+                if count == 0:
+                    reached.set()
+                async with aclosing(completion_of(backend, self.prompt(), sampling)) as chunks:
+                    async for chunk in chunks:
+                        received += len(chunk.tokens)
+                        if received >= count:
+                            reached.set()
+                            await asyncio.sleep(0)
+            finally:
+                reached.set()
+
+        task = asyncio.create_task(consume())
+        await reached.wait()
+        task.cancel()
+        await asyncio.wait([task])
+        if not task.cancelled():
+            task.result()  # it ended before, or raises its error here
+
+
+class Harness:
+    """A backend and its event loop."""
+
+    def __init__(self, contract: BackendUnderTest) -> None:
         self._contract = contract
         self._runner = asyncio.Runner()
         self._backend: Backend | None = None
 
     def run(self, test: Callable[[Backend], Coroutine[Any, Any, _T]]) -> _T:
-        """Run a test with the backend, which is made if there is none.
-
-        Args:
-            test: A coroutine function that takes the backend.
-        """
+        """Run a coroutine function with the backend, which is made if there is none."""
 
         async def go() -> _T:
             if self._backend is None:
@@ -89,69 +189,12 @@ class Harness:
             self._runner.close()
 
 
-class BackendContract:
-    """What holds for every backend.
+class BackendContract(BackendUnderTest):
+    """Tests that pass for every backend.
 
-    Derive a class whose name begins with `Test`, and override `make_backend` and whatever
-    of the following is otherwise with your backend.
-
-    Attributes:
-        max_context: How many tokens the engine's window holds; `None` if it has no limit that
-            the tests could reach.
-        vocabulary_size: The lowest id that the engine does not know.
-        can_seed: Whether a seed makes sampling repeatable.
-        is_greedy_deterministic: Whether greedy decoding always gives the same, whatever
-            else the engine is doing. It does not in low precision, where sums depend on
-            the batch.
-        delivers_stop_token: Whether the token that stopped a generation is delivered.
-        long_completion: How many tokens the engine can generate for a prompt of `prompt`.
-        concurrency: How many requests run at once.
-        cancellations: How many requests are cancelled at random tokens.
-        patience: How many seconds a test may take once the backend is made, and how many an
-            aborted request may take to leave the engine.
+    Derive a class whose name begins with `Test`, override `make_backend`, and override those of the
+    other attributes and methods of `BackendUnderTest` that differ for your backend.
     """
-
-    max_context: ClassVar[int | None] = None
-    vocabulary_size: ClassVar[int] = SIZE
-    can_seed: ClassVar[bool] = True
-    is_greedy_deterministic: ClassVar[bool] = True
-    delivers_stop_token: ClassVar[bool] = True
-    long_completion: ClassVar[int] = 48
-    concurrency: ClassVar[int] = 32
-    cancellations: ClassVar[int] = 10
-    patience: ClassVar[float] = 120.0
-
-    # --- To override ------------------------------------------------------------------------
-
-    def make_backend(self) -> Backend | Awaitable[Backend]:
-        """Make the backend; may be a coroutine function, and then runs in the event loop."""
-        raise NotImplementedError("override make_backend")
-
-    def clean_up(self, backend: Backend) -> Awaitable[None] | None:  # noqa: ARG002
-        """Free what `make_backend` made beside the backend, which is closed already.
-
-        Args:
-            backend: The backend.
-        """
-        return None
-
-    def prompt(self, number: int = 0) -> list[int]:
-        """A prompt that the backend can answer with `long_completion` tokens.
-
-        Args:
-            number: Which one; every number has another prompt.
-        """
-        return render([user(f"Tell me about the number {number}.")])
-
-    def unfinished_requests(self, backend: Backend) -> int | None:  # noqa: ARG002
-        """How many requests the engine is working on; `None` if that cannot be known.
-
-        Args:
-            backend: The backend.
-        """
-        return None
-
-    # --- The tests --------------------------------------------------------------------------
 
     @pytest.fixture
     def harness(self, request: pytest.FixtureRequest) -> Harness:
@@ -173,19 +216,19 @@ class BackendContract:
         return harness
 
     def test_ids_go_in_and_ids_come_out(self, harness: Harness) -> None:
-        """Deltas of ids, of which the last says why the generation ended."""
+        """Chunks of ids, of which the last has a finish reason."""
 
         async def go(backend: Backend) -> None:
             assert isinstance(backend, Backend)
             assert isinstance(backend.name, str)
             assert backend.name
-            deltas = await self._deltas(backend, self.prompt(), self._greedy(8))
-            assert all(isinstance(delta, TokenChunk) for delta in deltas)
-            tokens = [token for delta in deltas for token in delta.tokens]
+            chunks = await self._chunks(backend, self.prompt(), self._greedy(8))
+            assert all(isinstance(chunk, TokenChunk) for chunk in chunks)
+            tokens = [token for chunk in chunks for token in chunk.tokens]
             assert len(tokens) == 8
             assert all(type(token) is int for token in tokens), tokens
             assert all(0 <= token < self.vocabulary_size for token in tokens), tokens
-            *before, last = (delta.finish_reason for delta in deltas)
+            *before, last = (chunk.finish_reason for chunk in chunks)
             assert set(before) <= {None}
             assert last == "length"
 
@@ -198,24 +241,24 @@ class BackendContract:
             sampling = replace(self._greedy(8), logprobs=3)
             if "logprobs" not in backend.supports:
                 with pytest.raises(BackendError, match="logprobs"):
-                    await self._deltas(backend, self.prompt(), sampling)
+                    await self._chunks(backend, self.prompt(), sampling)
                 return
-            deltas = await self._deltas(backend, self.prompt(), sampling)
+            chunks = await self._chunks(backend, self.prompt(), sampling)
             count = 0
-            for delta in deltas:
-                assert len(delta.logprobs or ()) == len(delta.tokens)
-                for token, likely in zip(delta.tokens, delta.logprobs or (), strict=True):
+            for chunk in chunks:
+                assert len(chunk.logprobs or ()) == len(chunk.tokens)
+                for token, likely in zip(chunk.tokens, chunk.logprobs or (), strict=True):
                     count += 1
                     assert 3 <= len(likely) <= 4
                     assert likely[token] == max(likely.values()) <= 0
             assert count == 8
-            own = await self._deltas(backend, self.prompt(), replace(sampling, logprobs=0))
+            own = await self._chunks(backend, self.prompt(), replace(sampling, logprobs=0))
             assert [*map(set, own[0].logprobs or ())] == [{token} for token in own[0].tokens]
 
         harness.run(go)
 
     def test_a_prompt_may_be_any_sequence(self, harness: Harness) -> None:
-        """Such as a tuple; and it stays as it was."""
+        """Such as a tuple; it is not changed."""
 
         async def go(backend: Backend) -> None:
             prompt = self.prompt()
@@ -226,7 +269,7 @@ class BackendContract:
         harness.run(go)
 
     def test_the_stop_token_comes_last(self, harness: Harness) -> None:
-        """Of a greedy completion, a token that stands at no earlier place is made a stop token."""
+        """Checked with a token that a greedy completion has only once so far."""
         self._needs_determinism()
 
         async def go(backend: Backend) -> None:
@@ -240,8 +283,8 @@ class BackendContract:
         harness.run(go)
 
     @pytest.mark.parametrize("limit", [1, 2, 7])
-    def test_a_limit_cuts(self, harness: Harness, limit: int) -> None:
-        """At exactly so many tokens."""
+    def test_a_limit_truncates(self, harness: Harness, limit: int) -> None:
+        """At exactly this number of tokens."""
 
         async def go(backend: Backend) -> None:
             tokens, reason = await self._complete(backend, self.prompt(), self._greedy(limit))
@@ -250,7 +293,7 @@ class BackendContract:
         harness.run(go)
 
     def test_a_seed_repeats(self, harness: Harness) -> None:
-        """A seeded completion is the same a second time."""
+        """A seeded completion is the same the second time."""
         if not self.can_seed:
             pytest.skip("the backend has no seed")
 
@@ -262,7 +305,7 @@ class BackendContract:
         harness.run(go)
 
     def test_concurrent_requests_give_what_sequential_ones_give(self, harness: Harness) -> None:
-        """No request sees anything of another."""
+        """Requests do not affect each other."""
         self._needs_determinism()
         prompts = [self.prompt(number) for number in range(self.concurrency)]
 
@@ -277,8 +320,8 @@ class BackendContract:
 
         harness.run(go)
 
-    def test_an_iterator_that_was_never_begun_holds_nothing(self, harness: Harness) -> None:
-        """Only asking for the first delta begins a generation."""
+    def test_an_iterator_that_was_never_started_holds_nothing(self, harness: Harness) -> None:
+        """A generation starts with the request for the first chunk."""
 
         async def go(backend: Backend) -> None:
             await _close(backend.generate(self.prompt(), self._greedy(8)))
@@ -291,39 +334,39 @@ class BackendContract:
         """In the middle of a generation."""
 
         async def go(backend: Backend) -> None:
-            deltas = backend.generate(self.prompt(), self._greedy(self.long_completion))
-            await anext(deltas)
-            await _close(deltas)
+            chunks = backend.generate(self.prompt(), self._greedy(self.long_completion))
+            await anext(chunks)
+            await _close(chunks)
             await self._becomes_idle(backend)
             with pytest.raises(StopAsyncIteration):
-                await anext(deltas)
+                await anext(chunks)
             await self._works(backend)
 
         harness.run(go)
 
     def test_cancelling_the_consumer_frees_the_engine(self, harness: Harness) -> None:
-        """At random tokens, several at once and one beside them that goes on undisturbed."""
+        """At random tokens, several at once, next to a request that is not disturbed."""
         chance = random.Random(20250805)
+        positions = [chance.randrange(self.long_completion) for _ in range(self.cancellations)]
 
         async def go(backend: Backend) -> None:
-            undisturbed = asyncio.create_task(self._complete(backend, self.prompt(1), long))
-            for _ in range(self.cancellations):
-                await self._cancel_at(backend, chance.randrange(self.long_completion), long)
-            tokens, reason = await undisturbed
-            assert (len(tokens), reason) == (self.long_completion, "length")
+            long = self._greedy(self.long_completion)
+            for start in range(0, self.cancellations, _CANCELLED_AT_ONCE):
+                undisturbed = asyncio.create_task(self._complete(backend, self.prompt(1), long))
+                cancelled = positions[start : start + _CANCELLED_AT_ONCE]
+                await asyncio.gather(*(self._cancel_at(backend, at, long) for at in cancelled))
+                tokens, reason = await undisturbed
+                assert (len(tokens), reason) == (self.long_completion, "length")
             await self._becomes_idle(backend)
             await self._works(backend)
 
-        long = self._greedy(self.long_completion)
         harness.run(go)
 
     @pytest.mark.parametrize("position", [0, 3])
-    @pytest.mark.parametrize("kind", ["negative", "too high", "no integer"])
-    def test_an_id_that_is_none_is_refused(
-        self, harness: Harness, kind: str, position: int
-    ) -> None:
-        """By an error that names the position, and without harm to the engine."""
-        bad: Any = {"negative": -1, "too high": self.vocabulary_size, "no integer": "1"}[kind]
+    @pytest.mark.parametrize("kind", ["negative", "too high", "not an integer"])
+    def test_an_invalid_id_is_refused(self, harness: Harness, kind: str, position: int) -> None:
+        """With an error that names the position; the engine keeps working."""
+        bad: Any = {"negative": -1, "too high": self.vocabulary_size, "not an integer": "1"}[kind]
         prompt = self.prompt()
         prompt[position] = bad
 
@@ -335,7 +378,7 @@ class BackendContract:
         harness.run(go)
 
     def test_an_empty_prompt_is_refused(self, harness: Harness) -> None:
-        """By an error that says so, and without harm to the engine."""
+        """With an error that names the reason; the engine keeps working."""
 
         async def go(backend: Backend) -> None:
             with pytest.raises(BackendError, match="empty"):
@@ -345,9 +388,9 @@ class BackendContract:
         harness.run(go)
 
     def test_an_over_long_prompt_is_refused(self, harness: Harness) -> None:
-        """One that is longer than the engine's window."""
+        """A prompt that is longer than the engine's context."""
         if self.max_context is None:
-            pytest.skip("the backend has no window")
+            pytest.skip("the backend has no context limit")
         length = self.max_context + 1
         once = self.prompt()
         prompt = (once * (length // len(once) + 1))[:length]
@@ -360,8 +403,8 @@ class BackendContract:
 
         harness.run(go)
 
-    def test_refused_requests_do_no_harm_to_others(self, harness: Harness) -> None:
-        """Those that run beside them give what they give alone."""
+    def test_refused_requests_do_not_affect_others(self, harness: Harness) -> None:
+        """Concurrent requests generate what they generate alone."""
         self._needs_determinism()
 
         async def go(backend: Backend) -> None:
@@ -377,8 +420,8 @@ class BackendContract:
 
         harness.run(go)
 
-    def test_closing_twice_and_using_what_is_closed(self, harness: Harness) -> None:
-        """The first is well, the second an error."""
+    def test_closing_twice_and_using_a_closed_backend(self, harness: Harness) -> None:
+        """Closing twice is fine, a request after that is an error."""
 
         async def go(backend: Backend) -> None:
             await self._works(backend)
@@ -392,67 +435,8 @@ class BackendContract:
         finally:
             harness.discard()
 
-    # --- What the tests share ---------------------------------------------------------------
 
-    def _needs_determinism(self) -> None:
-        if not self.is_greedy_deterministic:
-            pytest.skip("the backend's greedy decoding is not deterministic")
-
-    @staticmethod
-    def _greedy(max_tokens: int) -> SamplingParams:
-        return SamplingParams(max_tokens=max_tokens, temperature=0, stop_tokens=())
-
-    async def _deltas(
-        self, backend: Backend, prompt: Sequence[int], sampling: SamplingParams
-    ) -> list[TokenChunk]:
-        return [delta async for delta in backend.generate(prompt, sampling)]
-
-    async def _complete(
-        self, backend: Backend, prompt: Sequence[int], sampling: SamplingParams
-    ) -> tuple[list[int], FinishReason | None]:
-        deltas = await self._deltas(backend, prompt, sampling)
-        tokens = [token for delta in deltas for token in delta.tokens]
-        return tokens, deltas[-1].finish_reason
-
-    async def _works(self, backend: Backend) -> None:
-        tokens, reason = await self._complete(backend, self.prompt(), self._greedy(3))
-        assert (len(tokens), reason) == (3, "length")
-
-    async def _becomes_idle(self, backend: Backend) -> None:
-        """The engine may need a moment to notice that a request was given up."""
-        deadline = time.monotonic() + self.patience
-        while unfinished := self.unfinished_requests(backend):
-            assert time.monotonic() < deadline, f"{unfinished} requests are unfinished"
-            await asyncio.sleep(0.01)
-
-    async def _cancel_at(self, backend: Backend, count: int, sampling: SamplingParams) -> None:
-        """Cancel a consumer when it has been given a number of tokens."""
-        reached = asyncio.Event()
-
-        async def consume() -> None:
-            received = 0
-            deltas = backend.generate(self.prompt(), sampling)
-            try:
-                if count == 0:
-                    reached.set()
-                async for delta in deltas:
-                    received += len(delta.tokens)
-                    if received >= count:
-                        reached.set()
-                        await asyncio.sleep(0)
-            finally:
-                # What the loop of this package does too: garbage collection would come too late.
-                await _close(deltas)
-
-        task = asyncio.create_task(consume())
-        await reached.wait()
-        task.cancel()
-        await asyncio.wait([task])
-        if not task.cancelled():
-            task.result()  # It had ended before, or shows what went wrong.
-
-
-async def _close(deltas: AsyncIterator[TokenChunk]) -> None:
-    close = getattr(deltas, "aclose", None)
+async def _close(chunks: AsyncIterator[TokenChunk]) -> None:
+    close = getattr(chunks, "aclose", None)
     if close is not None:
         await close()

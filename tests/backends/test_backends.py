@@ -1,8 +1,10 @@
 """The contract over the backends that need no engine, and what each has beside it."""
 
 import asyncio
+import doctest
 import gc
 import hashlib
+import importlib
 import json
 import random
 import subprocess
@@ -37,10 +39,10 @@ def babble(prompt, sampling):
 
 def collect(backend, prompt, **sampling):
     async def go():
-        return [delta async for delta in backend.generate(prompt, hk.SamplingParams(**sampling))]
+        return [chunk async for chunk in backend.generate(prompt, hk.SamplingParams(**sampling))]
 
-    deltas = asyncio.run(go())
-    return [token for delta in deltas for token in delta.tokens], deltas[-1].finish_reason
+    chunks = asyncio.run(go())
+    return [token for chunk in chunks for token in chunk.tokens], chunks[-1].finish_reason
 
 
 # --- The contract ---------------------------------------------------------------------------
@@ -58,7 +60,7 @@ class TestFunctionContract(BackendContract):
 
 
 class TestChunksContract(TestFunctionContract):
-    """Deltas of several tokens, as engines give them that were busy elsewhere."""
+    """Chunks of several tokens, as from engines that were busy."""
 
     def make_backend(self):
         return FunctionBackend(babble, chunk_size=5, max_context=self.max_context)
@@ -165,9 +167,9 @@ def test_a_functions_generator_is_closed_with_the_iterator():
 
     async def go():
         for either in (function, async_function):
-            deltas = FunctionBackend(either).generate([1], hk.SamplingParams())
-            await anext(deltas)
-            await deltas.aclose()
+            chunks = FunctionBackend(either).generate([1], hk.SamplingParams())
+            await anext(chunks)
+            await chunks.aclose()
 
     asyncio.run(go())
     assert closed == ["sync", "async"]
@@ -177,9 +179,9 @@ def test_a_functions_generator_is_closed_with_the_iterator():
     ("function", "reason"),
     [
         (lambda prompt, sampling: 1 / 0, "mine: ZeroDivisionError: division by zero"),
-        (lambda prompt, sampling: [1, -1], "mine gave -1, which is no token id"),
-        (lambda prompt, sampling: [1, SIZE], "mine gave 201089"),
-        (lambda prompt, sampling: [1, "a"], "mine gave 'a'"),
+        (lambda prompt, sampling: [1, -1], "mine returned -1, which is not a token id"),
+        (lambda prompt, sampling: [1, SIZE], "mine returned 201089"),
+        (lambda prompt, sampling: [1, "a"], "mine returned 'a'"),
         (lambda prompt, sampling: None, r"mine: TypeError: .*NoneType"),
     ],
 )
@@ -191,7 +193,7 @@ def test_a_function_that_fails(function, reason):
 
 
 def test_options_of_a_function():
-    with pytest.raises(hk.errors.BackendError, match="5 is no function"):
+    with pytest.raises(hk.errors.BackendError, match="5, which is not callable"):
         hk.load_backend("function", function=5)
     with pytest.raises(hk.errors.BackendError, match="chunk_size is 0"):
         FunctionBackend(babble, chunk_size=0)
@@ -224,7 +226,7 @@ def test_a_plugin_that_is_no_backend_is_told_what_it_lacks(monkeypatch):
     with pytest.raises(hk.errors.BackendError) as caught:
         hk.load_backend("mine")
     assert str(caught.value) == (
-        "backend 'mine': Half is no backend: it lacks supports and generate(); "
+        "backend 'mine': Half is not a backend: it lacks supports and generate(); "
         "see harmony_kit.Backend"
     )
     monkeypatch.setattr(generation, "entry_points", entry_points_of("plugins:nothing"))
@@ -431,7 +433,7 @@ def test_many_requests_need_no_more_memory_and_leave_no_task():
     backend = ReplayBackend([Exchange(prompt, (5, 6, 7, RETURN), "stop")])
 
     async def complete():
-        return [delta async for delta in backend.generate(prompt, hk.SamplingParams())]
+        return [chunk async for chunk in backend.generate(prompt, hk.SamplingParams())]
 
     async def at_once(count):
         assert all(await asyncio.gather(*(complete() for _ in range(count))))
@@ -523,3 +525,15 @@ def test_the_command_says_why_a_backend_is_not_installed(tmp_path, monkeypatch, 
     assert "no_such_module" in capsys.readouterr().out
     with pytest.raises(hk.errors.BackendError, match=r"pip install 'some-engines\[far\]'"):
         hk.load_backend("far")
+
+
+# --- Examples -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "module", ["closing", "function", "openai_completions._backend", "recording", "replay"]
+)
+def test_examples_run(module):
+    failed, attempted = doctest.testmod(importlib.import_module(f"harmony_backends.{module}"))
+    assert attempted
+    assert failed == 0

@@ -9,8 +9,8 @@ from contextlib import aclosing
 from itertools import count
 
 import pytest
-from harmony_backends.event_loops import EngineLoop, Inbox
-from harmony_backends.stop_texts import StopTexts
+from harmony_backends._event_loops import EngineLoop, Inbox
+from harmony_backends._stop_texts import StopTexts
 
 import harmony_kit as hk
 

@@ -6,6 +6,7 @@ import asyncio
 import importlib.util
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -94,9 +95,9 @@ def backend(gguf: Path) -> Iterator[LlamaCppBackend]:
 async def complete(
     backend: hk.engine.Backend, prompt: Sequence[int], sampling: hk.SamplingParams
 ) -> tuple[list[int], str | None]:
-    deltas = [delta async for delta in backend.generate(prompt, sampling)]
-    assert {delta.finish_reason for delta in deltas[:-1]} <= {None}
-    return [token for delta in deltas for token in delta.tokens], deltas[-1].finish_reason
+    chunks = [chunk async for chunk in backend.generate(prompt, sampling)]
+    assert {chunk.finish_reason for chunk in chunks[:-1]} <= {None}
+    return [token for chunk in chunks for token in chunk.tokens], chunks[-1].finish_reason
 
 
 def completion(
@@ -418,23 +419,37 @@ def test_cancelled_a_hundred_times(backend: LlamaCppBackend) -> None:
     assert len(asyncio.run(complete(backend, HELLO, GREEDY))[0]) == 24
 
 
-def test_a_request_that_waits_for_its_turn_can_be_given_up(backend: LlamaCppBackend) -> None:
+def test_a_request_that_waits_for_its_turn_can_be_aborted(backend: LlamaCppBackend) -> None:
+    """The server counts the tokens of finished requests only: of these, hardly any."""
+    count, length = 12, 400
+    start = finished_tokens(backend)
+    asyncio.run(complete(backend, HELLO, GREEDY))
+    before = finished_tokens(backend)
+    assert before > start
+
     async def go() -> None:
-        sampling = hk.SamplingParams(max_tokens=400, temperature=0, stop_tokens=())
+        sampling = hk.SamplingParams(max_tokens=length, temperature=0, stop_tokens=())
         tasks = [
             asyncio.create_task(complete(backend, [*HELLO, number], sampling))
-            for number in range(12)
+            for number in range(count)
         ]
-        while backend.unfinished_requests < 12:
+        while backend.unfinished_requests < count:
             await asyncio.sleep(0.01)
         for task in tasks:
             task.cancel()
         await asyncio.wait(tasks)
 
     asyncio.run(go())
-    began = time.monotonic()
     assert_idle(backend)
-    assert time.monotonic() - began < 5
+    assert finished_tokens(backend) - before < count * length / 2
+
+
+def finished_tokens(backend: LlamaCppBackend) -> int:
+    found = re.search(
+        r"^llamacpp:tokens_predicted_total (\d+)", backend._server.ask("/metrics"), re.MULTILINE
+    )
+    assert found
+    return int(found[1])
 
 
 # --- The engine's life ----------------------------------------------------------------------
@@ -448,7 +463,7 @@ def test_closing_aborts_what_is_being_generated(gguf: Path) -> None:
         while backend.unfinished_requests == 0:
             await asyncio.sleep(0.01)
         await backend.aclose()
-        _, reason = await asyncio.wait_for(unfinished, 10)
+        _, reason = await asyncio.wait_for(unfinished, 30)
         assert reason == "abort"
         assert backend.unfinished_requests == 0
 
@@ -463,9 +478,9 @@ def test_a_dead_engine_is_a_named_error(gguf: Path) -> None:
         received = []
 
         async def consume() -> None:
-            async with aclosing(backend.generate(HELLO, sampling)) as deltas:
-                async for delta in deltas:
-                    received.extend(delta.tokens)
+            async with aclosing(backend.generate(HELLO, sampling)) as chunks:
+                async for chunk in chunks:
+                    received.extend(chunk.tokens)
                     if len(received) == 5:
                         os.kill(backend._server.process_id, signal.SIGKILL)
 
@@ -498,7 +513,7 @@ def test_a_program_that_never_closes_ends_and_nothing_else_is_printed(gguf: Path
         [sys.executable, "-c", PROGRAM, str(gguf)],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
         check=False,
     )
     assert (done.returncode, done.stderr) == (0, "")
@@ -522,7 +537,7 @@ def test_the_engine_ends_with_a_program_that_is_killed(gguf: Path) -> None:
 
 
 def assert_gone(process: int) -> None:
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 30
     while Path(f"/proc/{process}").exists():
         assert time.monotonic() < deadline
         time.sleep(0.01)
@@ -533,7 +548,7 @@ def test_the_command_prints_its_json_alone(gguf: Path) -> None:
     command += ["--backend", "llama_cpp"]
     for option in (f"model={gguf}", "context=256", "parallel=1", "verbosity=4"):
         command += ["--option", option]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert done.stdout, done.stderr
     json.loads(done.stdout)
 

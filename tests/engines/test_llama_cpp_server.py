@@ -111,8 +111,8 @@ class TestLlamaCppServer(BackendContract):
 async def complete(
     backend: hk.engine.Backend, prompt: Sequence[int], sampling: hk.SamplingParams
 ) -> tuple[list[int], str | None]:
-    deltas = [delta async for delta in backend.generate(prompt, sampling)]
-    return [token for delta in deltas for token in delta.tokens], deltas[-1].finish_reason
+    chunks = [chunk async for chunk in backend.generate(prompt, sampling)]
+    return [token for chunk in chunks for token in chunk.tokens], chunks[-1].finish_reason
 
 
 def test_streamed_or_not_the_ids_are_the_same(server: Server) -> None:
@@ -169,9 +169,9 @@ def test_a_server_that_is_killed_within_a_stream_is_an_error(gguf: Path) -> None
         sampling = hk.SamplingParams(temperature=0, stop_tokens=(RETURN,))
 
         async def consume() -> None:
-            async with aclosing(completion_of(backend, HELLO, sampling)) as deltas:
-                async for delta in deltas:
-                    received.extend(delta.tokens)
+            async with aclosing(completion_of(backend, HELLO, sampling)) as chunks:
+                async for chunk in chunks:
+                    received.extend(chunk.tokens)
                     if len(received) == 5:
                         os.kill(server.process.pid, signal.SIGKILL)
 

@@ -60,8 +60,8 @@ def complete(
     backend: hk.engine.Backend, prompt: Sequence[int], **options: Any
 ) -> tuple[list[int], str | None]:
     async def go() -> tuple[list[int], str | None]:
-        deltas = [delta async for delta in backend.generate(prompt, hk.SamplingParams(**options))]
-        return [token for delta in deltas for token in delta.tokens], deltas[-1].finish_reason
+        chunks = [chunk async for chunk in backend.generate(prompt, hk.SamplingParams(**options))]
+        return [token for chunk in chunks for token in chunk.tokens], chunks[-1].finish_reason
 
     return asyncio.run(go())
 
@@ -119,16 +119,16 @@ def test_logprobs_are_the_models_before_anything_changes_them(
         sampling = hk.SamplingParams(max_tokens=5, stop_tokens=(), logprobs=4, **options)
 
         async def go(sampling: hk.SamplingParams = sampling) -> list[hk.engine.TokenChunk]:
-            return [delta async for delta in backend.generate(HELLO, sampling)]
+            return [chunk async for chunk in backend.generate(HELLO, sampling)]
 
-        deltas = asyncio.run(go())
-        said = [token for delta in deltas for token in delta.tokens]
+        chunks = asyncio.run(go())
+        said = [token for chunk in chunks for token in chunk.tokens]
         with torch.no_grad():
             logits = backend._model(torch.tensor([[*HELLO, *said]])).logits[0]
         expected = logits[len(HELLO) - 1 : -1].log_softmax(-1)
-        for delta, row in zip(deltas, expected, strict=True):
-            (found,) = delta.logprobs or ()
-            assert {*delta.tokens, *row.topk(4).indices.tolist()} == set(found)
+        for chunk, row in zip(chunks, expected, strict=True):
+            (found,) = chunk.logprobs or ()
+            assert {*chunk.tokens, *row.topk(4).indices.tolist()} == set(found)
             assert [*found.values()] == pytest.approx(
                 [float(row[token]) for token in found], abs=1e-4
             )
@@ -161,8 +161,8 @@ def test_each_request_of_a_batch_has_its_own_way(backend: TransformersBackend) -
     assert alone[-1] == (greedy[: greedy.index(stop) + 1], "stop")
 
     async def one(prompt: list[int], way: dict[str, Any]) -> tuple[list[int], str | None]:
-        deltas = [delta async for delta in backend.generate(prompt, hk.SamplingParams(**way))]
-        return [token for delta in deltas for token in delta.tokens], deltas[-1].finish_reason
+        chunks = [chunk async for chunk in backend.generate(prompt, hk.SamplingParams(**way))]
+        return [token for chunk in chunks for token in chunk.tokens], chunks[-1].finish_reason
 
     async def go() -> list[tuple[list[int], str | None]]:
         return await asyncio.gather(*(one(prompt, way) for prompt, way in requests))
@@ -176,16 +176,16 @@ def test_who_comes_later_joins(checkpoint: Path) -> None:
 
     async def go() -> None:
         backend = TransformersBackend(str(checkpoint), device="cpu", dtype="float32")
-        alone = [delta.tokens[0] async for delta in backend.generate(HELLO, sampling)]
+        alone = [chunk.tokens[0] async for chunk in backend.generate(HELLO, sampling)]
         long = backend.generate(HELLO, sampling)
         together = [(await anext(long)).tokens[0]]
         for number in range(3):  # each comes after the one before has left
             short = hk.SamplingParams(max_tokens=4, temperature=0, stop_tokens=())
-            count = [delta async for delta in backend.generate([*HELLO, number], short)]
+            count = [chunk async for chunk in backend.generate([*HELLO, number], short)]
             assert len(count) == 4
         (row,) = backend._active
-        assert not row.is_over
-        together += [delta.tokens[0] async for delta in long]
+        assert not row.is_finished
+        together += [chunk.tokens[0] async for chunk in long]
         assert together == alone
         await backend.aclose()
 
@@ -301,7 +301,7 @@ def test_closing_aborts_what_runs_and_what_waits(checkpoint: Path) -> None:
 
         async def consume() -> str | None:
             sampling = hk.SamplingParams(temperature=0, stop_tokens=())
-            return [delta async for delta in backend.generate(HELLO, sampling)][-1].finish_reason
+            return [chunk async for chunk in backend.generate(HELLO, sampling)][-1].finish_reason
 
         requests = [asyncio.create_task(consume()) for _ in range(3)]
         await asyncio.sleep(0.5)

@@ -63,8 +63,8 @@ def start(checkpoint: Path, **arguments: Any) -> VLLMBackend:
 async def complete(
     backend: hk.engine.Backend, prompt: Sequence[int], sampling: hk.SamplingParams
 ) -> tuple[list[int], str | None]:
-    deltas = [delta async for delta in backend.generate(prompt, sampling)]
-    return [token for delta in deltas for token in delta.tokens], deltas[-1].finish_reason
+    chunks = [chunk async for chunk in backend.generate(prompt, sampling)]
+    return [token for chunk in chunks for token in chunk.tokens], chunks[-1].finish_reason
 
 
 class TestVLLM(BackendContract):
@@ -87,13 +87,13 @@ class TestVLLM(BackendContract):
 
     def test_a_slow_consumer_gets_several_tokens_at_once(self, harness: Harness) -> None:
         async def go(backend: hk.engine.Backend) -> None:
-            deltas = []
+            chunks = []
             async with aclosing(completion_of(backend, HELLO, hk.SamplingParams())) as generated:
-                async for delta in generated:
-                    deltas.append(delta)
+                async for chunk in generated:
+                    chunks.append(chunk)
                     await asyncio.sleep(0.3)
-            assert max(len(delta.tokens) for delta in deltas) > 1
-            assert [token for delta in deltas for token in delta.tokens] == ANSWER
+            assert max(len(chunk.tokens) for chunk in chunks) > 1
+            assert [token for chunk in chunks for token in chunk.tokens] == ANSWER
             assert hk.parse(ANSWER).messages[-1].text == "Grüß Gott! ☃"
 
         harness.run(go)
@@ -120,12 +120,12 @@ class TestVLLM(BackendContract):
             while self.unfinished_requests(backend) == 0:
                 await asyncio.sleep(0.01)
             await backend.aclose()
-            _, reason = await asyncio.wait_for(unfinished, 10)
+            _, reason = await asyncio.wait_for(unfinished, 30)
             assert reason == "abort"
 
         harness.run(go)
 
-    def test_closing_twice_and_using_what_is_closed(self, harness: Harness) -> None:
+    def test_closing_twice_and_using_a_closed_backend(self, harness: Harness) -> None:
         """Here, at the end of the class: the engine is closed already."""
 
         async def go(backend: hk.engine.Backend) -> None:
@@ -213,7 +213,7 @@ class TestTheWholeLoop:
 
 
 def assert_idle(backend: VLLMBackend) -> None:
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 30
     while backend.unfinished_requests:
         assert time.monotonic() < deadline
         time.sleep(0.01)
@@ -364,8 +364,8 @@ def test_logprobs_are_those_of_transformers(backend: VLLMBackend, checkpoint: Pa
         found = []
         for options in ways:
             sampling = hk.SamplingParams(max_tokens=8, stop_tokens=(), logprobs=3, **options)
-            async for delta in generator.generate(prompt, sampling):
-                found += [dict(logprobs) for logprobs in delta.logprobs or ()]
+            async for chunk in generator.generate(prompt, sampling):
+                found += [dict(logprobs) for logprobs in chunk.logprobs or ()]
         return found
 
     ours = asyncio.run(go(backend))

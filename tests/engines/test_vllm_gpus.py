@@ -87,8 +87,8 @@ def greedy(checkpoint: Path, **arguments: Any) -> list[list[int]]:
         sampling = hk.SamplingParams(temperature=0, max_tokens=24, stop_tokens=())
 
         async def complete(prompt: Sequence[int]) -> list[int]:
-            deltas = [delta async for delta in backend.generate(prompt, sampling)]
-            return [token for delta in deltas for token in delta.tokens]
+            chunks = [chunk async for chunk in backend.generate(prompt, sampling)]
+            return [token for chunk in chunks for token in chunk.tokens]
 
         try:
             return await asyncio.gather(*map(complete, PROMPTS))

@@ -155,8 +155,8 @@ class TestVLLMServer(BackendContract):
 async def complete(
     backend: hk.engine.Backend, prompt: Sequence[int], **options: Any
 ) -> tuple[list[int], str | None]:
-    deltas = [delta async for delta in backend.generate(prompt, hk.SamplingParams(**options))]
-    return [token for delta in deltas for token in delta.tokens], deltas[-1].finish_reason
+    chunks = [chunk async for chunk in backend.generate(prompt, hk.SamplingParams(**options))]
+    return [token for chunk in chunks for token in chunk.tokens], chunks[-1].finish_reason
 
 
 def test_a_limit_of_none_is_the_context(server: Server) -> None:
@@ -213,7 +213,7 @@ def test_greedy_tokens_and_their_logprobs_are_those_of_transformers(
 
     async def go(backend: hk.engine.Backend) -> list[list[hk.engine.TokenChunk]]:
         every = [
-            [delta async for delta in backend.generate(prompt, sampling)] for prompt in prompts
+            [chunk async for chunk in backend.generate(prompt, sampling)] for prompt in prompts
         ]
         await backend.aclose()
         return every
@@ -223,15 +223,15 @@ def test_greedy_tokens_and_their_logprobs_are_those_of_transformers(
         go(TransformersBackend(str(checkpoint), device="cpu", dtype="float32"))
     )
     for ours, theirs in zip(of_server, of_transformers, strict=True):
-        assert [t for delta in ours for t in delta.tokens] == [
-            t for delta in theirs for t in delta.tokens
+        assert [t for chunk in ours for t in chunk.tokens] == [
+            t for chunk in theirs for t in chunk.tokens
         ]
         for found, expected in zip(logprobs_of(ours), logprobs_of(theirs), strict=True):
             assert found == pytest.approx(expected, abs=1e-3)
 
 
-def logprobs_of(deltas: Sequence[hk.engine.TokenChunk]) -> list[dict[int, float]]:
-    return [dict(found) for delta in deltas for found in delta.logprobs or ()]
+def logprobs_of(chunks: Sequence[hk.engine.TokenChunk]) -> list[dict[int, float]]:
+    return [dict(found) for chunk in chunks for found in chunk.logprobs or ()]
 
 
 # --- The loop -------------------------------------------------------------------------------
@@ -479,9 +479,9 @@ def test_without_a_tokenizer_and_killed_in_the_middle_of_a_stream(
         received: list[int] = []
 
         async def consume() -> None:
-            async with aclosing(completion_of(backend, HELLO, ENDLESS)) as deltas:
-                async for delta in deltas:
-                    received.extend(delta.tokens)
+            async with aclosing(completion_of(backend, HELLO, ENDLESS)) as chunks:
+                async for chunk in chunks:
+                    received.extend(chunk.tokens)
                     if len(received) == 5:
                         os.kill(server.process.pid, signal.SIGKILL)
 

@@ -18,7 +18,7 @@ import jsonschema  # noqa: E402
 import numpy as np  # noqa: E402
 import xgrammar  # noqa: E402
 from completions import completion  # noqa: E402
-from harmony_backends.completions_constraints import SERVER_GRAMMARS  # noqa: E402
+from harmony_backends.openai_completions._constraints import SERVER_GRAMMARS  # noqa: E402
 
 import harmony_kit as hk  # noqa: E402
 from harmony_kit.errors import GrammarError  # noqa: E402

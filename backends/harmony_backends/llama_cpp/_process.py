@@ -1,8 +1,8 @@
-"""The program that is llama.cpp's server: what runs in the process of its own.
+"""The program of the server's process: llama.cpp's server, from xllamacpp.
 
-It imports nothing of this package. Its standard input has a line of JSON, the server's
-options, and stays open for as long as the server is wanted. It answers with a line of JSON
-on its standard output: the server's address, or why there is none.
+It runs as a script and imports nothing from this package. It reads one line of JSON from its
+standard input, the server's options, and writes one line of JSON to its standard output: the
+server's address, or an error. It ends when its standard input is closed.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from typing import Any
 
 
 class OptionError(Exception):
-    """An option is none of llama.cpp's."""
+    """llama.cpp has no such option, or refuses its value."""
 
 
 def main() -> None:
     """Start the server, and stop it when standard input ends."""
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)  # whatever llama.cpp prints is its log
+    os.dup2(2, 1)  # llama.cpp prints to both; all of it is its log
     options = json.loads(sys.stdin.buffer.readline())
     try:
         server = _start(options)
@@ -32,7 +32,7 @@ def main() -> None:
         return
     _answer(answers, {"address": server.listening_address})
     sys.stdin.buffer.read()
-    # Its own way to stop waits for every request, and there is nothing to be saved.
+    # The server's own shutdown waits for all requests; there is nothing to save.
     os._exit(0)
 
 
@@ -50,16 +50,16 @@ def _start(options: Mapping[str, Any]) -> Any:
 
 
 def set_options(parameters: Any, options: Mapping[str, Any], prefix: str = "") -> None:
-    """Set options of llama.cpp's, which are attributes of an object.
+    """Set llama.cpp's options, which are attributes of an object.
 
     Args:
         parameters: The object.
-        options: The values by name. A mapping sets attributes of an attribute; a constant
-            is given by its name or its end, such as `"q8_0"` for `GGML_TYPE_Q8_0`.
-        prefix: What the object is called, for errors, with a dot at its end.
+        options: The values by name. A mapping sets attributes of an attribute. An enum constant is
+            named in full or by its end, such as `"q8_0"` for `GGML_TYPE_Q8_0`.
+        prefix: The path to the object, for errors, with a dot at its end.
 
     Raises:
-        OptionError: There is no such option, or the value is none for it.
+        OptionError: There is no such option, or its value is invalid.
     """
     for name, value in options.items():
         if name.startswith("_") or not hasattr(parameters, name):

@@ -1,4 +1,4 @@
-"""llama.cpp's server in a process of its own, which lives as long as the object that started it."""
+"""llama.cpp's server in a process of its own."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ import httpx
 
 from harmony_kit.errors import BackendError
 
-_PROGRAM: Final = Path(__file__).with_name("llama_cpp_process.py")
+_PROGRAM: Final = Path(__file__).with_name("_process.py")
 _LOG: Final = logging.getLogger(__name__)
 _KEPT_LINES: Final = 20
 _SECONDS_TO_STOP: Final = 10.0
@@ -28,18 +28,18 @@ _SECONDS_TO_ANSWER: Final = 60.0
 
 
 class LlamaCppServer:
-    """A server on loopback that only who started it can use: a random key keeps others out.
+    """A server on loopback, with a random key that keeps other users out.
 
-    In a process of its own it can neither write to this one's standard output nor end this
-    one when it fails. The process ends with the object, with the program, and
-    when the program is killed. What it logs goes to this module's logger, at level DEBUG.
+    In its own process, llama.cpp can neither write to this program's standard output nor end this
+    program when it crashes. The process ends with this object, with the program, and also when the
+    program is killed. Its log goes to this module's logger, at level DEBUG.
 
     Args:
-        options: llama.cpp's options; see `llama_cpp_process.set_options`.
+        options: llama.cpp's options; see `_process.set_options`.
 
     Attributes:
-        url: Its address.
-        key: What requests need as a bearer token.
+        url: The server's address.
+        key: The bearer token of requests.
 
     Raises:
         BackendError: xllamacpp is not installed, or the server does not start.
@@ -57,7 +57,7 @@ class LlamaCppServer:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            # An interrupt from the keyboard is for the program, which then stops the server.
+            # Keep keyboard interrupts from the server; the program stops it.
             start_new_session=True,
         )
         self._log: deque[str] = deque(maxlen=_KEPT_LINES)
@@ -78,43 +78,30 @@ class LlamaCppServer:
 
     @property
     def is_running(self) -> bool:
-        """Whether the process lives."""
+        """Whether the process is running."""
         return self._process.poll() is None
 
     @property
     def log(self) -> list[str]:
-        """The last lines that it logged."""
+        """The last lines of its log."""
         return list(self._log)
 
     def ends_within(self, seconds: float) -> bool:
-        """Wait for the end of the process.
-
-        Args:
-            seconds: How long.
-
-        Returns:
-            Whether it has ended.
-        """
+        """Wait for the process to end, and return whether it has."""
         with suppress(subprocess.TimeoutExpired):
             self._process.wait(seconds)
         return not self.is_running
 
     @property
     def process_id(self) -> int:
-        """The process's number in the operating system."""
+        """The process id."""
         return self._process.pid
 
     def ask(self, path: str) -> Any:
-        """What the server says of itself.
-
-        Args:
-            path: Such as `/props`.
-
-        Returns:
-            Its answer: JSON data, or text.
+        """Get a path such as `/metrics` from the server, as JSON data or text.
 
         Raises:
-            BackendError: It does not answer.
+            BackendError: The server does not answer.
         """
         headers = {"Authorization": f"Bearer {self.key}"}
         try:
@@ -122,7 +109,7 @@ class LlamaCppServer:
                 self.url + path,
                 headers=headers,
                 timeout=_SECONDS_TO_ANSWER,
-                trust_env=False,  # no proxy leads to this machine
+                trust_env=False,  # no proxy for loopback
             )
             response.raise_for_status()
         except httpx.HTTPError as error:
@@ -136,11 +123,11 @@ class LlamaCppServer:
         self._reader.join()
 
     def _start(self, options: Mapping[str, Any]) -> str:
-        """Hand over the options and wait for the answer, which comes when the model is loaded."""
+        """Send the options, and wait for the address, which comes once the model is loaded."""
         stdin, stdout = self._process.stdin, self._process.stdout
         assert stdin is not None
         assert stdout is not None
-        with suppress(BrokenPipeError):  # it has ended; its log says why
+        with suppress(BrokenPipeError):  # it has ended; the reason is in its log
             stdin.write(json.dumps(options).encode() + b"\n")
             stdin.flush()
         answer = json.loads(stdout.readline() or "{}")
@@ -166,7 +153,7 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
     assert process.stdin is not None
     assert process.stdout is not None
     with suppress(BrokenPipeError):
-        process.stdin.close()  # for which it waits
+        process.stdin.close()  # the signal to end
     try:
         process.wait(_SECONDS_TO_STOP)
     except subprocess.TimeoutExpired:

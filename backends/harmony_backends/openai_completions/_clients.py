@@ -1,4 +1,4 @@
-"""HTTP clients that live as long as their event loops."""
+"""HTTP clients, one for each event loop."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class LoopClient(NamedTuple):
 
     Attributes:
         client: The client.
-        asking: Held by whoever asks the server what it is.
+        asking: Held while the server is asked what it is.
         lifetime: Closes the client when it is closed itself.
     """
 
@@ -27,14 +27,14 @@ class LoopClient(NamedTuple):
 
 
 class LoopClients:
-    """One HTTP client for each event loop, as connections live and die with theirs.
+    """One HTTP client for each event loop, since connections are bound to an event loop.
 
-    Every `harmony_kit.run` has an event loop of its own. Before such a loop is closed, asyncio
-    closes the asynchronous generators that were begun in it; here each client belongs to one, and
-    is closed with it, in the only loop that can do that.
+    Every `harmony_kit.run` has its own event loop. Before asyncio closes a loop, it closes the
+    asynchronous generators that were started in it. Each client belongs to such a generator, so
+    that it is closed with its loop, and in its loop.
 
     Args:
-        make: Makes a client.
+        make: Creates a client.
     """
 
     def __init__(self, make: Callable[[], httpx.AsyncClient]) -> None:
@@ -53,9 +53,9 @@ class LoopClients:
         return found
 
     async def aclose(self) -> None:
-        """Close the clients of this loop, and of loops that run in other threads.
+        """Close the clients of this loop, and of the loops that run in other threads.
 
-        That of a loop which does not run at the moment is closed when the loop ends.
+        The client of a loop that is not running is closed when the loop ends.
         """
         here = asyncio.get_running_loop()
         for loop, found in list(self._clients.items()):
@@ -76,7 +76,7 @@ class LoopClients:
             await client.aclose()
 
     def _forget_closed_loops(self) -> None:
-        """Let go of loops that were closed without their generators."""
+        """Drop loops that were closed without closing their generators."""
         for loop in list(self._clients):
             if loop.is_closed():
                 self._clients.pop(loop, None)
@@ -86,9 +86,9 @@ async def _close_in(
     loop: asyncio.AbstractEventLoop, lifetime: AsyncGenerator[httpx.AsyncClient, None]
 ) -> None:
     async def close() -> None:
-        with suppress(RuntimeError):  # the loop is ending, and closes it just now
+        with suppress(RuntimeError):  # the loop is ending, and is closing it right now
             await lifetime.aclose()
 
     closing = asyncio.wrap_future(asyncio.run_coroutine_threadsafe(close(), loop))
-    # Not for ever: a loop that is ending may not get to it, and need not.
+    # With a timeout: a loop that is ending may never run this, and closes the client itself.
     await asyncio.wait([closing], timeout=_SECONDS_TO_CLOSE)

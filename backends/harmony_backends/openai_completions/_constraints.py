@@ -1,4 +1,4 @@
-"""How servers are told a constraint, each in its own language."""
+"""How constraints are sent to servers, in the grammar language of each."""
 
 from __future__ import annotations
 
@@ -13,61 +13,50 @@ from harmony_kit.grammar._rules import Expression, OrdinaryToken, RuleBook, Toke
 from harmony_kit.grammar._shape import FreeText
 from harmony_kit.grammar._shape_rules import shape_rules
 
-from .rule_positions import RulePosition
+from ..rule_positions import RulePosition
 
 ConstraintsName = Literal["auto", "grammar", "structured_outputs", "processor"]
-"""How a server is told constraints; `"auto"` is its usual way."""
+"""How a server gets constraints; `"auto"` is its usual way."""
 
-_MOST_REPETITIONS: Final = 2000  # that llama.cpp counts
+_MOST_REPETITIONS: Final = 2000  # the limit of llama.cpp
 
 
 class ServerGrammar(Protocol):
-    """A language in which a server is told a grammar, which it then runs itself.
+    """A language for grammars that a server enforces itself.
 
-    It begins with the grammar at the first token that it generates. Which of the tokens that
-    end a completion it writes where the grammar is at its end, it chooses.
+    The server applies the grammar from the first token that it generates. At the end of the
+    grammar it chooses any of the tokens that end a completion.
 
     Attributes:
-        advice: What may be wrong where the server does not keep to the grammar.
+        advice: What may be wrong if the server violates the grammar.
     """
 
     advice: ClassVar[str]
 
     def begin(self, constraint: Constraint) -> RulePosition:
-        """What the server can be told of a constraint.
-
-        Args:
-            constraint: The constraint.
+        """The start position in the part of a constraint that the language can express.
 
         Raises:
-            GrammarError: It cannot be said in this language.
+            GrammarError: The language cannot express the constraint.
         """
         ...
 
     def rest(self, position: RulePosition) -> dict[str, Any]:
-        """What a request has for the grammar of what follows.
-
-        Args:
-            position: Where the completion stands.
-        """
+        """Request fields with the grammar of what may follow a position."""
         ...
 
     def one_of(self, mask: bytes) -> dict[str, Any]:
-        """What a request for one token has to get one of some.
-
-        Args:
-            mask: The tokens, as `harmony_kit.grammar.Matcher.mask` gives them.
-        """
+        """Request fields that allow only the tokens of a mask, for a request for one token."""
         ...
 
 
 class LlamaCppGrammar:
-    """GBNF, llama.cpp's own grammars.
+    """GBNF, the grammar language of llama.cpp.
 
-    They do not count tokens: a limit of the reasoning is not told.
+    It does not count tokens, so that a token limit of the reasoning is left out.
     """
 
-    advice: ClassVar[str] = "llama.cpp says nothing of grammars that it cannot read"
+    advice: ClassVar[str] = "llama.cpp silently ignores grammars that it cannot parse"
 
     def begin(self, constraint: Constraint) -> RulePosition:
         """See `ServerGrammar`."""
@@ -79,19 +68,19 @@ class LlamaCppGrammar:
         return {"grammar": position.text(_gbnf_token)}
 
     def one_of(self, mask: bytes) -> dict[str, Any]:
-        """See `ServerGrammar`. A grammar could not name the tokens that end a completion."""
+        """See `ServerGrammar`. Biases, since a grammar cannot name the tokens that end it."""
         refused = bytes(byte ^ 0xFF for byte in mask)
         return {"logit_bias": [[token, False] for token in tokens_of(refused)]}
 
 
 class VllmStructuredOutputs:
-    """A structural tag for xgrammar, within vLLM's structured outputs."""
+    """A structural tag for xgrammar, in vLLM's structured outputs."""
 
     advice: ClassVar[str] = (
-        "vLLM passes over constraints in the reasoning where it has a reasoning parser, unless "
-        "it was started with --structured-outputs-config '{\"enable_in_reasoning\": true}'; "
-        "or start it with --logits-processors harmony_backends.constrained:Constrained, and "
-        'say constraints="processor"'
+        "a vLLM with a reasoning parser ignores constraints during the reasoning, unless it was "
+        "started with --structured-outputs-config '{\"enable_in_reasoning\": true}'; or start it "
+        "with --logits-processors harmony_backends.constrained:Constrained and pass "
+        'constraints="processor"'
     )
 
     def begin(self, constraint: Constraint) -> RulePosition:
@@ -115,29 +104,22 @@ SERVER_GRAMMARS: Final[Mapping[str, ServerGrammar]] = {
 }
 
 PROCESSOR_ADVICE: Final = (
-    "is it started with --logits-processors harmony_backends.constrained:Constrained, and are "
-    "harmony-kit and llguidance of the same versions there and here?"
+    "check that it was started with --logits-processors harmony_backends.constrained:Constrained, "
+    "and that harmony-kit and llguidance have the same versions there and here"
 )
 
 
 def processor_fields(constraint: Constraint) -> dict[str, Any]:
-    """What a request to vLLM has for harmony-kit's own processor of logits.
-
-    Args:
-        constraint: The constraint.
+    """Request fields for harmony-kit's own logits processor in vLLM.
 
     Raises:
-        GrammarError: llguidance does not enforce something.
+        GrammarError: llguidance cannot enforce the constraint.
     """
     return {"vllm_xargs": {"constraint": constraint.lark}}
 
 
 def tokens_of(mask: bytes) -> list[int]:
-    """The tokens of a mask.
-
-    Args:
-        mask: As `harmony_kit.grammar.Matcher.mask` gives it.
-    """
+    """The token ids of a mask of `harmony_kit.grammar.Matcher.mask`."""
     return [
         8 * place + bit
         for place, byte in enumerate(mask)
@@ -152,5 +134,5 @@ def _uncounted_text(text: FreeText, book: RuleBook) -> Expression:
 
 
 def _gbnf_token(token: Token | OrdinaryToken) -> str:
-    assert isinstance(token, Token)  # no rule made for llama.cpp has another
+    assert isinstance(token, Token)  # `_uncounted_text` makes no other
     return f"<[{token.token}]>"

@@ -1,7 +1,7 @@
-"""What servers of completions are asked, and how they answer: the shapes that differ.
+"""The request and response formats of servers of completions.
 
-vLLM speaks `/v1/completions` with token ids in both directions; llama.cpp gives ids only
-from its own `/completion`, and sglang from its own `/generate`.
+vLLM's `/v1/completions` has token ids in both directions; llama.cpp returns ids only from its own
+`/completion`, and sglang from its own `/generate`.
 """
 
 from __future__ import annotations
@@ -14,20 +14,20 @@ from harmony_kit.errors import BackendError
 from harmony_kit.sampling import SamplingParams
 from harmony_kit.wire._vocabulary import END_OF_TEXT
 
-from .completions_constraints import ConstraintsName
+from ._constraints import ConstraintsName
 
 
-class Piece(NamedTuple):
-    """What one event of a server's stream says.
+class ServerChunk(NamedTuple):
+    """The content of one event of a server's stream.
 
     Attributes:
-        tokens: The ids of new tokens; `None` where the server gives none.
+        tokens: The ids of new tokens; `None` if the server returns none.
         text: Their text.
-        finish_reason: Why the generation ended, on the last piece.
-        generated: How many tokens there are so far, where the server counts them.
-        stop_token: The token that ended the generation, where the server names it.
-        logprobs: The log-probabilities of the last tokens of `tokens`, where they were asked for.
-        is_from_start: Whether `tokens` are all that there are so far, and not the new ones alone.
+        finish_reason: On the last chunk, why the generation ended.
+        generated: The number of tokens so far, if the server counts them.
+        stop_token: The token that ended the generation, if the server names it.
+        logprobs: The log-probabilities of the last tokens of `tokens`, if requested.
+        is_from_start: Whether `tokens` are all tokens so far rather than the new ones.
     """
 
     tokens: Sequence[int] | None
@@ -40,13 +40,13 @@ class Piece(NamedTuple):
 
 
 class Dialect(Protocol):
-    """How a kind of server is spoken to.
+    """The HTTP interface of a kind of server.
 
     Attributes:
-        supports: What such a server can do beside generating.
-        needs_limit: Whether a request without a token limit gets one of the server's own.
+        supports: The features of such a server, apart from constraints.
+        needs_limit: Whether the server limits requests that have no token limit.
         needs_model: Whether a request names the model.
-        constraints: The ways to tell such a server a constraint, the usual one first.
+        constraints: The ways to send such a server a constraint, the usual one first.
     """
 
     supports: ClassVar[frozenset[Feature]]
@@ -55,36 +55,24 @@ class Dialect(Protocol):
     constraints: ClassVar[tuple[ConstraintsName, ...]]
 
     def url(self, base_url: str) -> str:
-        """Where to post requests.
-
-        Args:
-            base_url: As the user gave it, without a slash at its end.
-        """
+        """The URL for requests, from a base URL without a slash at its end."""
         ...
 
     def body(self, prompt: list[int], sampling: SamplingParams) -> dict[str, Any]:
-        """What to post, but for the model and whether to stream; `None` is not posted.
-
-        Args:
-            prompt: Token ids.
-            sampling: How to choose tokens, and when to stop.
-        """
+        """The fields of a request, except for the model and `stream`; `None` is left out."""
         ...
 
-    def read(self, event: Mapping[str, Any]) -> Piece | None:
-        """What an event says; `None` if nothing about tokens.
-
-        Args:
-            event: The event's data.
+    def read(self, event: Mapping[str, Any]) -> ServerChunk | None:
+        """Read the data of an event; `None` if it is not about tokens.
 
         Raises:
-            BackendError: It is not of the shape that it should have.
+            BackendError: The event is malformed.
         """
         ...
 
 
 class VllmDialect:
-    """`/v1/completions` as vLLM has it, and who follows it."""
+    """vLLM's `/v1/completions`."""
 
     supports: ClassVar[frozenset[Feature]] = frozenset({"logprobs"})
     needs_limit: ClassVar[bool] = True
@@ -97,22 +85,23 @@ class VllmDialect:
 
     def body(self, prompt: list[int], sampling: SamplingParams) -> dict[str, Any]:
         """See `Dialect`."""
-        asked = sampling.logprobs
+        logprobs = sampling.logprobs
         return {
             "prompt": prompt,
             "max_tokens": sampling.max_tokens,
             "return_token_ids": True,
-            # The stop tokens are those that were asked for, whatever the model's files say.
+            # Only the requested stop tokens, not those of the model's files.
             "ignore_eos": True,
             "stop_token_ids": [*sampling.stop_tokens, END_OF_TEXT],
             "skip_special_tokens": False,
             "spaces_between_special_tokens": False,
             **_common(sampling),
             "seed": sampling.seed,
-            **({} if asked is None else {"logprobs": asked, "return_tokens_as_token_ids": True}),
+            "logprobs": logprobs,
+            "return_tokens_as_token_ids": None if logprobs is None else True,
         }
 
-    def read(self, event: Mapping[str, Any]) -> Piece | None:
+    def read(self, event: Mapping[str, Any]) -> ServerChunk | None:
         """See `Dialect`."""
         choices = event.get("choices")
         if choices == []:
@@ -122,7 +111,7 @@ class VllmDialect:
         choice: dict[str, Any] = choices[0]
         reason = choice.get("finish_reason")
         stop = choice.get("stop_reason")
-        return Piece(
+        return ServerChunk(
             _token_ids(choice.get("token_ids")),
             choice.get("text") or "",
             None if reason is None else _FINISH_REASONS.get(reason, "abort"),
@@ -131,24 +120,24 @@ class VllmDialect:
         )
 
     @staticmethod
-    def _logprobs(said: Any) -> list[dict[int, float]] | None:
-        """From `token_id:123`, which is how ids are spelt where they are asked for."""
-        if said is None:
+    def _logprobs(value: Any) -> list[dict[int, float]] | None:
+        """From names such as `token_id:123`, as `return_tokens_as_token_ids` makes them."""
+        if value is None:
             return None
         try:
             return [
-                {int(name.removeprefix("token_id:")): value for name, value in tokens.items()}
-                for tokens in said["top_logprobs"]
+                {int(name.removeprefix("token_id:")): found for name, found in tokens.items()}
+                for tokens in value["top_logprobs"]
             ]
         except (TypeError, KeyError, AttributeError, ValueError):
-            raise _no_logprobs(said) from None
+            raise _invalid_logprobs(value) from None
 
 
 class LlamaCppDialect:
     """llama.cpp's own `/completion`.
 
-    It knows no stop tokens beside the model's own. Others end the generation all the same:
-    the backend watches for them and gives the request up.
+    It has no stop tokens other than the model's: at any other requested stop token, the backend
+    ends the completion and aborts the request.
     """
 
     supports: ClassVar[frozenset[Feature]] = frozenset({"logprobs"})
@@ -170,11 +159,11 @@ class LlamaCppDialect:
             "cache_prompt": True,
             **_common(sampling),
             "seed": sampling.seed,
-            # 0 would be none at all.
+            # 0 would return no log-probabilities at all.
             "n_probs": None if sampling.logprobs is None else max(sampling.logprobs, 1),
         }
 
-    def read(self, event: Mapping[str, Any]) -> Piece | None:
+    def read(self, event: Mapping[str, Any]) -> ServerChunk | None:
         """See `Dialect`."""
         if "content" not in event:
             raise BackendError(f"the server sent an event without content: {_short(event)}")
@@ -183,7 +172,7 @@ class LlamaCppDialect:
             limited = event.get("stop_type") == "limit" or event.get("stopped_limit") is True
             reason = "length" if limited else "stop"
         generated = event.get("tokens_predicted")
-        return Piece(
+        return ServerChunk(
             _token_ids(event.get("tokens")),
             event.get("content") or "",
             reason,
@@ -192,23 +181,23 @@ class LlamaCppDialect:
         )
 
     @staticmethod
-    def _logprobs(said: Any) -> list[dict[int, float]] | None:
-        if said is None:
+    def _logprobs(value: Any) -> list[dict[int, float]] | None:
+        if value is None:
             return None
         try:
             return [
                 {found["id"]: found["logprob"] for found in (token, *token["top_logprobs"])}
-                for token in said
+                for token in value
             ]
         except (TypeError, KeyError):
-            raise _no_logprobs(said) from None
+            raise _invalid_logprobs(value) from None
 
 
 class SglangDialect:
-    """sglang's own `/generate`, after its documentation.
+    """sglang's own `/generate`, written after its documentation.
 
-    A server's events have all ids so far, or the new ones alone, as it was started; how many
-    there are so far tells which.
+    Depending on how the server was started, its events have all ids so far or only the new ones;
+    their number of tokens so far shows which.
     """
 
     supports: ClassVar[frozenset[Feature]] = frozenset({"logprobs"})
@@ -225,7 +214,7 @@ class SglangDialect:
         return {
             "input_ids": prompt,
             "sampling_params": {
-                # Without it the limit is 128; null is no limit.
+                # If it is left out, the limit is 128; null is no limit.
                 "max_new_tokens": sampling.max_tokens,
                 "ignore_eos": True,
                 "stop_token_ids": [*sampling.stop_tokens, END_OF_TEXT],
@@ -238,7 +227,7 @@ class SglangDialect:
             "top_logprobs_num": sampling.logprobs,
         }
 
-    def read(self, event: Mapping[str, Any]) -> Piece | None:
+    def read(self, event: Mapping[str, Any]) -> ServerChunk | None:
         """See `Dialect`."""
         tokens, about = _token_ids(event.get("output_ids")), event.get("meta_info")
         if tokens is None or not isinstance(about, dict):
@@ -247,7 +236,7 @@ class SglangDialect:
         if finish.get("type") == "abort" and finish.get("message"):
             raise BackendError(f"the server aborted the request: {finish['message']}")
         reason = finish.get("type")
-        return Piece(
+        return ServerChunk(
             tokens,
             finish_reason=None if reason is None else _FINISH_REASONS.get(reason, "abort"),
             logprobs=self._logprobs(about),
@@ -266,14 +255,14 @@ class SglangDialect:
                 for chosen, others in zip(own, likeliest, strict=True)
             ]
         except (TypeError, ValueError):
-            raise _no_logprobs(own) from None
+            raise _invalid_logprobs(own) from None
 
 
 _FINISH_REASONS: Final[dict[str, FinishReason]] = {"stop": "stop", "length": "length"}
 
 
 def _common(sampling: SamplingParams) -> dict[str, Any]:
-    """What all servers call the same."""
+    """The fields that have the same names for all servers."""
     return {
         "temperature": sampling.temperature,
         "top_p": sampling.top_p,
@@ -284,19 +273,19 @@ def _common(sampling: SamplingParams) -> dict[str, Any]:
 
 
 def _given(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """What is not said is left to the server."""
+    """The fields that are not `None`; the server has defaults for the others."""
     return {name: value for name, value in fields.items() if value is not None}
 
 
-def _no_logprobs(value: Any) -> BackendError:
-    return BackendError(f"the server sent what are no log-probabilities: {_short(value)}")
+def _invalid_logprobs(value: Any) -> BackendError:
+    return BackendError(f"the server sent invalid log-probabilities: {_short(value)}")
 
 
 def _token_ids(value: Any) -> list[int] | None:
     if value is None:
         return None
     if not isinstance(value, list) or not all(type(token) is int for token in value):
-        raise BackendError(f"the server sent what are no token ids: {_short(value)}")
+        raise BackendError(f"the server sent invalid token ids: {_short(value)}")
     return value
 
 

@@ -1,4 +1,4 @@
-"""Sending a request until a server answers it: when to send it anew, and how long to wait."""
+"""Retries: which requests are sent again, and after how long."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ _NOT_ANSWERED: Final = (
     httpx.ConnectTimeout,
     httpx.ReadError,
     httpx.WriteError,
-    httpx.RemoteProtocolError,  # a kept connection that the server had closed meanwhile
+    httpx.RemoteProtocolError,  # an idle connection that the server has closed meanwhile
 )
 
 
 class StatusError(BackendError):
-    """A server answered with an error.
+    """A server answered with an error status.
 
     Attributes:
         status: The HTTP status.
@@ -46,11 +46,11 @@ class StatusError(BackendError):
 
 
 class Retries:
-    """How often and after how long a request is sent anew.
+    """Sends requests, and sends them again after temporary failures.
 
     Args:
-        most: How often, at most.
-        backoff: Seconds before the first time.
+        most: The maximum number of retries.
+        backoff: Seconds before the first retry; twice as long before each further one.
     """
 
     def __init__(self, most: int, backoff: float) -> None:
@@ -60,16 +60,16 @@ class Retries:
     async def send(
         self, client: httpx.AsyncClient, request: httpx.Request, name: str
     ) -> httpx.Response:
-        """Send a request; its response is open, and its status says success.
+        """Send a request, and return the open response of a success.
 
         Args:
-            client: What sends.
+            client: The HTTP client.
             request: The request.
             name: The backend's name, for errors.
 
         Raises:
             BackendError: The server cannot be reached, or answered with an error.
-            httpx.TimeoutException: The server took too long to answer.
+            httpx.TimeoutException: The server did not answer in time.
         """
         attempt = 0
         while True:
@@ -92,26 +92,18 @@ class Retries:
 
     def _wait(self, attempt: int, retry_after: float | None) -> float:
         backoff = min(self._backoff * 2.0**attempt, _LONGEST_BACKOFF)
-        # The random part keeps clients apart that failed together.
+        # The random part spreads the retries of clients that failed at the same time.
         jittered = backoff * random.uniform(0.5, 1.0)
         return jittered if retry_after is None else retry_after + jittered / 10
 
 
 def describe(error: Exception) -> str:
-    """An exception in words, also where it says nothing.
-
-    Args:
-        error: The exception.
-    """
+    """The exception's type, and its message if it has one."""
     return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
 
 
 def server_message(text: str) -> str:
-    """What a server says went wrong.
-
-    Args:
-        text: The body of its answer.
-    """
+    """The error message in the body of a server's answer."""
     try:
         value: Any = json.loads(text)
     except ValueError:
@@ -137,7 +129,7 @@ async def _failure(response: httpx.Response, name: str) -> tuple[StatusError, fl
 
 
 def _retry_after(value: str | None) -> float | None:
-    """Seconds from a Retry-After header, which has seconds or a date."""
+    """Seconds to wait, from a Retry-After header with seconds or a date."""
     if value is None:
         return None
     try:

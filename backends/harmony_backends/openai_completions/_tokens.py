@@ -1,4 +1,4 @@
-"""From what a server of completions says to token ids, also where it does not say them all."""
+"""From a server's stream to token ids, even if the stream does not have all of them."""
 
 from __future__ import annotations
 
@@ -20,24 +20,24 @@ from harmony_kit.wire._vocabulary import (
     ordinary_token_table,
 )
 
-from .completions_dialects import Piece
-from .cutting import Cutter
+from .._cutting import Cutter
+from ._dialects import ServerChunk
 
 _SPECIAL: Final = re.compile("|".join(map(re.escape, SPECIAL_TOKENS)))
 
 
 class LeftOutIdsError(BackendError):
-    """A server left ids out of its stream, and its text does not say which.
+    """A server left ids out of its stream, and its text does not determine them.
 
     Attributes:
-        missing: How many.
+        missing: The number of missing ids.
     """
 
     def __init__(self, missing: int) -> None:
         self.missing = missing
         super().__init__(
-            f"the server left out {missing} ids within a character, and its text does not say "
-            "which; with stream=False it gives all of them"
+            f"the server left out {missing} ids within a character, and its text does not "
+            "determine them; with stream=False it returns all ids"
         )
 
     def __reduce__(self) -> tuple[object, ...]:
@@ -45,17 +45,16 @@ class LeftOutIdsError(BackendError):
 
 
 class TokenReader:
-    """Reads the pieces of one completion.
+    """Reads the chunks of one completion.
 
     Args:
-        sampling: What was asked for.
-        on_text: Called when a piece has text and no ids, and its text is to be encoded; it
-            raises where that is not wanted.
+        sampling: The request's sampling.
+        on_text: Called before text without ids is encoded; raises if that is not allowed.
     """
 
     def __init__(self, sampling: SamplingParams, on_text: Callable[[], None]) -> None:
         self._cutter = Cutter(sampling)
-        # Text may have more tokens than the model used for it; the server kept the limit.
+        # No limit: the text may have more tokens than the model generated within the limit.
         self._text_cutter = Cutter(SamplingParams(stop_tokens=sampling.stop_tokens))
         self._on_text = on_text
         self._logprobs = sampling.logprobs
@@ -63,37 +62,34 @@ class TokenReader:
         self._text = ""
         self._is_text = False
 
-    def read(self, piece: Piece) -> TokenChunk:
-        """The tokens of a piece.
-
-        Args:
-            piece: What the server said.
+    def read(self, part: ServerChunk) -> TokenChunk:
+        """The tokens of a server's chunk.
 
         Raises:
             LeftOutIdsError: The server left ids out of its stream.
-            BackendError: It gives none at all, or not the log-probabilities that were asked for.
+            BackendError: There are no ids at all, or log-probabilities are missing.
         """
-        has_no_ids = piece.tokens is None and (piece.text != "" or piece.finish_reason is not None)
+        has_no_ids = part.tokens is None and (part.text != "" or part.finish_reason is not None)
         if has_no_ids or self._is_text:
-            return self._read_text(piece)
-        tokens = list(piece.tokens or ())
-        if piece.is_from_start:
+            return self._read_text(part)
+        tokens = list(part.tokens or ())
+        if part.is_from_start:
             tokens = tokens[self._received :]
         self._received += len(tokens)
-        if piece.generated is not None and piece.generated > self._received:
-            missing = piece.generated - self._received
+        if part.generated is not None and part.generated > self._received:
+            missing = part.generated - self._received
             if self._logprobs is not None:
                 raise LeftOutIdsError(missing)
-            tokens = _all_of_text(piece, missing)
-            self._received = piece.generated
-        delta = _ending(self._cutter.cut(tokens), piece.finish_reason)
+            tokens = _all_of_text(part, missing)
+            self._received = part.generated
+        chunk = _ending(self._cutter.cut(tokens), part.finish_reason)
         if self._logprobs is None:
-            return delta
-        return delta._replace(logprobs=self._logprobs_of(piece, tokens)[: len(delta.tokens)])
+            return chunk
+        return chunk._replace(logprobs=self._logprobs_of(part, tokens)[: len(chunk.tokens)])
 
-    def _logprobs_of(self, piece: Piece, tokens: Sequence[int]) -> list[Mapping[int, float]]:
-        """The log-probabilities of new tokens, each with as many others as were asked for."""
-        given = list(piece.logprobs or ())[-len(tokens) :] if tokens else []
+    def _logprobs_of(self, part: ServerChunk, tokens: Sequence[int]) -> list[Mapping[int, float]]:
+        """The log-probabilities of new tokens, each with the requested number of others."""
+        given = list(part.logprobs or ())[-len(tokens) :] if tokens else []
         if len(given) != len(tokens) or not all(map(contains, given, tokens)):
             raise BackendError("the server did not send the log-probability of every token")
         return [
@@ -101,52 +97,51 @@ class TokenReader:
             for token, found in zip(tokens, given, strict=True)
         ]
 
-    def _read_text(self, piece: Piece) -> TokenChunk:
+    def _read_text(self, part: ServerChunk) -> TokenChunk:
         """Encode the text up to the last special token.
 
-        What is text on both sides of a boundary may be one token, but none goes beyond a
-        special one.
+        A token may span two chunks of text, but none extends across a special token.
         """
         if not self._is_text:
             self._on_text()
             if self._logprobs is not None:
                 raise BackendError("there are no log-probabilities without token ids")
             self._is_text = True
-        self._text += piece.text
+        self._text += part.text
         end = 0
         for match in _SPECIAL.finditer(self._text):
             end = match.end()
-        if piece.finish_reason is not None:
+        if part.finish_reason is not None:
             end = len(self._text)
         tokens = encode_with_special(self._text[:end])
         self._text = self._text[end:]
-        stop = piece.stop_token
+        stop = part.stop_token
         if stop is not None and tokens[-1:] != [stop]:
-            tokens.append(stop)  # which servers leave out of the text
-        return _ending(self._text_cutter.cut(tokens), piece.finish_reason)
+            tokens.append(stop)  # servers leave it out of the text
+        return _ending(self._text_cutter.cut(tokens), part.finish_reason)
 
 
-def _ending(delta: TokenChunk, finish_reason: FinishReason | None) -> TokenChunk:
-    return TokenChunk(delta.tokens, delta.finish_reason or finish_reason)
+def _ending(chunk: TokenChunk, finish_reason: FinishReason | None) -> TokenChunk:
+    return TokenChunk(chunk.tokens, chunk.finish_reason or finish_reason)
 
 
 def _first(found: Mapping[int, float], token: int, count: int) -> dict[int, float]:
-    """A token's own log-probability and those of the likeliest."""
+    """The log-probabilities of a token and of the likeliest ones."""
     likeliest = sorted(found, key=lambda other: -found[other])[:count]
     return {other: found[other] for other in (token, *likeliest)}
 
 
-def _all_of_text(piece: Piece, missing: int) -> list[int]:
-    """The tokens of a piece that gives only the last of them.
+def _all_of_text(part: ServerChunk, missing: int) -> list[int]:
+    """The tokens of a chunk that has only the id of the last one.
 
-    llama.cpp sends nothing while a character is incomplete, and then all of the text with only
-    the id of the last token. What the others were follows from their bytes, if these can
-    be cut into so many tokens, none of which completes a character, in one way.
+    llama.cpp sends nothing while a character is incomplete, and then the text of all tokens with
+    the id of the last. The others follow from their bytes if there is exactly one way to split
+    these into `missing` tokens that all end within a character.
     """
-    given = list(piece.tokens or ())
-    data, end = piece.text.encode(), decode_bytes(given)
-    # U+FFFD stands for whatever bytes are not UTF-8.
-    if data.endswith(end) and "\ufffd" not in piece.text:
+    given = list(part.tokens or ())
+    data, end = part.text.encode(), decode_bytes(given)
+    # U+FFFD replaces bytes that are not UTF-8.
+    if data.endswith(end) and "\ufffd" not in part.text:
         cuts = list(islice(_cuts(data, len(data) - len(end), missing), 2))
         if len(cuts) == 1:
             return cuts[0] + given
@@ -154,7 +149,7 @@ def _all_of_text(piece: Piece, missing: int) -> list[int]:
 
 
 def _cuts(data: bytes, end: int, count: int, start: int = 0) -> Iterator[list[int]]:
-    """The ways to cut a part of UTF-8 into a number of tokens that all end within a character."""
+    """The ways to split UTF-8 into `count` tokens that all end within a character."""
     if count == 0:
         if start == end:
             yield []
@@ -167,7 +162,7 @@ def _cuts(data: bytes, end: int, count: int, start: int = 0) -> Iterator[list[in
 
 
 def _is_within_a_character(data: bytes, place: int) -> bool:
-    """Whether the byte after a place continues a character of UTF-8."""
+    """Whether the byte at a place continues a UTF-8 character."""
     return place < len(data) and data[place] & 0xC0 == 0x80
 
 
@@ -177,13 +172,9 @@ def _token_table() -> dict[bytes, int]:
 
 
 def warn_of_text(name: str) -> None:
-    """Say that ids are made of text.
-
-    Args:
-        name: The backend's name.
-    """
+    """Warn that a server's text is encoded to get ids."""
     warnings.warn(
-        f"{name}: the server gives no token ids; its text is encoded, so that the model may have "
-        "used other tokens, and what looks like a special token is one",
+        f"{name}: the server returns no token ids; its text is encoded, so that the model may have "
+        "generated other tokens, and text that looks like a special token becomes one",
         stacklevel=2,
     )

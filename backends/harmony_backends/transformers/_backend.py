@@ -1,7 +1,7 @@
 """The transformers backend: `generate` of Hugging Face transformers, in a thread.
 
-For small models, machines without a server's engine, and comparisons. Requests that come
-together are generated together.
+For small models, for machines without a serving engine, and for comparisons. Concurrent requests
+are generated in batches.
 """
 
 from __future__ import annotations
@@ -11,31 +11,30 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from typing import Any
 
-from harmony_kit.engine._protocol import Feature, TokenChunk, check_prompt, check_support
+from harmony_kit.engine._protocol import Feature, TokenChunk
 from harmony_kit.errors import BackendError
 from harmony_kit.sampling import SamplingParams
 
-from .closing import Closing
-from .stop_texts import StopTexts
-from .transformers_batches import Batches
-from .transformers_rows import Row
+from .._limits import EngineBackend
+from .._stop_texts import StopTexts
+from ._batches import Batches
+from ._rows import Row
 
 
-class TransformersBackend(Closing):
+class TransformersBackend(EngineBackend):
     """Generates with transformers, several requests at once.
 
     No tokenizer is needed. Log-probabilities are those of the model, before temperature, top-p and
     penalties.
 
     Args:
-        model: A folder or a name, as transformers takes it.
-        device: Where the model runs, such as `"cuda"`; by default there if it can.
-        dtype: The numbers that it computes with, such as `"float32"`; by default those of the
-            checkpoint.
-        context: How many tokens a prompt and its completion may have together; by default
-            what the model was made for.
-        batch_size: How many requests are generated together, at most.
-        **model_arguments: What `from_pretrained` takes beside it.
+        model: A folder or a name, as for transformers' `from_pretrained`.
+        device: The model's device, such as `"cuda"`; by default CUDA if it is available.
+        dtype: The number type, such as `"float32"`; by default that of the checkpoint.
+        context: The maximum number of tokens of a prompt and its completion together; by default
+            that of the model's configuration.
+        batch_size: The maximum number of requests in a batch.
+        **model_arguments: Further arguments of `from_pretrained`.
 
     Raises:
         BackendError: transformers or torch are not installed, or the model cannot be loaded.
@@ -56,46 +55,31 @@ class TransformersBackend(Closing):
     ) -> None:
         self._model = _load(str(model), device, dtype, model_arguments)
         config = self._model.config.get_text_config()
-        self._vocabulary_size: int = config.vocab_size
-        self._context: int = context or config.max_position_embeddings
-        self._closed = False
+        self._vocabulary_size = config.vocab_size
+        self._context = context or config.max_position_embeddings
         self._active: set[Row] = set()
         self._batches = Batches(self._model, batch_size)
 
     @property
-    def vocabulary_size(self) -> int:
-        """The lowest id that the model does not know."""
-        return self._vocabulary_size
-
-    @property
-    def context(self) -> int:
-        """How many tokens a prompt and its completion may have together."""
-        return self._context
-
-    @property
     def unfinished_requests(self) -> int:
-        """How many requests are being worked on, or wait for a place in a batch."""
+        """The number of requests that are running or waiting for a place in a batch."""
         return len(self._active)
 
     async def generate(
         self, prompt: Sequence[int], sampling: SamplingParams
     ) -> AsyncGenerator[TokenChunk, None]:
-        """Generate a completion; see `harmony_kit.Backend`.
+        """Generate a completion; see `harmony_kit.engine.Backend`.
 
-        Stop texts are looked for in the tokens' text; the token that completes one is the
-        last of the completion.
-
-        Args:
-            prompt: Token ids.
-            sampling: How to choose tokens, and when to stop. `<|endoftext|>` stops as well.
+        A completion also ends with the token that completes a stop text, and at `<|endoftext|>`.
 
         Yields:
             The tokens, one at a time.
 
         Raises:
-            BackendError: The prompt is none for this model, or generating failed.
+            GrammarError: No completion under the constraint fits the token limit.
+            BackendError: The prompt is refused, or the generation failed.
         """
-        limit = self._limit(prompt, sampling)
+        limit = self._room_for(prompt, sampling)
         row = Row(
             prompt,
             sampling,
@@ -108,40 +92,24 @@ class TransformersBackend(Closing):
         self._batches.add(row)
         stop_texts = StopTexts(sampling.stop)
         try:
-            async with aclosing(row.inbox.values()) as deltas:
-                async for delta in deltas:
-                    if stop_texts.find(delta.tokens) is not None:
-                        yield delta._replace(finish_reason="stop")
+            async with aclosing(row.inbox.values()) as chunks:
+                async for chunk in chunks:
+                    if stop_texts.find(chunk.tokens) is not None:
+                        yield chunk._replace(finish_reason="stop")
                         return
-                    yield delta
+                    yield chunk
         finally:
             self._batches.abort(row)
             await asyncio.wrap_future(row.left)  # at the next token at the latest
             self._active.discard(row)
 
     async def aclose(self) -> None:
-        """Abort what is being generated and free the model."""
+        """Abort all requests and free the model."""
         self._closed = True
         for row in list(self._active):
             self._batches.abort(row)
         await asyncio.to_thread(self._batches.close)
         self._model = None
-
-    def _limit(self, prompt: Sequence[int], sampling: SamplingParams) -> int:
-        """How many tokens may be generated, for a prompt that may be generated for."""
-        if self._closed:
-            raise BackendError("the transformers backend is closed")
-        check_support(self, sampling)
-        check_prompt(prompt, vocabulary_size=self._vocabulary_size)
-        room = self._context - len(prompt)
-        if room < 1:
-            raise BackendError(
-                f"the prompt has {len(prompt)} tokens; the context of {self._context} leaves "
-                "no room for a completion"
-            )
-        if sampling.max_tokens is None:
-            return room
-        return min(room, sampling.max_tokens)
 
 
 def _load(model: str, device: str | None, dtype: str | None, arguments: dict[str, Any]) -> Any:

@@ -1,4 +1,4 @@
-"""Requests of the transformers backend that are generated together."""
+"""Batches of requests of the transformers backend."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from typing import Any, Final
 from harmony_kit.errors import BackendError
 from harmony_kit.wire._vocabulary import END_OF_TEXT
 
-from .transformers_rows import Row
+from ._rows import Row
 
 _STEPS: Final = 16
-_TOKENS_PER_STEP: Final = 16  # as many are read about as fast as one is generated
+_TOKENS_PER_STEP: Final = 16  # prompt tokens that are read in about the time of one step
 
 
 class Batches:
     """Generates batch after batch, in a thread of its own.
 
-    A batch is one call of `generate`, in which every row chooses its tokens itself. It is
-    left before its end when rows have ended, or requests wait, and then the rows that go on are
-    put together anew with those that wait; the model reads all of their tokens again. That
-    is done only after so many steps that reading does not take longer than generating.
+    A batch is one call of `generate`, in which every row chooses its own tokens. The call is
+    stopped early when rows have ended or requests are waiting; the unfinished rows and the waiting
+    ones then form the next batch, for which the model reads all of their tokens again. This happens
+    only after so many steps that reading does not take longer than generating.
 
     Args:
-        model: A model of transformers.
-        size: How many rows a batch may have.
+        model: A transformers model.
+        size: The maximum number of rows in a batch.
     """
 
     def __init__(self, model: Any, size: int) -> None:
@@ -37,20 +37,12 @@ class Batches:
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="harmony-kit transformers")
 
     def add(self, row: Row) -> None:
-        """Have a row generated.
-
-        Args:
-            row: The row.
-        """
+        """Queue a row."""
         self._waiting.append(row)
         self._worker.submit(self._work)
 
     def abort(self, row: Row) -> None:
-        """Have a row given up: at once, if it waits, otherwise at its next token.
-
-        Args:
-            row: The row.
-        """
+        """Abort a row: immediately if it is waiting, otherwise at its next token."""
         row.aborted.set()
         try:
             self._waiting.remove(row)
@@ -74,9 +66,9 @@ class Batches:
                 self._generate_alone(rows, error)
 
     def _next(self, rows: Sequence[Row]) -> list[Row]:
-        """The rows that go on, and as many of those that wait as there is room for."""
-        going_on = [row for row in rows if not row.is_over]
-        while self._waiting and len(going_on) < self._size:
+        """The unfinished rows, and as many waiting ones as there is room for."""
+        unfinished = [row for row in rows if not row.is_finished]
+        while self._waiting and len(unfinished) < self._size:
             try:
                 row = self._waiting.popleft()
             except IndexError:  # it was aborted meanwhile
@@ -84,23 +76,23 @@ class Batches:
             if row.aborted.is_set():
                 row.abort()
             else:
-                going_on.append(row)
-        return going_on
+                unfinished.append(row)
+        return unfinished
 
     def _generate_alone(self, rows: Sequence[Row], error: Exception) -> None:
-        """After an error: one by one, so that it is that of the row which causes it."""
+        """After an error, generate row by row, so that only the row that causes it fails."""
         if len(rows) == 1:
             rows[0].fail(BackendError(f"transformers: {type(error).__name__}: {error}"))
             return
         for row in rows:
-            if not row.is_over:
+            if not row.is_finished:
                 try:
                     self._generate([row], ())
                 except Exception as own:
                     self._generate_alone([row], own)
 
     def _generate(self, rows: Sequence[Row], waiting: Sequence[Row]) -> None:
-        """Generate until all rows have ended, or the batch is to be put together anew."""
+        """Generate until all rows have ended, or a new batch is worthwhile."""
         import torch
         from transformers import LogitsProcessorList, StoppingCriteriaList
 
@@ -121,14 +113,14 @@ class Batches:
         )
 
     def _config(self, limit: int) -> Any:
-        """The model's way of generating, but for what rows see to themselves."""
+        """The model's generation config, without what rows do themselves."""
         config = copy.deepcopy(self._model.generation_config)
         config.max_length = None
         config.max_new_tokens = limit
         config.do_sample = False
         config.temperature = config.top_p = config.top_k = config.min_p = None
         config.pad_token_id = END_OF_TEXT
-        # None would stand for the model's own, and rows have their own stop tokens.
+        # Rows have their own stop tokens. `None` would mean the model's, so use an id it never has.
         config.eos_token_id = self._model.config.get_text_config().vocab_size
         return config
 
@@ -146,29 +138,29 @@ class _Batch:
         self._steps = 0
 
     def choose(self, tokens: Any, scores: Any) -> Any:  # noqa: ARG002
-        """A logits processor: every row's choice is made the likeliest token."""
+        """A logits processor that gives each row's choice the highest score."""
         self._steps += 1
         for row, own in zip(self._rows, scores, strict=True):
             if row.aborted.is_set():
                 row.abort()
-            if not row.is_over:
+            if not row.is_finished:
                 token = row.choose(own)
                 own.fill_(float("-inf"))
                 own[token] = 0.0
         return scores
 
     def is_done(self, tokens: Any, scores: Any, **_: Any) -> Any:  # noqa: ARG002
-        """A stopping criterion: which rows have ended, or all."""
+        """A stopping criterion: the finished rows, or all rows if a new batch is worthwhile."""
         import torch
 
-        over = [row.is_over for row in self._rows]
-        if self._is_to_be_left(len(over) - sum(over)):
-            over = [True] * len(over)
-        return torch.tensor(over, device=tokens.device)
+        finished = [row.is_finished for row in self._rows]
+        if self._is_to_be_left(len(finished) - sum(finished)):
+            finished = [True] * len(finished)
+        return torch.tensor(finished, device=tokens.device)
 
-    def _is_to_be_left(self, going_on: int) -> bool:
-        joining = min(len(self._waiting), self._size - going_on)
-        if not joining and going_on * 2 > len(self._rows):
+    def _is_to_be_left(self, unfinished: int) -> bool:
+        joining = min(len(self._waiting), self._size - unfinished)
+        if not joining and unfinished * 2 > len(self._rows):
             return False
-        # The more join, the sooner it is worth it.
-        return self._steps * max(going_on, joining) >= self._patience * going_on
+        # The more rows join, the sooner a new batch is worthwhile.
+        return self._steps * max(unfinished, joining) >= self._patience * unfinished

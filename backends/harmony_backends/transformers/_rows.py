@@ -1,4 +1,4 @@
-"""What is being generated for one request of the transformers backend, and how."""
+"""One request of the transformers backend: its tokens, and how the next one is chosen."""
 
 from __future__ import annotations
 
@@ -12,33 +12,34 @@ from harmony_kit.errors import BackendError
 from harmony_kit.sampling import SamplingParams
 from harmony_kit.wire._vocabulary import END_OF_TEXT
 
-from .event_loops import Inbox
-from .masks import masked
+from .._event_loops import Inbox
+from ..masks import masked
 
 Warper = Callable[[Any, Any], Any]
 
 
 class Row:
-    """A row of a batch: a request, which has its own way to choose tokens and to end.
+    """A row of a batch: a request with its own sampling and its own end.
 
-    It is made in an event loop, and then belongs to whoever generates, but for `aborted`.
+    It is created in the consumer's event loop. After that, only the thread that generates may use
+    it, except for `aborted`, which any thread may set.
 
     Args:
         prompt: Token ids.
-        sampling: How to choose tokens, and when to stop.
-        limit: How many tokens may be generated.
-        vocabulary_size: The lowest id that the model does not know.
+        sampling: The request's sampling.
+        limit: The maximum number of tokens to generate.
+        vocabulary_size: The number of token ids that the model has.
         defaults: The model's generation config.
-        device: Where the model is.
+        device: The model's device.
 
     Attributes:
-        tokens: The prompt and what was generated so far.
-        inbox: Where the tokens go.
-        aborted: Set from any thread when nobody wants more.
-        left: Done when nobody generates for this row any more.
+        tokens: The prompt and the tokens generated so far.
+        inbox: The queue to the consumer.
+        aborted: Set when the consumer has left.
+        left: Done when nothing more is generated for this row.
 
     Raises:
-        BackendError: Tokens cannot be chosen in the way that is asked for.
+        BackendError: transformers refuses the sampling.
         GrammarError: No completion under the constraint fits the limit.
     """
 
@@ -55,7 +56,7 @@ class Row:
         self.inbox: Inbox[TokenChunk] = Inbox()
         self.aborted = threading.Event()
         self.left: Future[None] = Future()
-        self.left.set_running_or_notify_cancel()  # whoever waits for it cannot cancel it
+        self.left.set_running_or_notify_cancel()  # the consumer that awaits it cannot cancel it
         self._start = len(prompt)
         self._end = len(prompt) + limit
         self._stop_tokens = frozenset((*sampling.stop_tokens, END_OF_TEXT))
@@ -69,24 +70,17 @@ class Row:
         self._generator = None if self._warpers is None else _generator(sampling.seed, device)
 
     @property
-    def is_over(self) -> bool:
-        """Whether nothing more is to be generated."""
+    def is_finished(self) -> bool:
+        """Whether the row has ended."""
         return self.left.done()
 
     @property
     def room(self) -> int:
-        """How many tokens may still be generated."""
+        """The number of tokens that may still be generated."""
         return self._end - len(self.tokens)
 
     def choose(self, scores: Any) -> int:
-        """Choose the next token, and hand it over.
-
-        Args:
-            scores: The model's logits, one for each token of the vocabulary.
-
-        Returns:
-            The token.
-        """
+        """Choose the next token from the model's logits, and send it to the consumer."""
         if self._matcher is None:
             token = self._choose(scores)
         else:
@@ -105,18 +99,14 @@ class Row:
         return token
 
     def abort(self) -> None:
-        """End it because nobody wants more; by whoever generates."""
-        if not self.is_over:
+        """End the row with the finish reason `"abort"`."""
+        if not self.is_finished:
             self.inbox.put(TokenChunk((), "abort"))
             self._leave()
 
     def fail(self, error: BackendError) -> None:
-        """End it with an error.
-
-        Args:
-            error: What the consumer gets.
-        """
-        if not self.is_over:
+        """End the row with an error for the consumer."""
+        if not self.is_finished:
             self._leave(error)
 
     def _leave(self, error: BackendError | None = None) -> None:
@@ -128,8 +118,10 @@ class Row:
 
         penalized = scores
         if self._frequency or self._presence:
-            said = torch.tensor(self.tokens[self._start :], dtype=torch.long, device=scores.device)
-            counts = torch.bincount(said, minlength=scores.shape[-1])
+            generated = torch.tensor(
+                self.tokens[self._start :], dtype=torch.long, device=scores.device
+            )
+            counts = torch.bincount(generated, minlength=scores.shape[-1])
             penalized = scores - self._frequency * counts - self._presence * (counts > 0)
         if self._warpers is None:
             return int(penalized.argmax())
@@ -141,7 +133,7 @@ class Row:
 
 
 def _warpers(sampling: SamplingParams, defaults: Any) -> list[Warper] | None:
-    """What changes the scores before a token is drawn; `None` if the likeliest is taken."""
+    """The processors of the scores before a token is sampled; `None` for greedy decoding."""
     from transformers import (
         MinPLogitsWarper,
         TemperatureLogitsWarper,
@@ -149,8 +141,8 @@ def _warpers(sampling: SamplingParams, defaults: Any) -> list[Warper] | None:
         TopPLogitsWarper,
     )
 
-    is_asked_for = sampling.temperature is not None or sampling.top_p is not None
-    if sampling.temperature == 0 or not (is_asked_for or defaults.do_sample):
+    is_requested = sampling.temperature is not None or sampling.top_p is not None
+    if sampling.temperature == 0 or not (is_requested or defaults.do_sample):
         return None
     temperature = defaults.temperature if sampling.temperature is None else sampling.temperature
     top_p = defaults.top_p if sampling.top_p is None else sampling.top_p
@@ -170,7 +162,7 @@ def _warpers(sampling: SamplingParams, defaults: Any) -> list[Warper] | None:
 
 
 def _generator(seed: int | None, device: Any) -> Any:
-    """Random numbers of a row's own, so that a seed gives the same in whatever company."""
+    """A row's own random numbers, so that a seed repeats in any batch."""
     import torch
 
     generator = torch.Generator(device=device)
