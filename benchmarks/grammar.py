@@ -20,7 +20,7 @@ MOST_SECONDS_OF_FIFTY_TOOLS = 1.0
 FIRST_MASK = """
 import time
 import harmony_kit as hk
-from harmony_kit.grammar import matching
+from harmony_kit.grammar import _matching as matching
 def f(city: str, days: int = 1) -> str:
     "The weather."
 tool = hk.tools.tool_from_function(f)
@@ -29,7 +29,7 @@ start = time.perf_counter()
 print(time.perf_counter() - start)
 """
 TOKENIZER = "matching._tokenizer(matching.MODEL_VOCABULARY_SIZE)"
-CONSTRAINT = "hk.constraint([tool]).matcher().mask()"
+CONSTRAINT = "hk.constraint([tool]).matcher().bitmask()"
 
 
 def tools(count):
@@ -119,8 +119,8 @@ def masks():
             times = []
             for token in tokens:
                 start = time.perf_counter()
-                matcher.mask()
-                taken = matcher.take(token)
+                matcher.bitmask()
+                taken = matcher.accept_token(token)
                 times.append((time.perf_counter() - start) * 1e6)
                 assert taken, hk.decode(tokens[: matcher.position])[-200:]
             assert matcher.is_finished

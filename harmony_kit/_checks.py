@@ -1,4 +1,4 @@
-"""Checks of values that options have; each raises an `OptionError` that says what is allowed."""
+"""Checks of option values, each raising an `OptionError` that states what is allowed."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from .errors import OptionError
 
 
 class NumberRange(NamedTuple):
-    """The numbers that an option can have.
+    """A range of allowed numbers.
 
     Attributes:
-        name: What to call them.
-        has: Whether a number is one of them.
+        name: The description for error messages.
+        has: Whether a number is in the range.
     """
 
     name: str
@@ -27,15 +27,10 @@ POSITIVE: Final = NumberRange("a finite number above 0", lambda n: 0 < n < math.
 
 
 def check_type(name: str, value: object, kind: type) -> None:
-    """Refuse what is not of a type.
-
-    Args:
-        name: The option.
-        value: Its value.
-        kind: The type.
+    """Refuse a value of another type.
 
     Raises:
-        OptionError: The value is of another type.
+        OptionError: The value has another type.
     """
     if not isinstance(value, kind):
         raise OptionError(f"expected {kind.__name__}, got {value!r}", option=name)
@@ -44,16 +39,10 @@ def check_type(name: str, value: object, kind: type) -> None:
 def checked_number(
     name: str, value: object, allowed: NumberRange, *, optional: bool = True
 ) -> float | None:
-    """A number, from any type of numbers; neither a truth value nor text is one.
-
-    Args:
-        name: The option.
-        value: Its value.
-        allowed: The numbers that it can have.
-        optional: Whether it can be `None`.
+    """The value as a plain number; booleans and strings are refused.
 
     Raises:
-        OptionError: The value is no such number.
+        OptionError: The value is not a number in the range.
     """
     if value is None and optional:
         return None
@@ -66,16 +55,10 @@ def checked_number(
 def checked_integer(
     name: str, value: object, *, least: int | None = None, optional: bool = True
 ) -> int | None:
-    """An integer, from any type of integers; a truth value is none.
-
-    Args:
-        name: The option.
-        value: Its value.
-        least: The least that it can be.
-        optional: Whether it can be `None`.
+    """The value as a plain integer; booleans are refused.
 
     Raises:
-        OptionError: The value is no such integer.
+        OptionError: The value is not such an integer.
     """
     if value is None and optional:
         return None
@@ -87,11 +70,7 @@ def checked_integer(
 
 
 def as_index(value: Any) -> int | None:
-    """An integer from any type of integers, such as numpy's; `None` from all else.
-
-    Args:
-        value: The value.
-    """
+    """An `int` from any integer type, such as numpy's; `None` for anything else."""
     if isinstance(value, bool):
         return None
     try:
@@ -101,7 +80,7 @@ def as_index(value: Any) -> int | None:
 
 
 def _float(value: Any) -> float | None:
-    if isinstance(value, bool | str | bytes | bytearray):  # texts would be read as numbers
+    if isinstance(value, bool | str | bytes | bytearray):  # float() would parse strings
         return None
     try:
         return float(value)

@@ -1,4 +1,4 @@
-"""Names of a package whose modules are imported when the first of them is used."""
+"""Lazy imports of a package's public names."""
 
 from __future__ import annotations
 
@@ -11,13 +11,7 @@ from typing import Any
 def lazily(
     package: str, names: Mapping[str, str], subpackages: str = ""
 ) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
-    """The `__getattr__` and `__dir__` of a package (PEP 562).
-
-    Args:
-        package: The package, as its `__name__`.
-        names: Names, separated by blanks, by the module that has them, relative to the package.
-        subpackages: Modules, separated by blanks, that are attributes themselves.
-    """
+    """The `__getattr__` and `__dir__` of a package (PEP 562)."""
     homes = {name: module for module, listed in names.items() for name in listed.split()}
     modules = frozenset(subpackages.split())
 

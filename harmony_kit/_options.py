@@ -1,4 +1,4 @@
-"""Options that are values: unknown names are refused, with the name that was probably meant."""
+"""Refusing unknown options with a suggestion of the intended name."""
 
 from __future__ import annotations
 
@@ -24,17 +24,14 @@ _SAMPLING: Final = frozenset(
         "top_p",
     }
 )
-"""The sampling parameters, which people look for among other options."""
+"""The sampling parameters, which are often passed by mistake as other options."""
 
 
 def checked_options(function: Callable[_P, _R]) -> Callable[_P, _R]:
     """Make a function refuse unknown keyword arguments with a suggestion.
 
-    Python's own `TypeError` names the argument that it did not expect; this one also says which
-    was probably meant, and where sampling parameters belong.
-
-    Args:
-        function: A function or an `__init__`; one that takes any keyword checks them itself.
+    Unlike Python's own `TypeError`, the error suggests the name that was probably intended, and
+    states where sampling parameters belong.
 
     Example:
         >>> @checked_options
@@ -44,7 +41,7 @@ def checked_options(function: Callable[_P, _R]) -> Callable[_P, _R]:
             ...
         TypeError: render: unexpected option 'drop_analisis'; did you mean 'drop_analysis'?
     """
-    code = function.__code__  # far cheaper than a signature, and made at every import
+    code = function.__code__  # far cheaper than a signature, and this runs at every import
     known = frozenset(code.co_varnames[: code.co_argcount + code.co_kwonlyargcount])
     name = function.__qualname__.removesuffix(".__init__")
 
@@ -59,10 +56,6 @@ def checked_options(function: Callable[_P, _R]) -> Callable[_P, _R]:
 
 def checked_fields(kind: type[_T]) -> type[_T]:
     """Make a class refuse unknown keyword arguments with a suggestion, as `checked_options` does.
-
-    Args:
-        kind: A class whose `__init__` is generated, as that of a dataclass: stands above
-            `@dataclass`.
 
     Example:
         >>> from dataclasses import dataclass
@@ -81,17 +74,12 @@ def checked_fields(kind: type[_T]) -> type[_T]:
 
 
 def refuse_options(where: str, given: Mapping[str, Any], known: Iterable[str]) -> NoReturn:
-    """Refuse keyword arguments of which one or more are unknown.
-
-    Args:
-        where: The function that was called.
-        given: Its keyword arguments.
-        known: The names that it takes.
+    """Raise the error for keyword arguments of which at least one is unknown.
 
     Raises:
-        TypeError: Always; it names the first unknown argument and the one that was probably meant.
+        TypeError: Always; it names the first unknown argument and the closest known one.
     """
-    from difflib import get_close_matches  # only an error needs it
+    from difflib import get_close_matches  # imported late: only errors need it
 
     names = sorted(set(known) - {"self", "cls"})
     unknown = next(name for name in given if name not in names)
@@ -103,5 +91,5 @@ def refuse_options(where: str, given: Mapping[str, Any], known: Iterable[str]) -
     elif "sampling" in names and (close := get_close_matches(unknown, _SAMPLING, n=1)):
         hint = f"; did you mean the sampling parameter {close[0]!r}: sampling=SamplingParams(...)?"
     elif names:
-        hint = f"; there are {', '.join(names)}"
+        hint = f"; known options: {', '.join(names)}"
     raise TypeError(f"{where}: unexpected option {unknown!r}{hint}")

@@ -1,4 +1,4 @@
-"""Tuples with names that are values of their own kind."""
+"""Named tuples that only equal their own kind."""
 
 from __future__ import annotations
 
@@ -8,13 +8,10 @@ _Kind = TypeVar("_Kind", bound=type)
 
 
 def distinct(kind: _Kind) -> _Kind:
-    """Make a named tuple equal to its own kind alone, as other values are.
+    """Make a named tuple equal only to instances of its own class.
 
-    Named tuples are made several times faster than dataclasses, but equal any tuple with the
-    same items, so that two kinds of events with equal fields would be equal.
-
-    Args:
-        kind: The class.
+    Named tuples are constructed several times faster than dataclasses, but equal any tuple with the
+    same items, so two kinds of events with equal fields would be equal.
 
     Example:
         >>> from typing import NamedTuple

@@ -1,24 +1,23 @@
-"""What can go wrong, as exceptions.
+"""The exceptions of harmony-kit.
 
-Every exception that harmony-kit raises on purpose is a `HarmonyError`. Those that
-concern bad input are `ValueError`s as well, so that code which knows nothing of this
-package can still catch them.
+Every exception that the package raises on purpose is a `HarmonyError`. Exceptions for bad input
+are also `ValueError`s, so that code without knowledge of this package can catch them.
 """
 
 from __future__ import annotations
 
 
 class HarmonyError(Exception):
-    """The base of every exception of this package."""
+    """The base class of all exceptions of this package."""
 
 
 class InvalidMessageError(HarmonyError, ValueError):
-    """A message, a content or a tool cannot be what it was asked to be.
+    """A message, a content or a tool is invalid.
 
     Attributes:
         reason: What is wrong, without the place.
-        field: The field at fault, such as `"role"` or `"tools[2].parameters"`.
-        index: The position of the message in its conversation, where it is known.
+        field: The invalid field, such as `"role"` or `"tools[2].parameters"`.
+        index: The position of the message in its conversation, if known.
     """
 
     def __init__(self, reason: str, *, field: str, index: int | None = None) -> None:
@@ -32,7 +31,7 @@ class InvalidMessageError(HarmonyError, ValueError):
         return (_invalid_message, (self.reason, self.field, self.index))
 
     def at(self, index: int) -> InvalidMessageError:
-        """The same error, saying which message of the conversation it is about."""
+        """A copy of the error with the position of the message in the conversation."""
         return InvalidMessageError(self.reason, field=self.field, index=index)
 
 
@@ -41,7 +40,7 @@ def _invalid_message(reason: str, field: str, index: int | None) -> InvalidMessa
 
 
 class OptionError(HarmonyError, ValueError):
-    """An option has a value that it cannot have.
+    """An option has an invalid value.
 
     Attributes:
         option: The name of the option, such as `"temperature"`.
@@ -62,11 +61,11 @@ def _option_error(option: str, reason: str) -> OptionError:
 
 
 class UnknownTokenError(HarmonyError, ValueError):
-    """A token id is not one of o200k_harmony's.
+    """A token id does not exist in o200k_harmony.
 
     Attributes:
-        token: The offending value.
-        position: Its index in the sequence that was given.
+        token: The invalid value.
+        position: Its index in the input.
     """
 
     def __init__(self, token: object, position: int) -> None:
@@ -79,14 +78,13 @@ class UnknownTokenError(HarmonyError, ValueError):
 
 
 class ParseError(HarmonyError, ValueError):
-    """Strict parsing met tokens that are not well-formed Harmony.
+    """Strict parsing found tokens that are not well-formed Harmony.
 
     Attributes:
-        code: The kind of fault, one word such as `"missing_start"`.
-        reason: What is wrong, in words.
-        position: The index of the token, or of the character of a text, at which it was
-            noticed.
-        unit: What the position counts, `"token"` or `"character"`.
+        code: The kind of problem, such as `"missing_start"`; docs/problems.md lists them.
+        reason: What is wrong.
+        position: The index of the token, or of the character of a text, at which it was detected.
+        unit: The unit of the position, `"token"` or `"character"`.
     """
 
     def __init__(self, code: str, reason: str, *, position: int, unit: str = "token") -> None:
@@ -105,11 +103,11 @@ def _parse_error(code: str, reason: str, position: int, unit: str) -> ParseError
 
 
 class RequestError(HarmonyError, ValueError):
-    """A request of an API cannot be what it was asked to be.
+    """A request of an API is invalid.
 
     Attributes:
         reason: What is wrong, without the place.
-        path: The JSON path of the field at fault, such as `messages[2].tool_calls[0].id`.
+        path: The JSON path of the invalid field, such as `messages[2].tool_calls[0].id`.
     """
 
     def __init__(self, reason: str, *, path: str) -> None:
@@ -126,11 +124,11 @@ def _request_error(reason: str, path: str) -> RequestError:
 
 
 class GrammarError(HarmonyError, ValueError):
-    """What a completion shall be cannot be said in a grammar.
+    """A constraint cannot be expressed as a grammar.
 
     Attributes:
         reason: What is wrong, without the place.
-        path: Where: a JSON path that begins with a tool's full name, `response_format`, or an
+        path: The place: a JSON path that starts with a tool's full name, `response_format`, or an
             argument.
     """
 
@@ -148,16 +146,16 @@ def _grammar_error(reason: str, path: str) -> GrammarError:
 
 
 class ToolError(HarmonyError):
-    """A tool cannot be made from what was given, or cannot be called.
+    """A value cannot be made a tool, or a tool cannot be called.
 
-    Raised by a tool's own function, it is told to the model by its text alone.
+    If a tool's own function raises it, the model receives its text without the class name.
     """
 
 
 class ToolArgumentsError(ToolError):
-    """The arguments of a call are not what the tool takes.
+    """The arguments of a call are not valid for the tool.
 
-    A tool's own function may raise it too, to say so where its schema cannot.
+    A tool's own function can raise it for conditions that the schema cannot express.
     """
 
 

@@ -1,4 +1,4 @@
-"""How tokens are chosen, and when to stop: what requests ask for and backends obey."""
+"""Sampling parameters: how tokens are chosen, and when to stop."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ if TYPE_CHECKING:
 class SamplingParams:
     """How tokens are chosen, and when to stop.
 
-    What is `None` is left to the engine. Numbers of other types, such as numpy's, are stored as
-    plain ones.
+    `None` leaves a parameter to the engine. Numbers of other types, such as numpy's, are converted
+    to plain ones.
 
     Args:
-        max_tokens: The most completion tokens, at least 1.
-        temperature: 0 for greedy decoding, or more.
-        top_p: The probability mass to sample from, from 0 to 1.
-        seed: Makes sampling repeatable, where the engine can.
+        max_tokens: The maximum number of completion tokens, at least 1.
+        temperature: The temperature; 0 for greedy decoding.
+        top_p: The probability mass to sample from, 0 to 1.
+        seed: A seed for repeatable sampling, if the engine supports it.
         stop_tokens: Token ids that end the generation.
-        stop: A text, or several, that end the generation, where the engine can.
-        frequency_penalty: Against tokens by how often they occurred, from -2 to 2.
-        presence_penalty: Against tokens that occurred at all, from -2 to 2.
-        logprobs: How many of the likeliest tokens to tell of at each position, beside the one
-            that was chosen; 0 for that one alone.
-        constraint: What the completion may be. A backend that cannot keep to it refuses.
+        stop: One or more strings that end the generation, if the engine supports it.
+        frequency_penalty: A penalty for tokens by how often they occurred, -2 to 2.
+        presence_penalty: A penalty for tokens that occurred at all, -2 to 2.
+        logprobs: The number of most likely tokens to report per position, in addition to the
+            generated one; 0 for that one only.
+        constraint: A constraint on the completion. A backend that cannot enforce it refuses.
 
     Raises:
-        OptionError: A parameter has a value that it cannot have.
+        OptionError: A parameter has an invalid value.
 
     Example:
         >>> SamplingParams(stop="</s>").stop
@@ -108,13 +108,13 @@ def _stop_tokens(value: object) -> tuple[int, ...]:
 def _stop_texts(value: object) -> tuple[str, ...]:
     texts = (value,) if isinstance(value, str) else _items(value)
     if texts is None or not all(isinstance(text, str) and text for text in texts):
-        allowed = "a non-empty text or an iterable of non-empty texts"
+        allowed = "a non-empty string or an iterable of non-empty strings"
         raise _refused_items("stop", allowed, value, texts)
     return texts
 
 
 def _items(value: Any) -> tuple[Any, ...] | None:
-    if isinstance(value, str | bytes | bytearray):  # their items are none that were meant
+    if isinstance(value, str | bytes | bytearray):  # iterable, but not as token ids
         return None
     try:
         return tuple(value)
@@ -123,14 +123,14 @@ def _items(value: Any) -> tuple[Any, ...] | None:
 
 
 def _refused_items(name: str, allowed: str, value: object, items: object) -> OptionError:
-    given = items if isinstance(value, Iterator) else value  # an iterator does not show them
+    given = items if isinstance(value, Iterator) else value  # an iterator's repr hides its items
     return OptionError(f"expected {allowed}, got {given!r}", option=name)
 
 
 def _constraint(value: object) -> Constraint | None:
     if value is None:
         return None
-    from .grammar import Constraint  # slow to import, and whoever has one has imported it
+    from .grammar import Constraint  # slow to import, and already imported if there is one
 
     if not isinstance(value, Constraint):
         raise OptionError(f"expected a Constraint or None, got {value!r}", option="constraint")

@@ -59,7 +59,7 @@ def test_a_misspelt_parameter_is_refused_with_a_suggestion():
 
 
 AN_ID = "from 0 to 201088"
-TEXTS = "a non-empty text or an iterable of non-empty texts"
+TEXTS = "a non-empty string or an iterable of non-empty strings"
 
 
 @pytest.mark.parametrize(

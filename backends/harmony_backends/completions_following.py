@@ -127,7 +127,7 @@ class GrammarFollower:
         """The next tokens, as long as there is only one that may come."""
         taken: list[int] = []
         while not self._matcher.is_finished:
-            mask = self._matcher.mask()
+            mask = self._matcher.bitmask()
             if int.from_bytes(mask, "little").bit_count() != 1:
                 break
             (token,) = tokens_of(mask)
@@ -137,7 +137,7 @@ class GrammarFollower:
 
     def _take(self, token: int) -> bool:
         """Go on by a token, if it may come."""
-        if not self._matcher.take(token):
+        if not self._matcher.accept_token(token):
             return False
         self._said.append(token)
         self._is_refused = False
@@ -195,7 +195,7 @@ class GrammarFollower:
 
     async def _one_token(self) -> AsyncGenerator[Sequence[int], None]:
         """A token among those that may come."""
-        fields = self._grammar.one_of(self._matcher.mask())
+        fields = self._grammar.one_of(self._matcher.bitmask())
         async with aclosing(self._answer(fields, stream=False, most=1)) as deltas:
             async for delta in deltas:
                 for token in delta.tokens:
@@ -278,7 +278,7 @@ def _follow_whole(matcher: Matcher, tokens: Sequence[int]) -> int:
     for count, token in enumerate(tokens):
         if matcher.is_finished:
             return count
-        if not matcher.take(token):
+        if not matcher.accept_token(token):
             raise _ignored(matcher.position, _spelt(token), PROCESSOR_ADVICE)
     return len(tokens)
 

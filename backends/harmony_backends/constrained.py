@@ -129,5 +129,5 @@ class _Completion:
     def follow(self) -> Matcher:
         """The matcher, brought to where the completion is."""
         for token in self._output[self._matcher.position :]:
-            self._matcher.take(token)
+            self._matcher.accept_token(token)
         return self._matcher

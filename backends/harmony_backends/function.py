@@ -25,6 +25,7 @@ from harmony_kit.wire._vocabulary import SIZE, encode_with_special
 
 from ._cutting import Cutter
 from ._limits import closed_error, room_for
+from ._stop_texts import StopTexts
 from .closing import Closing
 
 Answer = Iterable[int] | AsyncIterable[int] | str
@@ -95,12 +96,15 @@ class FunctionBackend(Closing):
         if self._closed:
             raise closed_error(self.name)
         limit = room_for(self, prompt, sampling, context=self._max_context)
-        cutter = Cutter(replace(sampling, max_tokens=limit))
+        cutter, stop_texts = Cutter(replace(sampling, max_tokens=limit)), StopTexts(sampling.stop)
         self.unfinished += 1
         try:
             async with aclosing(self._batches(list(prompt), sampling)) as batches:
                 async for tokens in batches:
                     chunk = cutter.cut(tokens)
+                    end = stop_texts.find(chunk.tokens)
+                    if end is not None:
+                        chunk = TokenChunk(chunk.tokens[:end], "stop")
                     yield chunk
                     if chunk.finish_reason is not None:
                         return

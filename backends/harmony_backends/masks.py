@@ -10,7 +10,7 @@ def masked(scores: Any, mask: bytes) -> Any:
 
     Args:
         scores: A torch tensor, one score for each token of the vocabulary.
-        mask: As `harmony_kit.grammar.Matcher.mask` gives it.
+        mask: As `harmony_kit.grammar.Matcher.bitmask` gives it.
 
     Returns:
         A tensor of the same shape, with minus infinity wherever no bit is set.

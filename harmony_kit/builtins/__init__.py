@@ -1,4 +1,4 @@
-"""The tools that the models were trained with: python and the browser."""
+"""The built-in tools that the models were trained with: python and the browser."""
 
 from typing import TYPE_CHECKING
 

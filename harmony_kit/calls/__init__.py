@@ -1,4 +1,4 @@
-"""Reading calls: who is called, with which arguments, and whether the call can be run."""
+"""Reading tool calls: the tool, the arguments, and whether the call can be run."""
 
 from ._arguments import Arguments, read_arguments
 from ._calls import CallStatus, ToolCall

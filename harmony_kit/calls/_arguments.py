@@ -1,9 +1,8 @@
-"""Reading the arguments of a call: text to a JSON value, repaired where the model slipped.
+"""Reading the arguments of a call as JSON, with repair of the model's mistakes.
 
-What is valid JSON stays byte for byte. Else the object is looked for that the text is meant
-to be: in JSON text within JSON text, in envelopes, by repairing. What comes out is checked
-against the tool's JSON Schema, and values of a wrong type are converted where that loses
-nothing.
+Valid JSON is preserved byte for byte. For other text, the intended object is searched in nested
+JSON text and in envelopes, and by repair. The result is validated against the tool's JSON
+Schema, and values of the wrong type are converted where the conversion is lossless.
 """
 
 from __future__ import annotations
@@ -26,16 +25,16 @@ from ._validation import Schema, compiled_schema, validated
 
 
 class Arguments(NamedTuple):
-    """What the text of a call's arguments says.
+    """The arguments of a call.
 
     Attributes:
-        value: The JSON value; `None` where the text could not be read.
-        text: The arguments as JSON text; the text as written where it could not be read.
-        status: How they came about: as written, repaired, converted to the types of the
-            schema, or not what the tool can take.
+        value: The JSON value; `None` if the text could not be read.
+        text: The arguments as JSON text; the original text if it could not be read.
+        status: Whether the text was valid as written, was repaired, had values converted to the
+            types of the schema, or is invalid.
         findings: What was wrong and what was changed.
-        is_closed: Whether the text is one closed JSON value, however it is spelt: nothing that
-            was to follow can be missing.
+        is_closed: Whether the text is one closed JSON value, however it is written, so that
+            nothing can be missing at its end.
     """
 
     value: Any
@@ -52,13 +51,23 @@ def read_arguments(
     """Read the arguments of a call.
 
     Args:
-        text: The content of the call, as the model wrote it.
-        schema_json: The JSON Schema of the tool's parameters as JSON text, if it is known. One
-            that cannot be used, such as one that refers to other documents, checks nothing.
-        name: The tool's name, for envelopes that repeat it.
+        text: The content of the call.
+        schema_json: The JSON Schema of the tool's parameters as JSON text. A schema that cannot be
+            used, for example because it refers to other documents, is ignored.
+        name: The tool's name, to recognize envelopes that repeat it.
 
     Returns:
-        The arguments. Without a schema, and for one that allows objects, they are an object.
+        The arguments. They are an object unless the schema allows no objects.
+
+    Example:
+        >>> read_arguments('{"city": "Paris"}').status
+        'ok'
+        >>> schema = '{"properties": {"days": {"type": "integer"}}}'
+        >>> arguments = read_arguments("{'days': '3',}", schema)
+        >>> arguments.value, arguments.status
+        ({'days': 3}, 'coerced')
+        >>> [finding.code for finding in arguments.findings]
+        ['json_repaired', 'schema_coercion']
     """
     schema = compiled_schema(schema_json)
     body = text.strip(BLANKS)
@@ -70,14 +79,14 @@ def read_arguments(
     except (TooDeepError, RecursionError):
         return _unread(text, "too_deep")
     except TooLargeError:
-        return _unread(text, "not_json", "a number that is too large")
+        return _unread(text, "not_json", "the number is too large")
 
 
 def _unread(text: str, code: str, detail: str | None = None) -> Arguments:
     return Arguments(None, text, "invalid", (Finding(code, detail),), is_closed=False)
 
 
-# Findings that do not say that the text was repaired.
+# Findings that are not repairs of the text.
 _NO_REPAIRS: Final = frozenset({"duplicate_keys", "schema_coercion", "schema_mismatch"})
 
 
@@ -89,7 +98,7 @@ def _judged(found: Found, body: str) -> Arguments:
         status = "invalid"
     elif "schema_coercion" in codes:
         status = "coerced"
-    # A number by itself is never closed: more digits may have been to come.
+    # A bare number is never closed: more digits could follow.
     is_number = isinstance(found.value, int | float) and not isinstance(found.value, bool)
     is_closed = bool(body) and "truncated_json" not in codes and not is_number
     return Arguments(found.value, found.text, status, found.findings, is_closed)
@@ -103,7 +112,7 @@ _MAX_ENVELOPES: Final = 3
 
 
 def _found(body: str, schema: Schema, name: str | None) -> Found | None:
-    """The value that a text is, or is meant to be."""
+    """The value that a text is or was meant to be."""
     if not body:
         return Found({}, "{}", (Finding("empty_arguments"),))
     if not schema.wants_object:
@@ -119,7 +128,7 @@ def _found(body: str, schema: Schema, name: str | None) -> Found | None:
 
 
 def _object_in(text: str, name: str | None, encodings: int = 0) -> Found | None:
-    """The object that a text is, or is meant to be."""
+    """The object that a text is or was meant to be."""
     body = text.strip(BLANKS)
     check_depth(body)
     try:
@@ -132,7 +141,7 @@ def _object_in(text: str, name: str | None, encodings: int = 0) -> Found | None:
 
 
 def _object_of(found: Found, name: str | None, encodings: int) -> Found | None:
-    """The object that a valid JSON text is, or holds."""
+    """The object that a valid JSON value is or contains."""
     value = found.value
     if isinstance(value, dict):
         return found
@@ -146,7 +155,7 @@ def _object_of(found: Found, name: str | None, encodings: int) -> Found | None:
 
 
 def _repaired(body: str, name: str | None, encodings: int) -> Found | None:
-    """The object that a text without being JSON is meant to be."""
+    """The object that an invalid JSON text was meant to be."""
     string = closed_string(body)
     found = string and _object_of(string, name, encodings)
     return found.noting("truncated_json") if found else repaired_object(body, name)
@@ -174,7 +183,7 @@ def _without_envelope(found: Found, properties: frozenset[str], name: str | None
 def _inside(
     value: dict[str, Any], properties: frozenset[str], name: str | None
 ) -> dict[str, Any] | str | None:
-    """What stands in an envelope, if an object is one."""
+    """The arguments inside an envelope; `None` if the object is not an envelope."""
     for key in ("arguments", "parameters"):
         inner = value.get(key)
         if key in properties or not isinstance(inner, dict | str):

@@ -1,8 +1,8 @@
-"""Messages to calls: who is called, with which arguments, and whether the call can be run.
+"""Reading messages as tool calls: the tool, the arguments, and whether the call can be run.
 
-The recipient alone makes a message a call, on any channel. Its name is resolved against the
-declared tools, its content is read as the arguments, and a status says what came of it. No
-call raises: what is wrong with one is for the model to hear.
+A message with a recipient is a call, on any channel. The recipient is resolved among the declared
+tools, the content is read as the arguments, and a status summarizes the result. A malformed call
+raises no exception: its problems are reported to the model.
 """
 
 from __future__ import annotations
@@ -23,30 +23,30 @@ from ._resolve import DeclaredNames, Resolved, Target, names_nobody
 
 
 class CallStatus(StrEnum):
-    """What came of reading a call."""
+    """The result of reading a call."""
 
     OK = "ok"
-    """The call is as it should be."""
+    """The call is valid."""
     REPAIRED = "repaired"
-    """The name or the arguments were written wrongly, and read as what was meant."""
+    """The name or the arguments were malformed and have been repaired."""
     COERCED = "coerced"
-    """Values of a wrong type were converted to the types that the tool asks for."""
+    """Values of the wrong type were converted to the types in the tool's schema."""
     RAW = "raw"
-    """The tool takes text, and the text is as written."""
+    """The tool takes text; the content is passed unchanged."""
     INVALID = "invalid"
-    """The arguments are no JSON object, or not what the tool asks for."""
+    """The arguments are not a JSON object, or do not match the tool's schema."""
     TRUNCATED = "truncated"
-    """The call is not whole: it was cut off, or no `<|call|>` closed what its arguments opened."""
+    """The call is truncated, or its arguments are unterminated and no `<|call|>` follows them."""
     EMPTY_ARGUMENTS = "empty_arguments"
-    """There are no arguments; read as an empty object."""
+    """The arguments are empty and are read as an empty object."""
     MISSING_ARGUMENTS = "missing_arguments"
-    """The call breaks off before its arguments."""
+    """The call ends before its arguments, without `<|message|>`."""
     MISSING_NAME = "missing_name"
-    """What looks like a call addresses nobody."""
+    """The call has no tool name."""
     UNDECLARED = "undeclared"
-    """The tool was not declared."""
+    """The tool is not declared."""
     DUPLICATE = "duplicate"
-    """The same call was made before in this turn."""
+    """The call repeats an earlier call of this turn."""
     AMBIGUOUS = "ambiguous"
     """The header names two different recipients."""
 
@@ -64,22 +64,21 @@ _RUNNABLE: Final = frozenset(
 
 @dataclass(frozen=True)
 class ToolCall:
-    """A call of a tool, as a message makes it.
+    """A tool call made by a message.
 
     Attributes:
-        name: The tool's name within its namespace; `None` where the message names none.
-        namespace: The namespace, such as `"functions"`; `None` for a tool that is addressed by
-            the bare name, like `python`.
-        arguments: The arguments to hand on: JSON text, or the text for a tool that takes text.
-            As written where they could not be read.
-        raw: The content of the message as written.
-        status: What came of reading the call.
-        problems: What is wrong with it, and what was changed. The spans are those of the header
-            or the content: token indices where the messages have spans, else characters of
-            the content.
+        name: The tool's name within its namespace; `None` if the message names none.
+        namespace: The namespace, such as `"functions"`; `None` for a tool that is addressed by its
+            bare name, such as `python`.
+        arguments: The arguments as JSON text, or the text for a tool that takes text; the original
+            content if it could not be read.
+        raw: The content of the message.
+        status: The result of reading the call.
+        problems: What is wrong with the call and what was changed. Spans cover the header or the
+            content: in token indices if the messages have spans, else in characters of the content.
         message: The message that makes the call.
-        message_index: The position of the message among those given.
-        span: The tokens of the message, where they are known.
+        message_index: The position of the message in the input.
+        span: The token span of the message, if known.
         takes_text: Whether the tool takes text instead of JSON.
     """
 
@@ -101,16 +100,16 @@ class ToolCall:
 
     @property
     def runnable(self) -> bool:
-        """Whether the call can be run as it stands."""
+        """Whether the tool can be run with these arguments."""
         return self.status in _RUNNABLE and not any(
             problem.code == "schema_mismatch" for problem in self.problems
         )
 
     @property
     def value(self) -> Any:
-        """The arguments as a fresh value: the JSON value, or the text for a tool that takes text.
+        """The arguments as a fresh JSON value, or the text for a tool that takes text.
 
-        `None` where they could not be read.
+        `None` if they could not be read.
         """
         if self.takes_text:
             return self.arguments
@@ -125,12 +124,8 @@ def read_calls(
 ) -> tuple[ToolCall, ...]:
     """The calls that messages make, in order; see `harmony_kit.tool_calls`.
 
-    Args:
-        messages: Messages, or a `Completion`, whose turn is read.
-        declared: The declared tools.
-
     Raises:
-        InvalidMessageError: Something among the messages is none.
+        InvalidMessageError: An item is not a message.
     """
     given = messages.turn if isinstance(messages, Completion) else messages
     made: set[tuple[str, str]] = set()
@@ -138,7 +133,7 @@ def read_calls(
     for index, item in enumerate(given):
         facts = facts_of(item)
         if facts.message.role is not Role.ASSISTANT:
-            made.clear()  # another turn
+            made.clear()  # a new turn begins
             continue
         call = call_of(facts, index, declared)
         if call is not None:
@@ -147,15 +142,13 @@ def read_calls(
 
 
 class Facts(NamedTuple):
-    """A message, and what is known of its reading.
+    """A message, and what is known about how it was parsed.
 
     Attributes:
-        message: The message.
-        span: Its tokens.
         codes: The codes of its problems.
-        is_closed: Whether it is known that `<|call|>` closed it.
-        is_whole: Whether it may stand in a history.
-        is_cut: Whether it is known that the input ended within it.
+        is_closed: Whether it is known to end with `<|call|>`.
+        is_whole: Whether it may appear in a history.
+        is_cut: Whether the input is known to end within it.
     """
 
     message: Message
@@ -179,7 +172,7 @@ def facts_of(item: Message | ParsedMessage) -> Facts:
 
 
 def once(call: ToolCall, made: set[tuple[str, str]]) -> ToolCall:
-    """A call, marked if it was made before."""
+    """The call, marked as a duplicate if it was made before."""
     if not call.runnable:
         return call
     key = (call.full_name or "", _canonical(call))
@@ -216,7 +209,7 @@ def _problem(
 
 
 def call_of(facts: Facts, index: int, declared: DeclaredNames) -> ToolCall | None:
-    """The call that a message makes, if it makes one."""
+    """The call that a message makes; `None` if it makes none."""
     message = facts.message
     content = message.text
     if message.recipient in NO_TOOLS or names_nobody(message.recipient or ""):
@@ -263,7 +256,7 @@ def _name_finding(recipient: str, resolved: Resolved) -> Finding | None:
 
 
 class _Reading(NamedTuple):
-    """What came of a content."""
+    """The result of reading the content of a call."""
 
     arguments: str
     status: CallStatus
@@ -271,11 +264,11 @@ class _Reading(NamedTuple):
 
 
 def _reading(content: str, resolved: Resolved, facts: Facts) -> _Reading:
-    """Read the content of a call. The order of the tests is the rank of the statuses."""
+    """Read the content of a call; the checks are in order of precedence of the statuses."""
     if not resolved.declared and facts.is_whole:
         return _Reading(content, CallStatus.UNDECLARED)
     blank = not content.strip()
-    if not content and "missing_message" in facts.codes:  # it breaks off in its header
+    if not content and "missing_message" in facts.codes:  # it ends within its header
         cut = facts.is_cut
         return _Reading("", CallStatus.TRUNCATED if cut else CallStatus.MISSING_ARGUMENTS)
     text, status, findings, is_closed = _read(content, resolved.target)
@@ -291,7 +284,7 @@ def _reading(content: str, resolved: Resolved, facts: Facts) -> _Reading:
 
 
 class _Read(NamedTuple):
-    """The arguments in a content, for either kind of tool."""
+    """The arguments in a content, as JSON or text."""
 
     text: str
     status: CallStatus
@@ -307,7 +300,7 @@ def _read(content: str, target: Target) -> _Read:
 
 
 def _read_text(content: str) -> _Read:
-    """The text for a tool that takes text, out of a JSON object if the model made one."""
+    """The text for a tool that takes text, unwrapped if the model wrote a JSON object."""
     code = _wrapped_code(content)
     if code is not None:
         return _Read(code, CallStatus.REPAIRED, (Finding("json_wrapped_code"),), True)
@@ -317,7 +310,7 @@ def _read_text(content: str) -> _Read:
 
 
 def _wrapped_code(content: str) -> str | None:
-    """The code in `{"code": "..."}`; in any other text none, for it may be the code itself."""
+    """The code in `{"code": "..."}`; `None` for any other text, which may be code itself."""
     if not content.lstrip().startswith("{"):
         return None
     try:

@@ -1,7 +1,7 @@
-"""Reading and writing JSON: as the standard has it, within bounds, doubled keys reported.
+"""Reading and writing standard JSON within limits, with duplicate keys reported.
 
-The standard library's reader does the reading. It is told to refuse what is no JSON, and the
-numbers that Python cannot hold.
+The standard library's parser does the reading, configured to refuse non-standard JSON and numbers
+that Python cannot represent.
 """
 
 from __future__ import annotations
@@ -12,28 +12,28 @@ import re
 from typing import Any, Final, NamedTuple
 
 MAX_DEPTH: Final = 128
-"""How many levels of nesting are read: as many as serde_json, the reader of most servers, takes.
+"""The maximum nesting depth, which is that of serde_json, the parser of most servers.
 
-Python's own readers recurse, so that a limit is needed that no caller's stack can meet."""
+Python's parsers recurse, so a limit is needed that is safe for any caller's stack."""
 
 BLANKS: Final = " \t\n\r"
-"""What may stand around a JSON value."""
+"""The whitespace of JSON."""
 
 STRUCTURE: Final = re.compile(r'"(?:[^"\\]|\\u[0-9a-fA-F]{4}|\\[^u])*+("?)|[{}\[\],]', re.DOTALL)
-"""The strings, brackets and commas of a text.
+"""Matches the strings, brackets and commas of a text.
 
-The group is the quote with which a string ends, empty where it never does. Such a string is one
-match up to the end of the text (or up to a cut-off escape), so that no input is looked at twice."""
+The group is the closing quote of a string; it is empty for an unterminated string, which matches
+up to the end of the text (or up to a truncated escape), so that no input is scanned twice."""
 
 _MAX_DIGITS: Final = 4300
-"""The longest integer that Python reads; reading longer ones takes quadratic time."""
+"""The most digits of an integer that Python reads; longer ones take quadratic time."""
 
 _MAX_DETAIL: Final = 500
-"""How many characters of a detail are kept: it may quote everything."""
+"""The maximum length of a detail, which may quote the whole input."""
 
 
 class TooDeepError(ValueError):
-    """A text is nested too deeply."""
+    """A JSON text is nested too deeply."""
 
 
 class TooLargeError(ValueError):
@@ -41,10 +41,10 @@ class TooLargeError(ValueError):
 
 
 class Finding(NamedTuple):
-    """Something about the arguments that is not as it should be.
+    """A problem of the arguments, or a change to them.
 
     Attributes:
-        code: The kind of problem, a key of `harmony_kit.problems.PROBLEM_KINDS`.
+        code: The kind of problem, a key of `harmony_kit.wire._problems.PROBLEM_KINDS`.
         detail: What it is about.
     """
 
@@ -53,7 +53,7 @@ class Finding(NamedTuple):
 
 
 class Found(NamedTuple):
-    """A JSON value that was found in a text, and how.
+    """A JSON value found in a text.
 
     Attributes:
         value: The value.
@@ -66,12 +66,7 @@ class Found(NamedTuple):
     findings: tuple[Finding, ...] = ()
 
     def noting(self, code: str, detail: str | None = None) -> Found:
-        """The same with one more finding, if there is none of its kind.
-
-        Args:
-            code: The kind of problem.
-            detail: What it is about; shortened if it is long.
-        """
+        """A copy with one more finding, unless it has one of the same code."""
         if any(finding.code == code for finding in self.findings):
             return self
         finding = Finding(code, detail and shortened(detail))
@@ -79,11 +74,7 @@ class Found(NamedTuple):
 
 
 def shortened(text: str) -> str:
-    """A text as far as a detail quotes it.
-
-    Args:
-        text: The text.
-    """
+    """The part of a text that a detail quotes."""
     return text if len(text) <= _MAX_DETAIL else text[:_MAX_DETAIL] + "…"
 
 
@@ -93,12 +84,9 @@ def shortened(text: str) -> str:
 def valid_json(text: str) -> Any:
     """The value of a JSON text.
 
-    Args:
-        text: The text.
-
     Raises:
-        ValueError: It is not JSON, or nested more than `MAX_DEPTH` levels, or has a number that
-            Python cannot hold.
+        ValueError: It is not JSON, is nested more than `MAX_DEPTH` levels, or contains a number
+            that Python cannot represent.
     """
     body = text.strip(BLANKS)
     check_depth(body)
@@ -106,16 +94,11 @@ def valid_json(text: str) -> Any:
 
 
 def read_json(text: str, *, lenient: bool = False) -> Found:
-    """Read a JSON value whose depth was checked.
-
-    Args:
-        text: The text, without blanks around the value.
-        lenient: Whether line breaks may stand in strings, and NaN is read as null. The text
-            found is written anew then.
+    """Read a JSON value whose depth has been checked.
 
     Raises:
         ValueError: It is not JSON.
-        TooLargeError: It has a number that Python cannot hold.
+        TooLargeError: It contains a number that Python cannot represent.
     """
     found, end = read_beginning(text, lenient=lenient)
     if end != len(text):
@@ -124,18 +107,11 @@ def read_json(text: str, *, lenient: bool = False) -> Found:
 
 
 def read_beginning(text: str, *, lenient: bool = False) -> tuple[Found, int]:
-    """Read the JSON value with which a text begins.
-
-    Args:
-        text: The text.
-        lenient: As for `read_json`.
-
-    Returns:
-        The value, and the position after it.
+    """Read the JSON value at the start of a text, and the position after it.
 
     Raises:
-        ValueError: The text does not begin with JSON.
-        TooLargeError: The value has a number that Python cannot hold.
+        ValueError: The text does not start with JSON.
+        TooLargeError: The value contains a number that Python cannot represent.
     """
     repeated = False
 
@@ -179,10 +155,7 @@ def _float(digits: str) -> float:
 
 
 def check_depth(text: str) -> None:
-    """Refuse a text that no reader should be given.
-
-    Args:
-        text: JSON, or nearly.
+    """Refuse text that is nested too deeply for a recursive parser.
 
     Raises:
         TooDeepError: It is nested more than `MAX_DEPTH` levels.
@@ -208,18 +181,14 @@ _SURROGATE: Final = re.compile("[\ud800-\udfff]")
 
 
 def json_text(value: Any, like: str = "") -> str:
-    """Write a value as JSON.
-
-    Args:
-        value: The value.
-        like: A text whose blanks are imitated: with none after its first colon, none is written.
+    """The value as JSON text, with the spacing of `like`.
 
     Raises:
-        ValueError: The value holds a number that JSON does not have.
+        ValueError: The value contains a number that JSON cannot represent.
     """
     colon = _COLON.search(like)
     separators = (",", ":") if colon and not colon[1] else (", ", ": ")
     written = json.dumps(value, ensure_ascii=False, separators=separators, allow_nan=False)
-    if _SURROGATE.search(written):  # only an escape can carry one
+    if _SURROGATE.search(written):  # a surrogate can only be written as an escape
         written = json.dumps(value, separators=separators)
     return written

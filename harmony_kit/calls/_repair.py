@@ -1,11 +1,11 @@
-"""Repairing text that is almost a JSON object.
+"""Repair of text that is almost a JSON object.
 
-The steps before the library json-repair are each linear in the text, for the library is
-super-linear on text made to hurt it and rewrites spelling that could be kept; none of them
-parses JSON itself: each only rewrites text that the standard library's reader then reads.
+The steps before the library json-repair take linear time, because the library is super-linear
+on adversarial text and rewrites spelling that could be preserved. None of them parses JSON: each
+rewrites text, which the standard library's parser then reads.
 
-The object is taken out of the text around it, quotes are unescaped, a cut-off end is closed,
-comments and Python's spellings are written as JSON. The library gets what is left, where it
+The object is extracted from surrounding text, escaped quotes are unescaped, a truncated object is
+closed, and comments and Python literals are rewritten as JSON. The library gets the remainder if it
 is small enough.
 """
 
@@ -20,14 +20,7 @@ from ._json import STRUCTURE, Found, check_depth, json_text, read_beginning, rea
 
 
 def closed_string(text: str) -> Found | None:
-    """The JSON string that a text is, but for its lost end.
-
-    Args:
-        text: The text.
-
-    Returns:
-        The string; `None` if the text is something else.
-    """
+    """The JSON string that a text is, with its missing closing quote; `None` for other text."""
     string = STRUCTURE.match(text)
     if string is None or string[1] != "" or not _CUT_OFF_ESCAPE.fullmatch(text, string.end()):
         return None
@@ -38,25 +31,17 @@ def closed_string(text: str) -> Found | None:
 
 
 def repaired_object(text: str, name: str | None = None) -> Found | None:
-    """The object that a text without being JSON is meant to be.
-
-    Args:
-        text: The text.
-        name: The tool's name, for text that spells a call of it.
-
-    Returns:
-        The object; `None` if there is no telling.
-    """
+    """The object that an invalid JSON text was meant to be; `None` if that is unclear."""
     body = _object_part(text, name)
     if body is None:
         return None
-    check_depth(body)  # again: a quote before the object hid its brackets
+    check_depth(body)  # again: a quote before the object could hide its brackets
     found = _object_with_which_begins(body)
     return found.noting("json_repaired") if found and body != text else found
 
 
 def _object_with_which_begins(body: str) -> Found | None:
-    """The object that a text means which begins with its brace: the least change that helps."""
+    """The object at the start of a text that begins with a brace, with the smallest repair."""
     spellings = [body, *_unescaped(body)]
     for read in (_first_object, _completed_object):
         for spelling in spellings:
@@ -75,12 +60,12 @@ def _object_with_which_begins(body: str) -> Found | None:
 
 _LOST_BRACE: Final = re.compile(r'"(?:[^"\\]|\\.)*+"\s*+:', re.DOTALL)
 _BRACES: Final = re.compile(r"\{(?:\s*+\{)*+")
-# What prose does not have: a call of a function, a statement.
+# A function call or a statement, which prose does not contain.
 _CODE: Final = re.compile(r"\w\(|^[ \t]*+(?:import|return|def|class)\b", re.MULTILINE)
 
 
 def _object_part(text: str, name: str | None) -> str | None:
-    """A text from its object on, without what stands before it; `None` if it has none."""
+    """The text from its object on; `None` if it contains none."""
     if _LOST_BRACE.match(text):
         return "{" + text
     braces = _BRACES.search(text)
@@ -96,7 +81,7 @@ def _object_part(text: str, name: str | None) -> str | None:
 
 
 def _is_alone(body: str) -> bool:
-    """Whether no other object follows the one with which a text begins."""
+    """Whether no other object follows the one at the start."""
     try:
         _, end = _beginning(body)
     except ValueError:
@@ -105,7 +90,7 @@ def _is_alone(body: str) -> bool:
 
 
 def _first_object(body: str) -> Found | None:
-    """The valid object with which a text begins, whatever follows."""
+    """The valid object at the start of a text, whatever follows."""
     try:
         found, end = _beginning(body)
     except ValueError:
@@ -118,7 +103,7 @@ def _first_object(body: str) -> Found | None:
 
 
 def _beginning(text: str) -> tuple[Found, int]:
-    """The value with which a text begins, read leniently if need be, and its end."""
+    """The value at the start of a text and its end, read leniently if necessary."""
     try:
         return read_beginning(text)
     except ValueError:
@@ -126,7 +111,7 @@ def _beginning(text: str) -> tuple[Found, int]:
 
 
 def _unescaped(body: str) -> Iterator[str]:
-    """A text whose quotes were escaped, without the backslashes."""
+    """The text without the backslashes before its quotes."""
     if '\\"' in body:
         with suppress(ValueError):
             yield read_json(f'"{body}"', lenient=True).value
@@ -137,17 +122,17 @@ def _unescaped(body: str) -> Iterator[str]:
 
 
 _PAIRS: Final = {"{": "}", "[": "]"}
-# What can stand at the end of a text that was cut inside an escape.
+# An incomplete escape at the end of a truncated text.
 _CUT_OFF_ESCAPE: Final = re.compile(r"(?:\\(?:u[0-9a-fA-F]{0,3})?)?")
 _HALF_CHARACTER: Final = re.compile(r"\\u[dD][89abAB][0-9a-fA-F]{2}\Z")
-# The beginning of a member that lacks its value, or has one that is no value yet.
+# An incomplete member at the end of a truncated text: without a value or with a partial one.
 _UNFINISHED: Final = re.compile(
     r',?\s*+(?:"(?:[^"\\]|\\.)*+(?:"\s*+(?::\s*+[\w.+-]*)?|\\?)|[\w.+-]*)\s*', re.DOTALL
 )
 
 
 def _completed_object(body: str) -> Found | None:
-    """The object of a text that was cut off, closed where it ends."""
+    """The object of a truncated text, closed at its end."""
     for candidate in _completions(body):
         with suppress(ValueError):
             found, end = _beginning(candidate)
@@ -161,7 +146,7 @@ def _is_cut_off(body: str) -> bool:
 
 
 def _completions(body: str) -> Iterator[str]:
-    """A text that was cut off, closed; then without the member at which it was cut."""
+    """The truncated text, closed; then the same without its incomplete last member."""
     closing: list[str] = []
     cut = 0
     string: re.Match[str] | None = None
@@ -207,7 +192,7 @@ _LITERALS: Final = {"True": "true", "False": "false", "None": "null", "undefined
 
 
 def _rewritten(body: str) -> str:
-    """A text without comments, trailing commas and the spellings of Python."""
+    """The text without comments, trailing commas and Python literals."""
     return _TRAILING_COMMA.sub(r"\1", _LEXEME.sub(_as_json, body))
 
 
@@ -239,11 +224,11 @@ def _escape(match: re.Match[str]) -> str:
 
 _MAX_LIBRARY_LENGTH: Final = 100_000
 _MAX_LIBRARY_WORK: Final = 5_000_000
-"""What json-repair is given: at most so many characters times punctuation marks.
+"""The limit for input to json-repair: characters times punctuation marks.
 
-Its time grows with that product on text made to hurt it (0.2 microseconds each, measured with
-0.64: `{"a":"` and then `{a:` again and again), so that this is one second at worst. Longer
-text with the usual faults never reaches it."""
+Its time grows with that product on adversarial text (0.2 microseconds each, measured with version
+0.64 on `{"a":"` followed by many `{a:`), so the worst case is one second. The steps before it
+repair longer text with common errors."""
 
 _FENCE: Final = re.compile(r"\n?```\s*\Z")
 _EMPTY_TEXT: Final = re.compile(r'(?<!\\)""')
@@ -253,7 +238,7 @@ _MADE_LITERALS: Final = frozenset({"true", "false", "none", "null", "nan", "infi
 
 
 def _library_object(body: str) -> Found | None:
-    """The object that json-repair makes of a text, if that is no invention."""
+    """The object that json-repair makes of a text, unless it is an invention."""
     body = _FENCE.sub("", body)
     if len(body) > _MAX_LIBRARY_LENGTH:
         return None
@@ -270,7 +255,7 @@ def _library_object(body: str) -> Found | None:
         written = json_text(value, body)
     except RecursionError:
         raise
-    except Exception:  # a library that promises none; the text stays what it is
+    except Exception:  # the library documents no exceptions; the text stays unread
         return None
     if _is_invention(body, written):
         return None
@@ -279,7 +264,7 @@ def _library_object(body: str) -> Found | None:
 
 
 def _is_invention(body: str, written: str) -> bool:
-    """Whether json-repair added or lost something: it makes an object of nearly anything."""
+    """Whether json-repair added or lost something: it makes an object of nearly any text."""
     if '"""' in body or "'''" in body:
         return True
     if _EMPTY_TEXT.search(written) and '""' not in body and "''" not in body:

@@ -1,4 +1,4 @@
-"""Whom a recipient means, among the tools that were declared."""
+"""Resolving recipients to declared tools."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ..wire._roles import FUNCTIONS
 
 
 class Target(NamedTuple):
-    """A tool that can be called."""
+    """A tool that a recipient can name."""
 
     name: str
     namespace: str | None
@@ -21,12 +21,12 @@ class Target(NamedTuple):
 
 
 class Resolved(NamedTuple):
-    """Whom a recipient means.
+    """The tool that a recipient names.
 
     Attributes:
         target: The tool.
-        declared: Whether it was declared.
-        normalized: Whether the recipient was written wrongly.
+        declared: Whether it is declared.
+        normalized: Whether the recipient was malformed.
     """
 
     target: Target
@@ -34,16 +34,16 @@ class Resolved(NamedTuple):
     normalized: bool = False
 
 
-# What a model leaves behind a name. Underscores and hyphens belong to names.
+# Trailing characters that models write after a name. Underscores and hyphens belong to names.
 _PUNCTUATION: Final = " \t\n.,:;!?()[]{}<>|=*/\\\"'`"
 _SPECIAL_SPELLINGS: Final = re.compile(r"(?:<\|[a-z_]*\|>\s*)*")
 
 
 class DeclaredNames:
-    """The declared tools by every recipient that means them.
+    """The declared tools by every recipient that resolves to them.
 
     Args:
-        tools: Namespaces, or the names of functions alone; `None` if nothing is known.
+        tools: Namespaces and names of functions; `None` if the declarations are unknown.
     """
 
     def __init__(self, tools: Iterable[ToolNamespace | str] | None) -> None:
@@ -52,17 +52,13 @@ class DeclaredNames:
         targets = [*_targets(tools)] if tools is not None else []
         for target in targets:
             self._targets.setdefault(_full_name(target), target)
-        # Other ways to write a name never hide a tool that has it as its own.
+        # An alias never hides a tool that has the alias as its own name.
         for target in targets:
             alias = target.name if target.namespace == FUNCTIONS else _behind_functions(target)
             self._targets.setdefault(alias, target)
 
     def resolve(self, recipient: str) -> Resolved:
-        """Whom a recipient means.
-
-        Args:
-            recipient: The recipient of a message.
-        """
+        """The tool that a recipient names."""
         if not self._known:
             return Resolved(_split(recipient), declared=True)
         target = self._targets.get(recipient)
@@ -84,7 +80,7 @@ def _behind_functions(target: Target) -> str:
 
 
 def without_remains(recipient: str) -> str:
-    """A recipient without special tokens spelt out and punctuation after the name."""
+    """A recipient without special tokens spelled out in it and trailing punctuation."""
     return _without_special_tokens(recipient).rstrip(_PUNCTUATION)
 
 
@@ -94,7 +90,7 @@ def _without_special_tokens(recipient: str) -> str:
 
 
 def _split(recipient: str) -> Target:
-    """The parts of a name about which nothing is known."""
+    """The namespace and name in a recipient that is not declared."""
     if recipient == PYTHON.name:
         return Target(recipient, None, takes_text=True)
     recipient = _without_special_tokens(recipient)
@@ -119,7 +115,7 @@ def _in_namespace(namespace: ToolNamespace) -> Iterator[Target]:
 
 
 def _named(name: str) -> Iterator[Target]:
-    """What a plain name declares: a built-in tool, or else a function without a schema."""
+    """The declarations of a plain name: a built-in tool, or a function without a schema."""
     if name in (PYTHON.name, BROWSER.name):
         yield from _in_namespace(PYTHON if name == PYTHON.name else BROWSER)
         return
@@ -128,9 +124,5 @@ def _named(name: str) -> Iterator[Target]:
 
 
 def names_nobody(recipient: str) -> bool:
-    """Whether a recipient has no name but that of the functions' namespace.
-
-    Args:
-        recipient: The recipient.
-    """
+    """Whether a recipient has no tool name: it is empty or the namespace of functions."""
     return without_remains(recipient) in ("", FUNCTIONS)

@@ -1,4 +1,4 @@
-"""Calls while they are written: the events of a parser to the events of calls."""
+"""Streaming calls: parser events become call events."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ class CallStarted:
     """The header of a call is complete.
 
     Attributes:
-        index: The position of the call among those of the turn.
+        index: The position of the call among the calls of the turn.
         name: The tool's name within its namespace.
-        namespace: The namespace; `None` for a tool that is addressed by the bare name.
+        namespace: The namespace; `None` for a tool that is addressed by its bare name.
         header: The header of the message.
     """
 
@@ -31,11 +31,11 @@ class CallStarted:
 
 @dataclass(frozen=True, slots=True)
 class ArgumentsDelta:
-    """A piece of a call's content, as written.
+    """A part of a call's content.
 
     Attributes:
-        index: The position of the call among those of the turn.
-        text: The piece; never empty.
+        index: The position of the call among the calls of the turn.
+        text: The unmodified text; never empty.
     """
 
     index: int
@@ -47,7 +47,7 @@ class CallEnded:
     """A call is complete.
 
     Attributes:
-        index: The position of the call among those of the turn.
+        index: The position of the call among the calls of the turn.
         call: The call.
     """
 
@@ -59,27 +59,19 @@ CallEvent = CallStarted | ArgumentsDelta | CallEnded
 
 
 class CallStream:
-    """Makes calls of the events of a parser, as they come, for one completion.
-
-    Args:
-        declared: The declared tools.
-    """
+    """Converts the parser events of one completion to call events."""
 
     def __init__(self, declared: DeclaredNames) -> None:
         self._declared = declared
         self._made: set[tuple[str, str]] = set()
         self._index = 0
-        self._message_index: int | None = None  # of the call that is being read
+        self._message_index: int | None = None  # of the current call
         self._over = False
 
     def feed(self, events: Iterable[Event]) -> list[CallEvent]:
-        """Take events of the parser.
+        """The call events for the events that `Parser.feed` or `Parser.close` returned.
 
-        Args:
-            events: What `Parser.feed` and `Parser.close` return.
-
-        Returns:
-            What happened to the calls, in order. The pieces of a call join to its content.
+        The deltas of a call add up to its content.
         """
         found: list[CallEvent] = []
         for event in events:

@@ -1,7 +1,7 @@
-"""Checking a value against a JSON Schema, and converting what has a wrong type.
+"""Validating a value against a JSON Schema, and converting values of the wrong type.
 
-A value is converted only where that loses nothing, and only if the whole is valid then. A
-schema that cannot be used, such as one that refers to other documents, checks nothing.
+Values are converted only where the conversion is lossless, and only if the whole is valid then. A
+schema that cannot be used, for example because it refers to other documents, is ignored.
 """
 
 from __future__ import annotations
@@ -29,22 +29,22 @@ if TYPE_CHECKING:
     from jsonschema_rs import ValidationError, Validator
 
 _MAX_ERRORS: Final = 2000
-"""With more wrong values than this nothing is converted: each costs the validator up to 30
-microseconds, in every round."""
+"""The maximum number of errors for a conversion: each takes the validator up to 30 microseconds
+in every round."""
 
 _MAX_ROUNDS: Final = 8
-"""How often the converted value is checked again, for values that were hidden in text."""
+"""The maximum number of rounds: a conversion of text can reveal further values."""
 
 
 # --- The schema -----------------------------------------------------------------------------
 
 
 class Schema(NamedTuple):
-    """What is needed of the JSON Schema of a tool's parameters.
+    """The compiled JSON Schema of a tool's parameters.
 
     Attributes:
-        validator: Checks a value; `None` if the schema cannot be used.
-        properties: The names of the properties that it knows.
+        validator: The validator; `None` if the schema cannot be used.
+        properties: The names of the declared properties.
         wants_object: Whether it allows objects.
     """
 
@@ -55,11 +55,7 @@ class Schema(NamedTuple):
 
 @lru_cache(maxsize=256)
 def compiled_schema(schema_json: str | None) -> Schema:
-    """Prepare a schema for checking.
-
-    Args:
-        schema_json: The JSON Schema as JSON text, if there is one.
-    """
+    """Compile a schema for validation."""
     if schema_json is None:
         return Schema()
     try:
@@ -77,17 +73,17 @@ def _validator(schema_json: str) -> Validator | None:
 
     try:
         return jsonschema_rs.validator_for(schema_json, retriever=_unavailable)
-    except Exception:  # whatever is wrong with the schema, the call is not to blame
+    except Exception:  # a broken schema is not the fault of the call
         return None
 
 
 def _unavailable(uri: str) -> Any:
-    """Instead of fetching a document to which a schema refers."""
+    """Refuse to fetch a document that a schema refers to."""
     raise ValueError(f"{uri} is not fetched")
 
 
 def _property_names(schema: Any) -> Iterator[str]:
-    """The properties of a schema, those of the schemas included that it is made of."""
+    """The names of a schema's properties, including those of its subschemas and references."""
     waiting = [schema]
     followed: set[str] = set()
     while waiting:
@@ -118,15 +114,10 @@ def _referred(schema: Any, reference: str) -> Any:
 
 
 def validated(found: Found, schema: Schema) -> Found:
-    """Check a value, and convert what has a wrong type where that makes it valid.
+    """Validate a value, and convert values of the wrong type if that makes it valid.
 
-    Args:
-        found: The value.
-        schema: The schema.
-
-    Returns:
-        The value as it was, if it is valid or cannot be checked; converted, with findings
-        `schema_coercion`; or as it was, with the finding `schema_mismatch`.
+    A valid value, or one that cannot be checked, is returned unchanged; a converted one has
+    `schema_coercion` findings, and an invalid one a `schema_mismatch` finding.
 
     Raises:
         TooDeepError: The value is nested too deeply once its texts are converted.
@@ -138,7 +129,7 @@ def validated(found: Found, schema: Schema) -> Found:
         errors = _errors(validator, found.value)
         if not errors:
             return found
-        # What was converted in vain is thrown away: the text has the value as it was.
+        # A failed conversion must not change the value, so it works on a fresh copy.
         converted = _converted(validator, valid_json(found.text), errors)
         if converted is None:
             return found.noting("schema_mismatch", _described(errors[0]))
@@ -146,7 +137,7 @@ def validated(found: Found, schema: Schema) -> Found:
         return Found(value, json_text(value, found.text), (*found.findings, *changes))
     except (RecursionError, TooDeepError):
         raise
-    except Exception:  # the validator gave up, on a pattern for example
+    except Exception:  # the validator failed, on a pattern for example
         return found
 
 
@@ -181,7 +172,7 @@ _Path = tuple[str | int, ...]
 def _converted(
     validator: Validator, value: Any, errors: list[ValidationError]
 ) -> tuple[Any, Iterable[Finding]] | None:
-    """The value with everything converted that has a wrong type; `None` if that is not enough."""
+    """The value with wrong types converted; `None` if it is still invalid."""
     holder = [value]
     changes: dict[_Path, Finding] = {}
     for _ in range(_MAX_ROUNDS):
@@ -199,7 +190,7 @@ def _converted(
 
 
 def _wrong_types(errors: Iterable[ValidationError]) -> dict[_Path, set[str]]:
-    """Where values have a wrong type, and the types that would do, outer values first."""
+    """The paths of values with a wrong type, outer values first, and the allowed types."""
     found: dict[_Path, set[str]] = {}
     waiting = list(errors)
     while waiting:
@@ -216,14 +207,14 @@ def _wrong_types(errors: Iterable[ValidationError]) -> dict[_Path, set[str]]:
 def _convert_at(
     holder: list[Any], path: _Path, kinds: set[str], changes: dict[_Path, Finding]
 ) -> bool:
-    """Convert the value at a path in place, and say whether that was possible."""
+    """Convert the value at a path in place; returns whether that was possible."""
     *outer, last = (0, *path)
     home: Any = holder
     try:
         for step in outer:
             home = home[step]
         old = home[last]
-    except (LookupError, TypeError):  # an outer value was converted before
+    except (LookupError, TypeError):  # an outer value has been converted
         return False
     new = _as_one_of(old, kinds, len(path))
     if new is _NO_VALUE:
@@ -248,7 +239,7 @@ def _kind_of(value: Any) -> str:
 
 
 def _as_one_of(value: Any, kinds: set[str], depth: int) -> Any:
-    """A value as one of several types, if that loses nothing; the strictest type first."""
+    """The value converted to the strictest possible of several types, if that is lossless."""
     for kind, convert in _CONVERSIONS.items():
         if kind in kinds:
             new = convert(value)
@@ -302,12 +293,12 @@ def _to_array(value: Any) -> Any:
     if unpacked is not _NO_VALUE or value is None:
         return unpacked
     if isinstance(value, str) and _LIST_IN_WORDS.search(value):
-        return _NO_VALUE  # perhaps several values: there is no telling
+        return _NO_VALUE  # it may be several values
     return _NO_VALUE if isinstance(value, list) else [value]
 
 
 def _to_text(value: Any) -> Any:
-    # A float does not say how it was written: 1.10 is a version, but 1.1 another.
+    # The spelling of a float is lost: the versions 1.10 and 1.1 differ.
     return str(value) if type(value) is int else _NO_VALUE
 
 

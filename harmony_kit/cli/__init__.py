@@ -23,10 +23,6 @@ from . import _run as run
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command.
 
-    Args:
-        arguments: The command line without the program's name; that of the process by
-            default.
-
     Returns:
         The exit code: 0; 1 where `lint` found problems, or `grammar` refused a
         completion; 2 after an error, of which one line is

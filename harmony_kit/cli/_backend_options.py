@@ -12,11 +12,7 @@ from ..sampling import SamplingParams
 
 
 def add_backend(parser: ArgumentParser) -> None:
-    """Add the arguments that say what generates; `backend_of` loads it.
-
-    Args:
-        parser: The command's parser.
-    """
+    """Add the arguments that say what generates; `backend_of` loads it."""
     parser.add_argument(
         "--backend", required=True, help=f"what generates: {', '.join(backend_names())}"
     )
@@ -32,9 +28,6 @@ def add_backend(parser: ArgumentParser) -> None:
 
 def backend_of(options: Namespace) -> Backend:
     """The backend that a command line asks for.
-
-    Args:
-        options: The arguments `--backend`, `--model` and `--option`.
 
     Raises:
         HarmonyError: An option is not NAME=VALUE.
@@ -55,10 +48,6 @@ def backend_of(options: Namespace) -> Backend:
 def setting(argument: str, text: str) -> tuple[str, Any]:
     """The name and the value of NAME=VALUE.
 
-    Args:
-        argument: The argument in which it stands, for the error.
-        text: What was given.
-
     Raises:
         HarmonyError: It is not NAME=VALUE.
     """
@@ -72,11 +61,7 @@ def setting(argument: str, text: str) -> tuple[str, Any]:
 
 
 def add_sampling(parser: ArgumentParser) -> None:
-    """Add the arguments that say how tokens are chosen; `sampling_of` reads them.
-
-    Args:
-        parser: The command's parser.
-    """
+    """Add the arguments that say how tokens are chosen; `sampling_of` reads them."""
     parser.add_argument("--max-tokens", type=int, help="the most tokens of a completion")
     parser.add_argument("--temperature", type=float)
     parser.add_argument("--top-p", type=float, help="the probability mass to sample from")
@@ -84,11 +69,7 @@ def add_sampling(parser: ArgumentParser) -> None:
 
 
 def sampling_of(options: Namespace) -> SamplingParams:
-    """How tokens are chosen.
-
-    Args:
-        options: The arguments that `add_sampling` adds.
-    """
+    """How tokens are chosen."""
     return SamplingParams(
         max_tokens=options.max_tokens,
         temperature=options.temperature,

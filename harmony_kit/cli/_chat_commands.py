@@ -38,10 +38,6 @@ def run_command(session: ChatSession, line: str) -> bool:
 
     A line that begins with a blank is none, and a path such as `/etc/hosts` is none either.
 
-    Args:
-        session: The chat.
-        line: What the user typed.
-
     Returns:
         Whether it is one.
 

@@ -82,11 +82,6 @@ class Interrupts:
     ) -> _Result:
         """Run a coroutine, which Ctrl-C cancels.
 
-        Args:
-            work: The coroutine.
-            stopping: Called in the event loop when Ctrl-C was pressed; the coroutine may take a
-                while to stop.
-
         Raises:
             StoppedByUser: Ctrl-C was pressed, and it has stopped.
             KeyboardInterrupt: Ctrl-C was pressed again before it had stopped.

@@ -23,11 +23,7 @@ class Said:
         self._turns: list[_Turn] = []
 
     def take(self, event: RunEvent) -> None:
-        """Take the next event of the run.
-
-        Args:
-            event: The event.
-        """
+        """Take the next event of the run."""
         if isinstance(event, TurnStarted):
             self._turns.append(_Turn())
         elif isinstance(event, MessageStarted | ContentDelta | MessageEnded | TurnFinished):
@@ -36,11 +32,7 @@ class Said:
             self._turns[-1].results.append((event.call.message, event.result))
 
     def messages(self, no_result: str) -> list[Message]:
-        """What was said.
-
-        Args:
-            no_result: What the model is told of calls without a result: why there is none.
-        """
+        """What was said."""
         said = [message for turn in self._turns for message in turn.messages(no_result)]
         while said and is_reasoning(said[-1]):
             said.pop()

@@ -73,11 +73,7 @@ class ChatScreen:
     # What happens during a run
 
     def show(self, event: RunEvent) -> None:
-        """Show what an event says.
-
-        Args:
-            event: The next event of the run.
-        """
+        """Show what an event says."""
         if isinstance(event, TurnStarted):
             self._status.show(f"reading {len(event.prompt):,} tokens")
         elif isinstance(event, MessageStarted):
@@ -135,35 +131,19 @@ class ChatScreen:
     # What else is told
 
     def note(self, text: str) -> None:
-        """Tell something by the way.
-
-        Args:
-            text: A line or more.
-        """
+        """Tell something by the way."""
         self._print_note(Text(visible(text), _DIM))
 
     def warn(self, text: str) -> None:
-        """Tell of something that is not as it should be.
-
-        Args:
-            text: A line or more.
-        """
+        """Tell of something that is not as it should be."""
         self._print_note(Text(visible(text), "yellow"))
 
     def error(self, text: str) -> None:
-        """Tell of an error.
-
-        Args:
-            text: What went wrong.
-        """
+        """Tell of an error."""
         self._print_note(Text(f"error: {visible(text)}", "red"))
 
     def say(self, text: str) -> None:
-        """Give what a command was asked for.
-
-        Args:
-            text: Lines.
-        """
+        """Give what a command was asked for."""
         self._status.clear()
         self._answers.print(Text(visible(text)), soft_wrap=True)
 

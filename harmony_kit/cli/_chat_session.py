@@ -71,9 +71,6 @@ class ChatSession:
     def open(self, browser_session: Any) -> None:
         """Open the tools, and load the backend.
 
-        Args:
-            browser_session: What was saved of the browser, if anything was.
-
         Raises:
             HarmonyError: Something cannot be loaded or opened.
             StoppedByUser: Ctrl-C was pressed.
@@ -181,11 +178,7 @@ class ChatSession:
         self.screen.note("stopping; Ctrl-C again leaves at once")
 
     def fail(self, error: Exception) -> None:
-        """Tell of an error.
-
-        Args:
-            error: What was raised.
-        """
+        """Tell of an error."""
         self.failures += 1
         self.screen.end()
         known = isinstance(error, HarmonyError | OSError) and str(error)
@@ -195,9 +188,6 @@ class ChatSession:
 
     def save(self, file: str) -> None:
         """Save the conversation, now and after each turn from now on.
-
-        Args:
-            file: Where to.
 
         Raises:
             HarmonyError: The file is another's.
@@ -210,11 +200,7 @@ class ChatSession:
         self._file = path
 
     def autosave(self, unfinished: Sequence[Message] = ()) -> None:
-        """Save the conversation, if it has a file; tell if that cannot be done.
-
-        Args:
-            unfinished: What was said until now of an answer that goes on.
-        """
+        """Save the conversation, if it has a file; tell if that cannot be done."""
         if self._file is not None:
             try:
                 self._save(self._file, unfinished)

@@ -39,9 +39,6 @@ class Transcript:
     def ask(self, text: str) -> None:
         """Add what the user says.
 
-        Args:
-            text: What the user says.
-
         Raises:
             InvalidMessageError: There are bytes in it that are no text.
         """
@@ -50,11 +47,7 @@ class Transcript:
         self.messages.append(user(text))
 
     def add(self, messages: Iterable[Message]) -> None:
-        """Add what was answered.
-
-        Args:
-            messages: The model's messages and the tools'.
-        """
+        """Add what was answered."""
         self.messages += messages
 
     def question_count(self) -> int:
@@ -101,13 +94,7 @@ def begun_with(
     system_fields: dict[str, Any],
     instructions: str | None,
 ) -> list[Message]:
-    """A conversation with what a command line says of its system and developer messages.
-
-    Args:
-        messages: The conversation as it was loaded, or none.
-        system_fields: Fields of the system content to set.
-        instructions: What the developer message shall say; `None` leaves it as it is.
-    """
+    """A conversation with what a command line says of its system and developer messages."""
     found = list(messages) or [system()]
     if system_fields:
         _set(found, SystemContent, system(), 0, system_fields)
@@ -136,10 +123,6 @@ def _set(
 def check_can_save(path: Path, loaded: str | None) -> None:
     """Refuse to write over what was never read.
 
-    Args:
-        path: The file.
-        loaded: The file that was loaded, if one was.
-
     Raises:
         HarmonyError: The file exists, and is not the one that was loaded; or there is no such
             folder.
@@ -153,9 +136,6 @@ def check_can_save(path: Path, loaded: str | None) -> None:
 
 def saved_transcript(path: str) -> tuple[list[Message], Any]:
     """A transcript that was saved, or any conversation in JSON.
-
-    Args:
-        path: The file.
 
     Returns:
         The messages, and the session of the browser, `None` if there is none.
@@ -175,11 +155,6 @@ def saved_transcript(path: str) -> tuple[list[Message], Any]:
 
 def save_transcript(path: Path, messages: Iterable[Message], browser: Any = None) -> None:
     """Write a transcript; the file is always a whole one, the old or the new.
-
-    Args:
-        path: The file.
-        messages: The messages.
-        browser: The session of the browser, as JSON data.
 
     Raises:
         OSError: The file cannot be written.

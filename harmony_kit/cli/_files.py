@@ -12,23 +12,14 @@ from ..errors import HarmonyError
 
 
 def add_input(parser: ArgumentParser, what: str) -> None:
-    """Add the argument that names the input.
-
-    Args:
-        parser: The command's parser.
-        what: What the input is, for the help.
-    """
+    """Add the argument that names the input."""
     parser.add_argument(
         "file", nargs="?", default="-", help=f"{what}; - or nothing for standard input"
     )
 
 
 def add_reading(parser: ArgumentParser) -> None:
-    """Add the arguments that say how the input is read.
-
-    Args:
-        parser: The command's parser.
-    """
+    """Add the arguments that say how the input is read."""
     parser.add_argument(
         "--text",
         action="store_true",
@@ -51,9 +42,6 @@ def add_reading(parser: ArgumentParser) -> None:
 def read_input(file: str) -> str:
     """The text of a file, or of standard input for `-`.
 
-    Args:
-        file: A path or `-`.
-
     Raises:
         HarmonyError: The text is not UTF-8.
         OSError: The file cannot be read.
@@ -68,9 +56,6 @@ def read_input(file: str) -> str:
 
 def token_ids(text: str) -> list[int]:
     """Token ids from text: a JSON list, or numbers with white space or commas between them.
-
-    Args:
-        text: The text.
 
     Raises:
         HarmonyError: Something in it is not a number; the error says what and where.

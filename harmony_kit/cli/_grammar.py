@@ -206,10 +206,10 @@ def _allowed(made: Constraint, taken: Sequence[int]) -> list[int]:
     """The tokens that may follow, special ones first."""
     matcher = made.matcher()
     for token in taken:
-        matcher.take(token)
+        matcher.accept_token(token)
     if matcher.is_finished:
         return []
-    mask = int.from_bytes(matcher.mask(), "little")
+    mask = int.from_bytes(matcher.bitmask(), "little")
     return sorted(_bits(mask), key=lambda token: (token < FIRST_SPECIAL, token))
 
 

@@ -40,20 +40,12 @@ _PICTURES: Final = {
 
 
 def visible(text: str) -> str:
-    """A text whose control characters are pictures of them, so that it moves no cursor.
-
-    Args:
-        text: What a model, a tool or a page says.
-    """
+    """A text whose control characters are pictures of them, so that it moves no cursor."""
     return text.translate(_PICTURES)
 
 
 def header_line(header: Header) -> Text:
-    """Who speaks, on which channel and to whom, on one line.
-
-    Args:
-        header: A message's header.
-    """
+    """Who speaks, on which channel and to whom, on one line."""
     author = header.role.value if header.name is None else f"{header.role}:{header.name}"
     line = Text(visible(author), style=_ROLE_STYLES[header.role])
     if header.channel is not None:
@@ -68,21 +60,12 @@ def header_line(header: Header) -> Text:
 
 
 def content_style(header: Header) -> str:
-    """The style of a message's content: reasoning recedes, the rest stands out.
-
-    Args:
-        header: The message's header.
-    """
+    """The style of a message's content: reasoning recedes, the rest stands out."""
     return "bright_black" if header.channel == "analysis" and header.recipient is None else ""
 
 
 def print_message(console: Console, message: Message) -> None:
-    """Print a message whole.
-
-    Args:
-        console: Where to.
-        message: The message; its content must be text.
-    """
+    """Print a message whole."""
     header = message.header
     console.print(header_line(header))
     console.print(Text(visible(message.text), style=content_style(header)), soft_wrap=True)
@@ -101,11 +84,7 @@ class RunPrinter:
         self._turns: list[tuple[int, int]] = []
 
     def show(self, event: RunEvent) -> None:
-        """Print what an event says.
-
-        Args:
-            event: The next event of the run.
-        """
+        """Print what an event says."""
         console = self._console
         if isinstance(event, TurnStarted):
             line = f"— turn {len(self._turns) + 1}: a prompt of {len(event.prompt)} tokens"
@@ -145,14 +124,7 @@ def token_table(
     parts: Iterable[TokenPart | None],
     problems: Sequence[Problem] = (),
 ) -> Table:
-    """A table that shows every token with what it is in its message.
-
-    Args:
-        tokens: Token ids.
-        messages: For each token, the index of its message, if it has one.
-        parts: For each token, the part of the message in which it stands, if any.
-        problems: What was found; each is shown at its first token.
-    """
+    """A table that shows every token with what it is in its message."""
     table = Table("token", "id", "text", "message", "part", box=None, pad_edge=False)
     if problems:
         table.add_column("problem")

@@ -26,11 +26,7 @@ _WEB: Final = ("http://", "https://")
 
 
 def add_tools(parser: ArgumentParser) -> None:
-    """Add the arguments that say what may be called; `opened_tools` opens it.
-
-    Args:
-        parser: The command's parser.
-    """
+    """Add the arguments that say what may be called; `opened_tools` opens it."""
     group = parser.add_argument_group("tools")
     group.add_argument(
         "--tool",
@@ -101,10 +97,6 @@ async def opened_tools(
 ) -> AsyncIterator[OpenedTools]:
     """Open what a command line asks for, and close it at the end.
 
-    Args:
-        options: The arguments that `add_tools` adds.
-        policy: How calls are run.
-
     Raises:
         HarmonyError: Something cannot be opened; the error names the argument.
     """
@@ -152,10 +144,6 @@ def _words(command: str) -> list[str]:
 
 def imported(argument: str, reference: str) -> Any:
     """What MODULE:NAME names.
-
-    Args:
-        argument: The argument in which it stands, for the error.
-        reference: What was given. Modules of the working directory are found.
 
     Raises:
         ToolError: There is no such thing.

@@ -1,1 +1,1 @@
-"""Modules that stand in for other packages."""
+"""Drop-in replacements for other packages."""

@@ -1,4 +1,4 @@
-"""The classes of openai-harmony: messages, contents, configurations."""
+"""The pydantic models of openai-harmony: messages, contents, configurations."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ except ImportError:
 
 
 class Role(str, Enum):  # noqa: UP042 - str(Role.USER) is "Role.USER"
-    """Who wrote a message."""
+    """The author role of a message."""
 
     USER = "user"
     ASSISTANT = "assistant"
@@ -33,22 +33,22 @@ class Role(str, Enum):  # noqa: UP042 - str(Role.USER) is "Role.USER"
 
 
 class Author(BaseModel):
-    """The author of a message; a tool has its full name."""
+    """The author of a message; the name of a tool is its full name."""
 
     role: Role
     name: str | None = None
 
     @classmethod
     def new(cls, role: Role, name: str) -> Author:
-        """Make an author with a name."""
+        """Create an author with a name."""
         return cls(role=role, name=name)
 
 
 class Content(BaseModel):
-    """A part of what a message says."""
+    """A part of a message's content."""
 
     def to_dict(self) -> dict[str, Any]:
-        """Give the content as plain data."""
+        """Return the content as plain data."""
         raise NotImplementedError
 
 
@@ -58,7 +58,7 @@ class TextContent(Content):
     text: str
 
     def to_dict(self) -> dict[str, Any]:
-        """Give the content as plain data."""
+        """Return the content as plain data."""
         return {"type": "text", "text": self.text}
 
 
@@ -73,12 +73,12 @@ class ToolDescription(BaseModel):
     def new(
         cls, name: str, description: str, parameters: dict[Any, Any] | None = None
     ) -> ToolDescription:
-        """Make a tool."""
+        """Create a tool."""
         return cls(name=name, description=description, parameters=parameters)
 
 
 class ReasoningEffort(str, Enum):  # noqa: UP042 - as with Role
-    """How much the model is asked to think."""
+    """The reasoning effort that the system message requests."""
 
     LOW = "Low"
     MEDIUM = "Medium"
@@ -93,7 +93,7 @@ class ChannelConfig(BaseModel):
 
     @classmethod
     def require_channels(cls, channels: list[str]) -> ChannelConfig:
-        """Name channels, one of which every message must have."""
+        """Declare channels, one of which every message must have."""
         return cls(valid_channels=channels, channel_required=True)
 
 
@@ -128,7 +128,7 @@ def _all_channels() -> ChannelConfig:
 
 
 class SystemContent(Content):
-    """What a system message says. The `with_` methods change the content and return it."""
+    """The content of a system message. The `with_` methods change the content and return it."""
 
     model_identity: str | None = "You are ChatGPT, a large language model trained by OpenAI."
     reasoning_effort: ReasoningEffort | None = ReasoningEffort.MEDIUM
@@ -139,7 +139,7 @@ class SystemContent(Content):
 
     @classmethod
     def new(cls) -> SystemContent:
-        """Make a content with the defaults."""
+        """Create a content with the defaults."""
         return cls()
 
     def with_model_identity(self, model_identity: str) -> Self:
@@ -148,17 +148,17 @@ class SystemContent(Content):
         return self
 
     def with_reasoning_effort(self, reasoning_effort: ReasoningEffort) -> Self:
-        """Set how much to think."""
+        """Set the reasoning effort."""
         self.reasoning_effort = reasoning_effort
         return self
 
     def with_conversation_start_date(self, conversation_start_date: str) -> Self:
-        """Set today's date."""
+        """Set the current date."""
         self.conversation_start_date = conversation_start_date
         return self
 
     def with_knowledge_cutoff(self, knowledge_cutoff: str) -> Self:
-        """Set until when the training data reaches."""
+        """Set the month in which the training data ends."""
         self.knowledge_cutoff = knowledge_cutoff
         return self
 
@@ -173,7 +173,7 @@ class SystemContent(Content):
         return self
 
     def with_tools(self, ns_config: ToolNamespaceConfig) -> Self:
-        """Add a namespace of tools, or replace the one of that name."""
+        """Add a namespace of tools, or replace the one of the same name."""
         self.tools = _with_namespace(self.tools, ns_config)
         return self
 
@@ -186,24 +186,24 @@ class SystemContent(Content):
         return self.with_tools(ToolNamespaceConfig.python())
 
     def to_dict(self) -> dict[str, Any]:
-        """Give the content as plain data, without what is not set."""
+        """Return the content as plain data, without unset fields."""
         return {**self.model_dump(exclude_none=True), "type": "system_content"}
 
     @classmethod
     def from_dict(cls, raw: dict[str, Any]) -> SystemContent:
-        """Make a content of what `to_dict` gave."""
+        """Create a content from the data of `to_dict`."""
         return cls(**raw)
 
 
 class DeveloperContent(Content):
-    """What a developer message says. The `with_` methods change the content and return it."""
+    """The content of a developer message. The `with_` methods change the content and return it."""
 
     instructions: str | None = None
     tools: dict[str, ToolNamespaceConfig] | None = None
 
     @classmethod
     def new(cls) -> DeveloperContent:
-        """Make an empty content."""
+        """Create an empty content."""
         return cls()
 
     def with_instructions(self, instructions: str) -> Self:
@@ -212,7 +212,7 @@ class DeveloperContent(Content):
         return self
 
     def with_tools(self, ns_config: ToolNamespaceConfig) -> Self:
-        """Add a namespace of tools, or replace the one of that name."""
+        """Add a namespace of tools, or replace the one of the same name."""
         self.tools = _with_namespace(self.tools, ns_config)
         return self
 
@@ -223,19 +223,19 @@ class DeveloperContent(Content):
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """Give the content as plain data, without what is not set."""
+        """Return the content as plain data, without unset fields."""
         return {**self.model_dump(exclude_none=True), "type": "developer_content"}
 
     @classmethod
     def from_dict(cls, raw: dict[str, Any]) -> DeveloperContent:
-        """Make a content of what `to_dict` gave."""
+        """Create a content from the data of `to_dict`."""
         return cls(**raw)
 
 
 def _with_namespace(
     tools: dict[str, ToolNamespaceConfig] | None, namespace: ToolNamespaceConfig
 ) -> dict[str, ToolNamespaceConfig]:
-    # The map stays the same object: whoever holds it sees the new namespace.
+    # The mapping stays the same object, as in the reference.
     tools = {} if tools is None else tools
     tools[namespace.name] = namespace
     return tools
@@ -252,41 +252,41 @@ class Message(BaseModel):
 
     @classmethod
     def from_author_and_content(cls, author: Author, content: str | Content) -> Message:
-        """Make a message of one content."""
+        """Create a message with one content."""
         return cls(author=author, content=[_as_content(content)])
 
     @classmethod
     def from_role_and_content(cls, role: Role, content: str | Content) -> Message:
-        """Make a message of one content, by an author without a name."""
+        """Create a message with one content, by an author without a name."""
         return cls.from_author_and_content(Author(role=role), content)
 
     @classmethod
     def from_role_and_contents(cls, role: Role, contents: Sequence[Content]) -> Message:
-        """Make a message of several contents, by an author without a name."""
+        """Create a message with several contents, by an author without a name."""
         return cls(author=Author(role=role), content=list(contents))
 
     def adding_content(self, content: str | Content) -> Self:
-        """Add a content at the end."""
+        """Append a content."""
         self.content.append(_as_content(content))
         return self
 
     def with_channel(self, channel: str) -> Self:
-        """Set what the message is for."""
+        """Set the channel."""
         self.channel = channel
         return self
 
     def with_recipient(self, recipient: str) -> Self:
-        """Set whom the message addresses."""
+        """Set the recipient."""
         self.recipient = recipient
         return self
 
     def with_content_type(self, content_type: str) -> Self:
-        """Set what the content is, such as `"<|constrain|>json"`."""
+        """Set the content type, such as `"<|constrain|>json"`."""
         self.content_type = content_type
         return self
 
     def to_dict(self) -> dict[str, Any]:
-        """Give the message as plain data."""
+        """Return the message as plain data."""
         fields = {
             "channel": self.channel,
             "recipient": self.recipient,
@@ -299,12 +299,12 @@ class Message(BaseModel):
         }
 
     def to_json(self) -> str:
-        """Give the message as JSON."""
+        """Return the message as JSON text."""
         return json.dumps(self.to_dict())
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Message:
-        """Make a message of what `to_dict` gave; the content may also be a string.
+        """Create a message from the data of `to_dict`; the content may also be a string.
 
         Raises:
             ValueError: The role or the type of a content is unknown.
@@ -345,33 +345,33 @@ class Conversation(BaseModel):
 
     @classmethod
     def from_messages(cls, messages: Sequence[Message]) -> Conversation:
-        """Make a conversation."""
+        """Create a conversation."""
         return cls(messages=list(messages))
 
     def __iter__(self) -> Iterator[Message]:  # type: ignore[override]
         return iter(self.messages)
 
     def to_dict(self) -> dict[str, Any]:
-        """Give the conversation as plain data."""
+        """Return the conversation as plain data."""
         return {"messages": [message.to_dict() for message in self.messages]}
 
     def to_json(self) -> str:
-        """Give the conversation as JSON."""
+        """Return the conversation as JSON text."""
         return json.dumps(self.to_dict())
 
     @classmethod
     def from_json(cls, payload: str) -> Conversation:
-        """Make a conversation of what `to_json` gave."""
+        """Create a conversation from the text of `to_json`."""
         return cls(messages=list(map(Message.from_dict, json.loads(payload)["messages"])))
 
 
 class RenderConversationConfig(BaseModel):
-    """Whether analysis before the first final answer is left out once there is an answer."""
+    """Whether analysis before the first final answer is dropped once there is an answer."""
 
     auto_drop_analysis: bool = True
 
 
 class RenderOptions(BaseModel):
-    """What a message rendered alone cannot know: whether there are function tools."""
+    """The context of a message that is rendered alone: whether there are function tools."""
 
     conversation_has_function_tools: bool = False

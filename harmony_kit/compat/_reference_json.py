@@ -1,12 +1,12 @@
-"""Reading conversations and messages from JSON, with the reference's verdicts.
+"""Reading conversations and messages from JSON, with the errors of the reference.
 
-The reference hands conversations over as JSON, and what it says about wrong ones are the
-errors of its JSON library, with line and column. Programs and their tests match such texts,
-so they are told alike here: read in the same order, noticed at the same place.
+The reference passes conversations as JSON, so its errors for invalid ones are those of its JSON
+library, with line and column. Programs and their tests match such texts, so they are reproduced
+here: values are read in the same order, and errors are detected at the same place.
 
-Some values are read straight from the text; others, where the reference first has to know
-what they are part of, are collected and judged afterwards. Those judgements know no place,
-and get that at which the object around them ended.
+Some values are validated while the text is read; others, whose type the reference knows only
+later, are collected and validated afterwards. Errors of the latter have no place of their own and
+get the end of the enclosing object.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _WORDS: Final = {b"n": (b"null", None), b"t": (b"true", True), b"f": (b"false", 
 
 
 class _JsonError(Exception):
-    """What is wrong, and where; the place is found out on the way up if it is `None`."""
+    """An error and its place; `None` for a place that is determined by a caller."""
 
     def __init__(self, reason: str, place: int | None = None) -> None:
         self.reason = reason
@@ -43,9 +43,6 @@ class _JsonError(Exception):
 def read_conversation(text: str) -> list[dict[str, Any]]:
     """The messages of a conversation.
 
-    Args:
-        text: JSON, as `Conversation.to_json` writes it.
-
     Raises:
         ValueError: It is not a conversation; the text is the reference's.
     """
@@ -53,11 +50,7 @@ def read_conversation(text: str) -> list[dict[str, Any]]:
 
 
 def read_message(text: str, depth: int = 0) -> dict[str, Any]:
-    """A message: its fields by name, those that are absent being `None`.
-
-    Args:
-        text: JSON, as `Message.to_json` writes it.
-        depth: In how many objects and lists it is to be thought, for there is a limit.
+    """The fields of a message by name; absent ones are `None`.
 
     Raises:
         ValueError: It is not a message; the text is the reference's.
@@ -67,11 +60,11 @@ def read_message(text: str, depth: int = 0) -> dict[str, Any]:
 
 
 def _read_plain(text: str, depth: int) -> dict[str, Any] | None:
-    """The message if there is clearly nothing wrong with it; Python's own reader is fast."""
+    """The message if it is plainly valid, read by Python's fast parser; `None` otherwise."""
     try:
         message = _PLAIN.decode(text)
         if _SURROGATE.search(text):
-            json.dumps(message, ensure_ascii=False).encode()  # halves of pairs cannot be encoded
+            json.dumps(message, ensure_ascii=False).encode()  # lone surrogates cannot be encoded
         if not isinstance(message, dict) or _is_deeper(message, _MAX_DEPTH - depth):
             return None
         return _message(message) | _author(message)
@@ -125,10 +118,10 @@ def _read(reader: _Reader, what: str, read: Callable[[_Reader], _T]) -> _T:
 
 
 class _Reader:
-    """Reads JSON value by value; places are counted in bytes.
+    """Reads JSON value by value; places are byte offsets.
 
     Attributes:
-        at: The place up to which bytes were read.
+        at: The offset of the next byte.
     """
 
     def __init__(self, text: str, depth: int = 0) -> None:
@@ -199,14 +192,14 @@ class _Reader:
     # --- JSON ---
 
     def peek(self) -> bytes:
-        """The next byte that is not blank, unread; none at the end."""
+        """The next byte that is not whitespace, unread; empty at the end."""
         blanks = _BLANKS.match(self._data, self.at)
         assert blanks is not None
         self.at = blanks.end()
         return self._data[self.at : self.at + 1]
 
     def error_ahead(self, reason: str) -> _JsonError:
-        """An error about the next byte."""
+        """An error at the next byte."""
         return _JsonError(reason, self.at + 1)
 
     def _value(self) -> Any:
@@ -235,7 +228,7 @@ class _Reader:
 
     @contextmanager
     def _inside(self, start: bytes, expected: str) -> Iterator[None]:
-        """Reads the start of an object or a list, and its end on leaving.
+        """Reads the start of an object or a list on entry and its end on exit.
 
         An error without a place gets that of the end.
         """
@@ -266,7 +259,7 @@ class _Reader:
             yield key
 
     def _items(self, end: bytes) -> Iterator[None]:
-        """Stands before each item in turn, and at last before the end."""
+        """Yields before each item."""
         if self.peek() == end:
             return
         while True:
@@ -283,7 +276,7 @@ class _Reader:
             self.at += 1
 
     def _skip_end_of_list(self) -> None:
-        # If an item was refused, the reference has already passed the comma after it.
+        # If an item is invalid, the reference has already consumed the comma after it.
         found = self.peek()
         if found in (b"]", b","):
             self.at += 1
@@ -356,7 +349,7 @@ _LONE: Final = "lone leading surrogate in hex escape"
 # --- What is judged afterwards --------------------------------------------------------------
 
 _Shape = Callable[[Any], Any]
-"""Checks a value and gives it back, structs with all their fields."""
+"""Validates a value and returns it, structs with all their fields."""
 
 
 def _invalid_type(value: Any, expected: str) -> str:
@@ -453,7 +446,7 @@ def _struct(struct: str, /, **shapes: _Shape) -> Callable[[Any], dict[str, Any]]
         return absent | fields
 
     def check_list(values: list[Any]) -> dict[str, Any]:
-        # A list is as good, if it has all fields in order.
+        # A list of all fields in order is accepted as well.
         fields = {key: shapes[key](value) for key, value in zip(shapes, values, strict=False)}
         count = len(shapes)
         if len(values) != count:

@@ -1,11 +1,11 @@
-"""Parsing exactly as openai-harmony does it, quirks and errors included.
+"""Parsing exactly like openai-harmony, including quirks and errors.
 
-A state machine of its own, beside `harmony_kit.parse`, because the two shall differ: that
-one never loses a token, this one does whatever a program written for the reference relies
-on. What is peculiar is marked where it happens.
+This is a separate state machine from `harmony_kit.parse`, which never loses a token; this one
+reproduces the behavior that programs written for the reference rely on. Quirks are marked where
+they occur.
 
 A parser expects the start of a message, then collects the tokens of its header, then those
-of its content. `TokenParser` goes token by token; `parse_completion` gives the same messages for
+of its content. `TokenParser` takes single tokens; `parse_completion` returns the same messages for
 a whole completion, faster.
 """
 
@@ -40,7 +40,7 @@ from ._reference_tokens import (
 
 
 class StreamState(Enum):
-    """Where in a message a parser stands."""
+    """The state of a parser within a message."""
 
     EXPECT_START = "ExpectStart"
     HEADER = "Header"
@@ -51,7 +51,7 @@ class StreamState(Enum):
 
 
 class Header(NamedTuple):
-    """What the header of a message says; `content_type` keeps its `<|constrain|>`."""
+    """The header of a message; `content_type` includes its `<|constrain|>`."""
 
     role: str
     name: str | None = None
@@ -68,7 +68,7 @@ class ParsedMessage(NamedTuple):
 
 
 ROLES: Final = ("user", "assistant", "system", "developer", "tool")
-# Unicode's White_Space, which is not what Python's `strip` and `isspace` go by.
+# Unicode's White_Space, which differs from the whitespace of Python's `strip` and `isspace`.
 _WHITE: Final = (
     "\t\n\v\f\r \x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a"
     "\u2028\u2029\u202f\u205f\u3000"
@@ -79,7 +79,7 @@ _WORD: Final = re.compile(r"[^ \t\n\f\r]+")
 
 def _read_header(tokens: list[int], role: str | None) -> Header:
     """Read the header of a message that has a content."""
-    # Most headers recur; long ones are accidents, and not worth keeping.
+    # Most headers recur; long ones are accidents and not worth caching.
     read = _read_short_header if len(tokens) < 64 else _read_short_header.__wrapped__
     return read(tuple(tokens), role)
 
@@ -100,14 +100,14 @@ def _read_short_header(tokens: tuple[int, ...], role: str | None) -> Header:
 
 
 def _headless_message(tokens: Sequence[int], role: str) -> ParsedMessage:
-    """Make a message of a header that ended without a content: its words are the content."""
+    """The message of a header that ended without a content; its words become the content."""
     channel, words = _channel_and_words(decode_utf8(tokens))
     author, name = _take_author(words, role)
     return ParsedMessage(Header(author, name, None, channel, None), " ".join(words))
 
 
 def _channel_and_words(text: str) -> tuple[str | None, list[str]]:
-    # Only the first channel counts; the spelling of a second one stays among the words.
+    # Only the first channel counts; the text of a second one stays among the words.
     channel = None
     marker = _CHANNEL.search(text)
     if marker:
@@ -120,7 +120,7 @@ def _channel_and_words(text: str) -> tuple[str | None, list[str]]:
 
 
 def _take_author(words: list[str], role: str | None) -> tuple[str, str | None]:
-    """Remove the author from the words; a tool's name stands in the place of a role."""
+    """Remove the author from the words; a tool's name replaces the role."""
     first = None
     if role is None:
         if not words:
@@ -133,15 +133,15 @@ def _take_author(words: list[str], role: str | None) -> tuple[str, str | None]:
             del words[0]
         else:
             raise HarmonyError(f"Unknown role: {first}")
-    # Even where the role came from outside or was already removed, so that of
-    # "assistant" twice the second would be a recipient.
+    # Also removed if the role was passed in or already removed: otherwise a second
+    # "assistant" would become a recipient.
     if words and words[0] == role:
         del words[0]
     return role, first if role == "tool" else None
 
 
 def _take_recipient_and_type(words: list[str]) -> tuple[str | None, str | None]:
-    """Remove both from the end of the words; a single word is a recipient, whatever it is."""
+    """Remove both from the end of the words; a single word is always a recipient."""
     if not words:
         return None, None
     last = words.pop()
@@ -153,10 +153,10 @@ def _take_recipient_and_type(words: list[str]) -> tuple[str | None, str | None]:
 
 
 class _OpenMessage:
-    """A message whose header was read, while the tokens of its content arrive.
+    """A message whose content is being read.
 
-    A token lets out the text up to and including *one* broken sequence, as U+FFFD. What
-    follows it waits for later tokens, and so does a sequence that is not complete.
+    Each token emits the text up to and including *one* invalid sequence, as U+FFFD. The rest, and
+    an incomplete sequence, are kept for later tokens.
     """
 
     __slots__ = (
@@ -177,11 +177,11 @@ class _OpenMessage:
     def __init__(self, header: Header) -> None:
         self.header = header
         self.pieces: list[str] = []
-        """What was let out, cut as the reference cuts it."""
+        """The emitted text, in the reference's chunks."""
         self.delta: str | None = None
-        """What the last token let out."""
+        """The text that the last token emitted."""
         self.clean = True
-        """Whether nothing waits, so that text can be let out as it comes."""
+        """Whether no bytes are pending, so that text can be emitted directly."""
         self._lost = False
         self._queue: deque[str] = deque()
         self._rest: list[str] = []
@@ -192,7 +192,7 @@ class _OpenMessage:
         self._encoded_pieces = 0
 
     def take(self, token: int) -> None:
-        """Take the next token of the content."""
+        """Process the next token of the content."""
         self.delta = None
         if self._lost:
             return
@@ -221,9 +221,9 @@ class _OpenMessage:
             self.pieces.append(self.delta)
 
     def text(self) -> str:
-        """What was let out so far, as one text."""
+        """The text emitted so far."""
         # Reading this after every token must not copy the whole text every time. CPython
-        # extends a string in place if nothing else refers to it, hence the local variable.
+        # extends a string in place if it has no other reference, hence the local variable.
         text = self._joined
         self._joined = ""
         text += "".join(self.pieces[self._joined_pieces :])
@@ -232,15 +232,15 @@ class _OpenMessage:
         return text
 
     def tokens(self) -> list[int]:
-        """What was let out so far as tokens, which need not be those that came."""
+        """The text emitted so far as tokens, which may differ from the input tokens."""
         for piece in self.pieces[self._encoded_pieces :]:
             self._encoded += encode(piece)
         self._encoded_pieces = len(self.pieces)
         return self._encoded.copy()
 
     def closed(self) -> ParsedMessage:
-        """The message with all that waits."""
-        # An unknown id and all after it become one U+FFFD, before what waited when it came.
+        """The message including pending bytes."""
+        # An unknown id and everything after it become one U+FFFD, before the bytes then pending.
         lost = REPLACEMENT if self._lost else ""
         waiting = "".join(text + REPLACEMENT for text in self._queue) + "".join(self._rest)
         text = self.text() + lost + waiting + self._tail.decode("utf-8", "replace")
@@ -249,7 +249,7 @@ class _OpenMessage:
 
 # --- Token by token -------------------------------------------------------------------------
 
-# The text of every token met so far that is UTF-8 by itself and can stand in a content.
+# A cache of the text of content tokens that are valid UTF-8 on their own.
 
 _texts: Final[dict[int, str]] = {}
 
@@ -267,10 +267,10 @@ class TokenParser:
     """The reference's parser, token by token.
 
     Args:
-        role: The role that the prompt gave to the first message; `None` if the tokens start
+        role: The role that the prompt set for the first message; `None` if the tokens start
             with `<|start|>`.
-        strict: Whether a terminator inside a header is a part of it. Otherwise it ends the
-            message, and the header becomes the content if the prompt gave the role, or is
+        strict: Whether a terminator inside a header is part of it. Otherwise it ends the
+            message, and the header becomes the content if the prompt set the role, or is
             dropped.
     """
 
@@ -284,11 +284,11 @@ class TokenParser:
         self._open: _OpenMessage | None = None
 
     def process(self, token: int) -> Self:
-        """Take the next token.
+        """Process the next token.
 
         Raises:
-            HarmonyError: The token cannot stand here, or it completed a header that cannot
-                be read. More tokens can follow, as in the reference.
+            HarmonyError: The token is not allowed here, or it completed an invalid header. More
+                tokens can follow, as in the reference.
         """
         if type(token) is not int or not 0 <= token < TOKEN_LIMIT:
             token = token_id(token, "token")
@@ -309,7 +309,7 @@ class TokenParser:
         return self
 
     def process_eos(self) -> Self:
-        """Take the end of the tokens, which closes an open message.
+        """Process the end of the tokens, which closes an open message.
 
         Raises:
             HarmonyError: The tokens ended within a header.
@@ -327,12 +327,12 @@ class TokenParser:
             self._in_header = True
             self._header_tokens = []
         elif token == MESSAGE:
-            # If the header cannot be read, the next message takes the role meant for this one.
+            # If the header is invalid, the next message takes the role of this one.
             self._in_header = False
             self._open = _OpenMessage(_read_header(self._header_tokens, self._next_role))
             self._next_role = None
         elif token in TERMINATORS and not self._strict:
-            # If the header cannot be read, it goes on.
+            # If the header is invalid, it continues.
             if self._next_role is not None and self._header_tokens:
                 self._parsed.append(_headless_message(self._header_tokens, self._next_role))
             self._in_header = False
@@ -346,17 +346,17 @@ class TokenParser:
 
     @property
     def tokens(self) -> list[int]:
-        """All tokens that were given, those included at which an error was raised."""
+        """All input tokens, including those that raised an error."""
         return self._tokens.copy()
 
     @property
     def current_content(self) -> str:
-        """The content of the open message so far, without what cannot be decoded yet."""
+        """The content of the open message so far, without incomplete characters."""
         return "" if self._open is None else self._open.text()
 
     @property
     def last_content_delta(self) -> str | None:
-        """What the last token added to the content."""
+        """The text that the last token added to the content."""
         return None if self._open is None else self._open.delta
 
     @property
@@ -376,7 +376,7 @@ class TokenParser:
 
     @property
     def state(self) -> StreamState:
-        """Where in a message the parser stands."""
+        """The state of the parser within a message."""
         if self._open is not None:
             return StreamState.CONTENT
         return StreamState.HEADER if self._in_header else StreamState.EXPECT_START
@@ -417,12 +417,7 @@ def _unexpected_end() -> HarmonyError:
 
 
 def parse_completion(tokens: list[int], role: str | None, strict: bool) -> list[ParsedMessage]:
-    """The messages that a `TokenParser` gives for these tokens and the end after them.
-
-    Args:
-        tokens: Token ids.
-        role: The role of the first message, as for `TokenParser`.
-        strict: As for `TokenParser`.
+    """The messages that a `TokenParser` returns for these tokens followed by their end.
 
     Raises:
         HarmonyError: As from `TokenParser`.
@@ -459,14 +454,14 @@ _HEADER_ENDS: Final = frozenset({MESSAGE})
 
 
 class _SpecialTokens:
-    """Finds special tokens, looking at each once."""
+    """Finds special tokens, scanning each token once."""
 
     def __init__(self, tokens: list[int]) -> None:
         self._tokens = tokens
         self._places = iter([i for i, token in enumerate(tokens) if token >= FIRST_SPECIAL])
 
     def find(self, wanted: frozenset[int], start: int) -> int:
-        """The place of the first wanted token from `start` on; that of the end if there is none."""
+        """The index of the first wanted token from `start` on, or the number of tokens."""
         for place in self._places:
             if place >= start and self._tokens[place] in wanted:
                 return place

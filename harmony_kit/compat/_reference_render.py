@@ -139,11 +139,6 @@ def _tool(tool: Mapping[str, Any]) -> Tool:
 def render_turns(turns: Sequence[Turn], *, drop_analysis: bool) -> list[int]:
     """The tokens of a conversation.
 
-    Args:
-        turns: The messages.
-        drop_analysis: Whether analysis is left out, if the last word of the assistant is a
-            final answer.
-
     Raises:
         HarmonyError: A message cannot be rendered.
     """

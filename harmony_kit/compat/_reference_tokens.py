@@ -35,10 +35,6 @@ HarmonyError.__module__ = "harmony_kit.compat.openai_harmony"
 def token_id(value: Any, argument: str) -> int:
     """A value as a token id, an unsigned number of 32 bits.
 
-    Args:
-        value: What was given for it.
-        argument: The name of the argument, for the message of a `TypeError`.
-
     Raises:
         TypeError: The value is no integer.
         OverflowError: It has more than 32 bits, or is negative.
@@ -103,9 +99,6 @@ def token_table() -> tuple[bytes, ...]:
 def decode_bytes(tokens: Sequence[int]) -> bytes:
     """The bytes of tokens.
 
-    Args:
-        tokens: Token ids, not negative.
-
     Raises:
         HarmonyError: An id is unknown.
     """
@@ -119,9 +112,6 @@ def decode_bytes(tokens: Sequence[int]) -> bytes:
 
 def decode_utf8(tokens: Sequence[int]) -> str:
     """The text of tokens.
-
-    Args:
-        tokens: Token ids, not negative.
 
     Raises:
         HarmonyError: An id is unknown, or the bytes are not UTF-8.

@@ -1,13 +1,13 @@
-"""A drop-in for the package `openai_harmony`: change the import, keep the program.
+"""A drop-in replacement for the package `openai_harmony`: only the import changes.
 
     from harmony_kit.compat import openai_harmony
     from harmony_kit.compat.openai_harmony import Conversation, Message, Role
 
-Same names, same signatures, same tokens, same errors as openai-harmony 0.0.8; but nothing
-is downloaded, and `HarmonyError` is one of `harmony_kit.errors` as well. New programs are
-better served by `harmony_kit` itself, whose parser loses no token.
+It has the names, signatures, tokens and errors of openai-harmony 0.0.8, but downloads nothing, and
+its `HarmonyError` is also one of `harmony_kit.errors`. New programs should use `harmony_kit`
+itself, whose parser loses no token.
 
-Models are pydantic's, so this module needs the extra `compat`.
+The models are pydantic's, so this module needs the extra `compat`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from functools import cached_property, lru_cache
 from typing import Any, Final, Literal, NamedTuple
 
 from ..wire import _vocabulary as vocabulary
-from ._models import (  # noqa: F401 -- the reference has all of them here
+from ._models import (  # noqa: F401 -- the reference has all of these names here
     Author,
     ChannelConfig,
     Content,
@@ -48,7 +48,7 @@ from ._reference_render import (
 )
 from ._reference_tokens import HarmonyError, decode_bytes, decode_utf8, token_id, token_ids
 
-# Those that the reference exports; the other public names are imported by name, as there.
+# The names that the reference exports; it also has public names that it does not export.
 __all__ = [
     "Author",
     "Content",
@@ -69,10 +69,7 @@ __all__ = [
 
 
 def raise_disallowed_special_token(token: str) -> None:
-    """Raise the error that a text spells a special token.
-
-    Args:
-        token: The spelling.
+    """Raise the error for a special token in a text.
 
     Raises:
         HarmonyError: Always.
@@ -96,15 +93,15 @@ def _turns(conversation: Conversation) -> list[Turn]:
     return list(map(turn_of, read_conversation(conversation.to_json())))
 
 
-# A message in a conversation is in a list in an object.
+# A message in a conversation is nested in a list and an object.
 _DEPTH_OF_MESSAGES: Final = 2
 
 
 def _turn(message: Message, depth: int) -> Turn | None:
-    """The message for rendering; `None` if the reference may find fault with it.
+    """The message for rendering; `None` if the reference may refuse it.
 
-    What it finds and where is then for `read_conversation` or `read_message` to say, which
-    need the whole JSON; going through that each time would be slow.
+    The error is then raised by `read_conversation` or `read_message`, which need the whole JSON;
+    reading that every time would be slow.
     """
     if type(message) is not Message or type(message.author) is not Author:
         return None
@@ -160,25 +157,22 @@ def _as_runtime_error(render: Callable[..., list[int]], *args: Any, **kwargs: An
 
 
 class HarmonyEncodingName(StrEnum):
-    """The encodings that there are."""
+    """The names of the encodings."""
 
     HARMONY_GPT_OSS = "HarmonyGptOss"
 
 
 class _Encoding(NamedTuple):
-    """What tells one encoding from another."""
+    """The fields that distinguish encodings."""
 
     name: str
 
 
 def load_harmony_encoding(name: str | HarmonyEncodingName) -> HarmonyEncoding:
-    """Give the encoding of that name; the only one is `"HarmonyGptOss"`.
-
-    Args:
-        name: The name.
+    """Return an encoding by name; the only one is `"HarmonyGptOss"`.
 
     Raises:
-        ValueError: There is no such encoding.
+        ValueError: The name is unknown.
     """
     text = str.__str__(name) if isinstance(name, str) else str(name)
     text.encode()
@@ -193,7 +187,7 @@ _SPELT_TOKEN: Final = re.compile(r"<\|[a-z0-9_]+\|>")
 class HarmonyEncoding:
     """Renders conversations to tokens, and parses tokens to messages.
 
-    Get it from `load_harmony_encoding`.
+    Create it with `load_harmony_encoding`.
     """
 
     def __init__(self, inner: Any) -> None:
@@ -216,15 +210,15 @@ class HarmonyEncoding:
         next_turn_role: Role,
         config: RenderConversationConfig | None = None,
     ) -> list[int]:
-        """Render a conversation as a prompt, which ends in the start of the next message.
+        """Render a conversation as a prompt, which ends with the start of the next message.
 
         Args:
             conversation: The messages.
-            next_turn_role: Who is to write the next message.
-            config: Which messages are left out.
+            next_turn_role: The role of the next message.
+            config: Whether messages are dropped.
 
         Raises:
-            ValueError: A value in the conversation is not what it should be.
+            ValueError: A value in the conversation is invalid.
             HarmonyError: A message cannot be rendered.
         """
         drop_analysis = _drops_analysis(config)
@@ -235,14 +229,14 @@ class HarmonyEncoding:
     def render_conversation(
         self, conversation: Conversation, config: RenderConversationConfig | None = None
     ) -> list[int]:
-        """Render a conversation as it stands.
+        """Render a conversation without a start of the next message.
 
         Args:
             conversation: The messages.
-            config: Which messages are left out.
+            config: Whether messages are dropped.
 
         Raises:
-            ValueError: A value in the conversation is not what it should be.
+            ValueError: A value in the conversation is invalid.
             RuntimeError: A message cannot be rendered.
         """
         drop_analysis = _drops_analysis(config)
@@ -252,14 +246,14 @@ class HarmonyEncoding:
     def render_conversation_for_training(
         self, conversation: Conversation, config: RenderConversationConfig | None = None
     ) -> list[int]:
-        """Render a conversation that closes with `<|return|>` if a final answer ends it.
+        """Render a conversation; a final answer at its end is closed with `<|return|>`.
 
         Args:
             conversation: The messages.
-            config: Which messages are left out.
+            config: Whether messages are dropped.
 
         Raises:
-            ValueError: A value in the conversation is not what it should be.
+            ValueError: A value in the conversation is invalid.
             RuntimeError: A message cannot be rendered.
         """
         drop_analysis = _drops_analysis(config)
@@ -271,10 +265,10 @@ class HarmonyEncoding:
 
         Args:
             message: The message.
-            render_options: What is known of the conversation around it.
+            render_options: The context of the message.
 
         Raises:
-            ValueError: A value in the message is not what it should be.
+            ValueError: A value in the message is invalid.
             RuntimeError: The message cannot be rendered.
         """
         has_function_tools = render_options is not None and _as_flag(
@@ -286,12 +280,12 @@ class HarmonyEncoding:
     def parse_messages_from_completion_tokens(
         self, tokens: Sequence[int], role: Role | None = None, *, strict: bool = True
     ) -> list[Message]:
-        """Parse what a model wrote.
+        """Parse a completion.
 
         Args:
-            tokens: The tokens.
-            role: The role of the first message, if the prompt ended in it.
-            strict: Whether a message without a content is an error, or is made the best of.
+            tokens: The token ids.
+            role: The role of the first message, if the prompt ended with it.
+            strict: Whether a message without a content is an error; otherwise it is repaired.
 
         Raises:
             HarmonyError: The tokens are not well-formed.
@@ -301,13 +295,10 @@ class HarmonyEncoding:
         return list(map(_message, parse_completion(ids, role_name, is_strict)))
 
     def decode_utf8(self, tokens: Sequence[int]) -> str:
-        """Decode tokens, whose bytes must be UTF-8.
-
-        Args:
-            tokens: The tokens.
+        """Decode tokens to text.
 
         Raises:
-            HarmonyError: They are not, or a token is unknown.
+            HarmonyError: The bytes are not UTF-8, or a token is unknown.
         """
         return decode_utf8(token_ids(list(tokens)))
 
@@ -322,12 +313,12 @@ class HarmonyEncoding:
 
         Args:
             text: The text.
-            allowed_special: The special tokens whose spellings become themselves.
-            disallowed_special: Those whose spellings are an error; `"all"` means all that
-                are not allowed. Other spellings are ordinary text.
+            allowed_special: The special tokens that are encoded as themselves.
+            disallowed_special: The special tokens that are an error; `"all"` means all that are not
+                allowed. The remaining ones are ordinary text.
 
         Raises:
-            HarmonyError: The text spells a disallowed special token.
+            HarmonyError: The text contains a disallowed special token.
         """
         if allowed_special == "all":
             allowed_special = self.special_tokens_set
@@ -350,11 +341,11 @@ class HarmonyEncoding:
                 raise_disallowed_special_token(token)
 
     def decode(self, tokens: Sequence[int], errors: str = "replace") -> str:
-        """Decode tokens.
+        """Decode tokens to text.
 
         Args:
-            tokens: The tokens.
-            errors: What to do with bytes that are not UTF-8, as for `bytes.decode`.
+            tokens: The token ids.
+            errors: The handling of invalid UTF-8, as for `bytes.decode`.
 
         Raises:
             HarmonyError: A token is unknown.
@@ -362,7 +353,7 @@ class HarmonyEncoding:
         return decode_bytes(token_ids(list(tokens))).decode("utf-8", errors)
 
     def is_special_token(self, token: int) -> bool:
-        """Whether a token is a special one."""
+        """Whether a token is a special token."""
         return token_id(token, "token") in vocabulary.SPECIAL_TOKEN_NAMES
 
     def stop_tokens(self) -> list[int]:
@@ -431,12 +422,12 @@ def _message(parsed: ParsedMessage) -> Message:
 
 
 class StreamableParser(TokenParser):
-    """Parses what a model writes, token by token.
+    """Parses a completion token by token.
 
     Args:
         encoding: The encoding.
-        role: The role of the first message, if the prompt ended in it.
-        strict: Whether a message without a content is an error, or is made the best of.
+        role: The role of the first message, if the prompt ended with it.
+        strict: Whether a message without a content is an error; otherwise it is repaired.
     """
 
     def __init__(
@@ -453,5 +444,5 @@ class StreamableParser(TokenParser):
 
     @property
     def messages(self) -> list[Message]:
-        """All messages that are complete."""
+        """The complete messages."""
         return list(map(_message, self._parsed))

@@ -17,9 +17,8 @@ from ..wire._events import (
     ParsedMessage,
     Terminator,
     TurnEnd,
+    is_shown,
 )
-from ..wire._messages import Header
-from ..wire._roles import Channel, Role
 from ._request import HarmonyRequest
 
 
@@ -34,7 +33,7 @@ def cut_at_stop(result: Completion, stops: Sequence[str]) -> tuple[Completion, s
     Messages after it are left out. The turn then counts as ended, whatever the engine did.
     """
     for index, parsed in enumerate(result.turn if stops else ()):
-        found = _first(parsed.text, stops) if _is_shown(parsed.header) else None
+        found = _first(parsed.text, stops) if is_shown(parsed.header) else None
         if found is None:
             continue
         kept = (*result.turn[:index], _cut(parsed, found[0]))
@@ -67,7 +66,7 @@ class StopCutter:
         return shown
 
     def _take(self, event: Event, shown: list[Event]) -> None:
-        if isinstance(event, ContentDelta) and _is_shown(event.header):
+        if isinstance(event, ContentDelta) and is_shown(event.header):
             self._delta = event
             if not self._is_cut:
                 self._let_through(self._held + event.text, shown)
@@ -98,11 +97,6 @@ class StopCutter:
         if text and self._delta is not None:
             self._length += len(text)
             shown.append(ContentDelta(self._delta.message_index, self._delta.header, text))
-
-
-def _is_shown(header: Header) -> bool:
-    is_text = header.role is Role.ASSISTANT and not header.is_call
-    return is_text and header.channel in (Channel.FINAL, Channel.COMMENTARY)
 
 
 def _first(text: str, stops: Sequence[str]) -> tuple[int, str] | None:

@@ -1,8 +1,8 @@
-"""Backends: what generates tokens. Token ids go in, token ids come out.
+"""The backend protocol: token ids in, token ids out.
 
-A backend has one method and knows nothing of messages. Engines are found by name through
-the entry-point group `harmony_kit.backends`, where any package can register its own; the
-engine's package is imported only when its backend is loaded.
+A backend has one method and knows nothing of messages. Backends are found by name through the
+entry-point group `harmony_kit.backends`, in which any package can register its own; the engine's
+package is imported only when its backend is loaded.
 """
 
 from __future__ import annotations
@@ -14,20 +14,20 @@ from typing import Any, Final, Literal, NamedTuple, Protocol, get_args, runtime_
 from .._options import checked_options
 from ..errors import BackendError
 from ..sampling import SamplingParams
-from ..wire._events import FinishReason as FinishReason  # noqa: PLC0414 -- it is found here, too
+from ..wire._events import FinishReason as FinishReason  # noqa: PLC0414 -- re-exported
 from ..wire._vocabulary import SIZE
 
 ENTRY_POINTS: Final = "harmony_kit.backends"
 
 
 class TokenChunk(NamedTuple):
-    """What an engine has generated since the last delta.
+    """The tokens that an engine generated since the previous chunk.
 
     Attributes:
-        tokens: Token ids, the stop token included where the engine gives it.
-        finish_reason: On the last delta, why the generation ended.
-        logprobs: Where they were asked for, one mapping for each of the tokens: from token ids
-            (it and the likeliest) to their natural log-probabilities.
+        tokens: Token ids, including the stop token if the engine returns it.
+        finish_reason: Why the generation ended; set on the last chunk only.
+        logprobs: If requested, one mapping per token: from token ids (the generated one and the
+            most likely ones) to natural log-probabilities.
     """
 
     tokens: Sequence[int]
@@ -36,26 +36,26 @@ class TokenChunk(NamedTuple):
 
 
 Feature = Literal["logprobs", "constraint"]
-"""A field of `SamplingParams` that asks for what not every engine can do."""
+"""A field of `SamplingParams` that not every engine supports."""
 
 
 @runtime_checkable
 class Backend(Protocol):
-    """Anything that generates tokens.
+    """An engine that generates tokens.
 
     Attributes:
-        name: What to call it in messages to a person.
+        name: The name in messages to the user.
     """
 
     name: str
 
     @property
     def supports(self) -> frozenset[Feature]:
-        """What it can do beside generating; `generate` refuses a sampling that asks for more.
+        """The optional features of the engine; `generate` refuses a sampling that needs others.
 
-        It does not change, unless the backend has a method `connect`, which finds out what an
-        engine elsewhere can do. Until then these are all the features that the engine may have.
-        `supported_by` sees to that.
+        The set is fixed, unless the backend has a method `connect`, which asks a remote engine.
+        Until then the set contains all features that the engine may have; `supported_by` calls
+        `connect`.
         """
         ...
 
@@ -68,40 +68,32 @@ class Backend(Protocol):
 
         Args:
             prompt: Token ids.
-            sampling: How to choose tokens, and when to stop.
+            sampling: How tokens are chosen, and when to stop.
 
         Raises:
-            BackendError: The engine cannot do it, or failed.
+            BackendError: The engine does not support the request, or failed.
         """
         ...
 
     async def aclose(self) -> None:
-        """Free what the backend holds. May be called more than once."""
+        """Release the backend's resources. May be called more than once."""
         ...
 
 
 async def completion_of(
     backend: Backend, prompt: Sequence[int], sampling: SamplingParams
 ) -> AsyncGenerator[TokenChunk, None]:
-    """What a backend generates; closing this aborts the generation.
-
-    Args:
-        backend: What generates.
-        prompt: Token ids.
-        sampling: How to choose tokens, and when to stop.
-
-    Yields:
-        The deltas.
+    """The chunks that a backend generates; closing this iterator aborts the generation.
 
     Raises:
-        BackendError: The engine cannot do it, or failed.
+        BackendError: The engine does not support the request, or failed.
     """
     deltas = backend.generate(prompt, sampling)
     try:
         async for delta in deltas:
             yield delta
     finally:
-        # An iterator need not be a generator; one that is aborts its request this way.
+        # Closing a generator aborts its request; other iterators have no aclose.
         close = getattr(deltas, "aclose", None)
         if close is not None:
             await close()
@@ -109,13 +101,16 @@ async def completion_of(
 
 @checked_options
 async def supported_by(backend: Backend) -> frozenset[Feature]:
-    """What a backend can do beside generating; one that has to ask its engine does so now.
-
-    Args:
-        backend: The backend.
+    """Return the optional features of a backend, asking its engine if necessary.
 
     Raises:
         BackendError: The engine cannot be asked.
+
+    Example:
+        >>> import asyncio
+        >>> backend = load_backend("replay", recording="paris-weather")
+        >>> asyncio.run(supported_by(backend))
+        frozenset({'constraint'})
     """
     connect = getattr(backend, "connect", None)
     if connect is not None:
@@ -125,16 +120,20 @@ async def supported_by(backend: Backend) -> frozenset[Feature]:
 
 @checked_options
 def check_support(backend: Backend, sampling: SamplingParams) -> None:
-    """Refuse a sampling that asks for what a backend cannot do.
+    """Refuse a sampling that needs features that a backend lacks.
 
-    Backends call this before they generate: what was asked for is never left out in silence.
-
-    Args:
-        backend: What shall generate.
-        sampling: What is asked for.
+    Backends call this before they generate, so that no request is silently ignored.
 
     Raises:
-        BackendError: The backend cannot do it.
+        BackendError: A feature is not supported.
+
+    Example:
+        >>> backend = load_backend("replay", recording="paris-weather")
+        >>> check_support(backend, SamplingParams(temperature=0))
+        >>> check_support(backend, SamplingParams(logprobs=1))
+        Traceback (most recent call last):
+            ...
+        harmony_kit.errors.BackendError: replay does not support SamplingParams(logprobs=...)
     """
     for feature in get_args(Feature):
         if getattr(sampling, feature, None) is not None and feature not in backend.supports:
@@ -143,22 +142,29 @@ def check_support(backend: Backend, sampling: SamplingParams) -> None:
 
 @checked_options
 def check_prompt(prompt: Sequence[int], *, vocabulary_size: int = SIZE) -> None:
-    """Refuse a prompt that would harm an engine.
+    """Refuse a prompt that could crash an engine.
 
-    Many engines look an id up without looking at it, and one that is none ends them. Backends
-    call this before a prompt reaches theirs.
+    Many engines use token ids as unchecked indices, so an invalid id crashes them. Backends call
+    this before they pass on a prompt.
 
     Args:
         prompt: Token ids.
         vocabulary_size: The lowest id that the engine does not know.
 
     Raises:
-        BackendError: The prompt is empty, or something in it is no id; the error names the
-            position of the first.
+        BackendError: The prompt is empty, or contains an invalid id; the error names the position
+            of the first.
+
+    Example:
+        >>> check_prompt([200006, 1428])
+        >>> check_prompt([200006, -1])
+        Traceback (most recent call last):
+            ...
+        harmony_kit.errors.BackendError: the prompt has at position 1 -1, ...
     """
     if not prompt:
         raise BackendError("the prompt is empty")
-    # The whole first, which is fast; then the place.
+    # A fast check of the whole prompt, then a slow search for the position.
     if set(map(type, prompt)) == {int} and min(prompt) >= 0 and max(prompt) < vocabulary_size:
         return
     for position, token in enumerate(prompt):
@@ -171,7 +177,12 @@ def check_prompt(prompt: Sequence[int], *, vocabulary_size: int = SIZE) -> None:
 
 @checked_options
 def backend_names() -> list[str]:
-    """The names that `load_backend` knows, of this and of other packages."""
+    """List the names that `load_backend` knows, from this and other packages.
+
+    Example:
+        >>> "replay" in backend_names()
+        True
+    """
     return sorted(point.name for point in entry_points(group=ENTRY_POINTS))
 
 
@@ -180,11 +191,16 @@ def load_backend(name: str, **options: Any) -> Backend:
 
     Args:
         name: The name, such as `"replay"`; `backend_names` lists them.
-        **options: What the backend's constructor takes.
+        **options: The arguments of the backend's constructor.
 
     Raises:
-        BackendError: The name is unknown, the engine's package is missing, the options do not
-            fit, or what was made is no backend.
+        BackendError: The name is unknown, the engine's package is missing, the options are invalid,
+            or the result is not a backend.
+
+    Example:
+        >>> backend = load_backend("replay", recording="paris-weather")
+        >>> backend.name
+        'replay'
     """
     points: tuple[EntryPoint, ...] = tuple(entry_points(group=ENTRY_POINTS, name=name))
     if not points:
@@ -202,7 +218,7 @@ def load_backend(name: str, **options: Any) -> Backend:
         raise BackendError(f"backend {name!r}: {error}") from error
     if lacking := _lacking(backend):
         raise BackendError(
-            f"backend {name!r}: {type(backend).__name__} is no backend: it lacks {lacking}; "
+            f"backend {name!r}: {type(backend).__name__} is not a backend: it lacks {lacking}; "
             "see harmony_kit.Backend"
         )
     made: Backend = backend
@@ -210,7 +226,7 @@ def load_backend(name: str, **options: Any) -> Backend:
 
 
 def _lacking(backend: object) -> str:
-    """The members of the protocol that an object does not have, in words."""
+    """The members of the protocol that an object lacks, as an enumeration."""
     attributes = [name for name in ("name", "supports") if not hasattr(backend, name)]
     methods = [
         f"{name}()" for name in ("generate", "aclose") if not callable(getattr(backend, name, None))

@@ -1,4 +1,4 @@
-"""Grammars of completions: what a model may write, so that it is well-formed by construction."""
+"""Grammars of completions: under a constraint, all that a model writes is well-formed."""
 
 from ..tools._choice import ToolChoice
 from ._constraint import (

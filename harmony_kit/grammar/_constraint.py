@@ -1,4 +1,4 @@
-"""Constraints: what a completion may be, for any engine that can be told."""
+"""Constraints on completions, for any engine with a grammar language."""
 
 from __future__ import annotations
 
@@ -16,25 +16,32 @@ from ..tools._declared import declared_namespaces
 from ..tools._source import namespaces_of
 from ..wire._contents import DeveloperContent, ResponseFormat
 from ..wire._messages import Message
+from ._derivative import derivative
 from ._ebnf import ebnf_grammar
 from ._gbnf import gbnf_grammar
 from ._lark import lark_grammar
 from ._matching import MODEL_VOCABULARY_SIZE, Matcher
-from ._position import rest_of
+from ._nodes import (
+    FreeText,
+    JsonValue,
+    Literal,
+    MatchingText,
+    Node,
+    alternatives,
+    without_stop_token,
+)
 from ._schema import json_value
-from ._shape import FixedText, FreeText, JsonValue, MatchingText, Shape, one_of
-from ._shape_rules import without_stop_token
 from ._structural_tag import structural_tag
-from ._turn import Reasoning, Turn, turn_shape
+from ._turn import Reasoning, Turn, turn_grammar
 
 
 @checked_fields
 @dataclass(frozen=True)
 class Pattern:
-    """A final answer that a regular expression matches as a whole.
+    r"""A final answer that a regular expression matches as a whole, without anchors.
 
-    Attributes:
-        pattern: The regular expression; anchors are not needed.
+    Example:
+        >>> made = constraint(response_format=Pattern(r"[0-9]+ (km|mi)"))
     """
 
     pattern: str
@@ -43,26 +50,26 @@ class Pattern:
 @checked_fields
 @dataclass(frozen=True)
 class Choice:
-    """A final answer that is one of some texts.
+    """A final answer that is one of some texts, none of which is empty.
 
-    Attributes:
-        texts: The texts; none of them is empty.
+    Example:
+        >>> made = constraint(response_format=Choice(("yes", "no")))
     """
 
     texts: tuple[str, ...]
 
 
 AnswerFormat = Union[ResponseFormat, Mapping[str, Any], Pattern, Choice, None]  # noqa: UP007
-"""The form of a final answer: a format or a JSON Schema, a pattern, some texts, or any text."""
+"""The format of a final answer: a JSON Schema, a pattern, a choice of texts; `None` for any."""
 
 
 class Refusal(NamedTuple):
-    """Where a completion leaves a constraint.
+    """Where a completion violates a constraint.
 
     Attributes:
-        position: The index of the first token that is not admitted; the number of tokens where
-            the completion ends before it is whole.
-        token: The token, or `None` where the completion ends.
+        position: The index of the first token that is not admitted; the number of tokens if the
+            completion is incomplete.
+        token: The token, or `None` if the completion is incomplete.
     """
 
     position: int
@@ -72,20 +79,22 @@ class Refusal(NamedTuple):
 @checked_fields
 @dataclass(frozen=True)
 class Constraint:
-    """What a completion may be: plain data, which engines get in their own language.
+    """What a completion may be, as plain data; the properties give it in engines' languages.
+
+    Made by `constraint` and `conversation_constraint`.
 
     Attributes:
-        shape: What may stand where.
+        shape: The grammar, as a tree that is private to the library.
     """
 
-    shape: Shape
+    shape: Node
 
     @cached_property
     def lark(self) -> str:
         """The grammar for llguidance.
 
         Raises:
-            GrammarError: A JSON Schema says what llguidance does not enforce.
+            GrammarError: llguidance does not enforce a keyword of a JSON Schema.
         """
         return lark_grammar(self.shape)
 
@@ -94,44 +103,44 @@ class Constraint:
         """The structural tag for xgrammar.
 
         Raises:
-            GrammarError: Something cannot be said in it.
+            GrammarError: The tag cannot express the constraint.
         """
         return structural_tag(self.shape)
 
     @cached_property
     def ebnf(self) -> str:
-        """The grammar for xgrammar.
+        """The EBNF grammar for xgrammar.
 
         Raises:
-            GrammarError: Something cannot be said in it.
+            GrammarError: EBNF cannot express the constraint.
         """
         return ebnf_grammar(self.shape)
 
     @cached_property
     def gbnf(self) -> str:
-        """The grammar for llama.cpp, without the token that ends the completion.
+        """The GBNF grammar for llama.cpp, without the token that ends the completion.
 
         Raises:
-            GrammarError: Something cannot be said in it.
+            GrammarError: GBNF cannot express the constraint.
         """
         return gbnf_grammar(self.shape)
 
     @cached_property
     def without_stop_token(self) -> Constraint:
-        """The constraint for an engine that ends completions itself, with one of its stop tokens.
+        """The constraint for an engine that does not admit stop tokens within a grammar.
 
-        Such an engine does not admit them within a grammar. Which of them it writes, it chooses.
+        Such an engine ends completions itself, with any of its stop tokens.
         """
         return Constraint(without_stop_token(self.shape))
 
     def verify(self) -> None:
-        """Refuse what llguidance will refuse, as far as can be known here.
+        """Check that llguidance can enforce the constraint.
 
-        Where llguidance is not installed that is what its grammar cannot say. Where it is the
-        grammar is compiled, and kept for those that use it.
+        If llguidance is installed, the grammar is compiled and cached; otherwise only the keywords
+        of the schemas are checked.
 
         Raises:
-            GrammarError: llguidance does not enforce something, or nothing meets a schema.
+            GrammarError: llguidance does not enforce a keyword, or nothing meets a schema.
         """
         grammar = self.lark
         if find_spec("llguidance") is not None:
@@ -141,33 +150,30 @@ class Constraint:
     def matcher(
         self, max_tokens: int | None = None, *, vocabulary_size: int = MODEL_VOCABULARY_SIZE
     ) -> Matcher:
-        """What follows a completion token by token.
-
-        Args:
-            max_tokens: The most tokens that the completion may have; it is whole by then.
-            vocabulary_size: The lowest id that the model does not know.
-
-        Raises:
-            GrammarError: llguidance is not installed, or refuses the grammar; or no completion
-                of at most `max_tokens` was found.
-        """
+        """A `Matcher` at the start of a completion; see there for arguments and errors."""
         return Matcher(self.lark, max_tokens, vocabulary_size=vocabulary_size)
 
     def check(self, completion: Iterable[int]) -> Refusal | None:
-        """Check a completion that exists already.
+        """Check an existing completion.
 
         Args:
-            completion: Token ids, the stop token included.
+            completion: Token ids, including the stop token.
 
         Returns:
-            Where it leaves the constraint, or `None` if it does not.
+            Where it violates the constraint, or `None` if it does not.
 
         Raises:
-            GrammarError: As for `matcher`.
+            GrammarError: llguidance is not installed, or refuses the grammar.
+
+        Example:
+            >>> from harmony_kit import encode_with_special
+            >>> constraint().check(encode_with_special("<|channel|>final<|message|>Hi.<|return|>"))
+            >>> constraint().check(encode_with_special("<|channel|>final"))
+            Refusal(position=2, token=None)
         """
         matcher = self.matcher()
         for position, token in enumerate(completion):
-            if not matcher.take(token):
+            if not matcher.accept_token(token):
                 return Refusal(position, token)
         return None if matcher.is_finished else Refusal(matcher.position, None)
 
@@ -184,26 +190,34 @@ def constraint(
 ) -> Constraint:
     """Constrain a completion to be well-formed, from its first token to its last.
 
-    Every completion that this admits is read without a problem, calls only tools that were
-    declared, and its arguments meet their schema. It makes one call at most, since a call
-    ends a completion.
+    Every completion that the constraint admits parses without a problem and calls only declared
+    tools, with arguments that meet their schema. It makes at most one call, since a call ends a
+    completion.
 
     Args:
         tools: What may be called: functions, `Tool`s and pydantic models; namespaces such as
             `PYTHON`; and sources such as a `PythonTool`.
         tool_choice: `"auto"`, `"none"`, `"required"`, the full name of the tool that must be
             called, or a `ToolChoice`.
-        response_format: The form of the final answer.
-        reasoning: How much the model may think: `"free"`, `"none"`, or the most tokens.
-        strict: Whether arguments must meet the tools' schemas: all of them, or those of the
-            tools with these full names. The arguments of others are any JSON object.
-        after: Token ids with which the completion begins already, at the end of the prompt.
+        response_format: The format of the final answer: a `ResponseFormat`, a JSON Schema as a
+            mapping, a `Pattern`, a `Choice`, or `None` for any text.
+        reasoning: How much the model may reason: `"free"`, `"none"`, or in one message of at most
+            so many tokens.
+        strict: Whether arguments must meet the tools' schemas: `True` for all tools, or the full
+            names of tools. The arguments of others are any JSON object.
+        after: Token ids with which the completion already begins, at the end of the prompt.
 
     Raises:
-        GrammarError: It cannot be: a tool that must be called was not declared, the answer has
-            no form, or `after` is no beginning of such a completion.
+        GrammarError: A tool that must be called is not declared, the response format is invalid,
+            or `after` is not the prefix of a completion that the constraint admits.
         ToolError: Something in `tools` cannot be made a tool, or a source is not open.
-        OptionError: `tool_choice` says nothing of the kind.
+        OptionError: An argument has an invalid value.
+
+    Example:
+        >>> made = constraint(reasoning="none", response_format=Choice(("yes", "no")))
+        >>> print(made.gbnf)
+        root ::= <[200005]> "final" <[200008]> ("yes" | "no")
+        <BLANKLINE>
     """
     turn = Turn(
         tools=tuple(namespaces_of(tools)),
@@ -212,7 +226,7 @@ def constraint(
         reasoning=_reasoning(reasoning),
         strict=_strict(strict),
     )
-    return Constraint(rest_of(turn_shape(turn), after))
+    return Constraint(derivative(turn_grammar(turn), after))
 
 
 @checked_options
@@ -224,10 +238,10 @@ def conversation_constraint(
     strict: bool | Collection[str] = True,
     after: Sequence[int] = (),
 ) -> Constraint:
-    """Constrain the completion of a conversation to the tools and formats that it declares.
+    r"""Constrain the completion of a conversation to the tools and formats that it declares.
 
     Args:
-        conversation: The messages. Of several response formats the answer may have any.
+        conversation: The messages. If they declare several response formats, each is allowed.
         tool_choice: As for `constraint`.
         reasoning: As for `constraint`.
         strict: As for `constraint`.
@@ -236,22 +250,32 @@ def conversation_constraint(
     Raises:
         GrammarError: As for `constraint`.
         OptionError: As for `constraint`.
+
+    Example:
+        >>> import harmony_kit as hk
+        >>> verdict = hk.wire.ResponseFormat("verdict", {"enum": ["yes", "no"]})
+        >>> messages = [hk.developer(response_formats=[verdict]), hk.user("Is it cold?")]
+        >>> made = conversation_constraint(messages, reasoning="none")
+        >>> print(made.gbnf)
+        root ::= <[200005]> ...
+        value ::= "\"yes\"" | "\"no\""
+        <BLANKLINE>
     """
     messages = list(conversation)
     turn = Turn(
         tools=tuple(declared_namespaces(messages)),
         tool_choice=tool_choice_of(tool_choice),
-        answer=one_of(*map(_answer, _declared_formats(messages))),
+        answer=alternatives(*map(_answer, _declared_formats(messages))),
         reasoning=_reasoning(reasoning),
         strict=_strict(strict),
     )
-    return Constraint(rest_of(turn_shape(turn), after))
+    return Constraint(derivative(turn_grammar(turn), after))
 
 
 # --- Arguments ------------------------------------------------------------------------------
 
 
-def _answer(form: AnswerFormat) -> Shape:
+def _answer(form: AnswerFormat) -> Node:
     match form:
         case None:
             return FreeText(required=True)
@@ -261,11 +285,16 @@ def _answer(form: AnswerFormat) -> Shape:
             return MatchingText(form.pattern)
         case Choice():
             if not form.texts or "" in form.texts:
-                raise GrammarError("no text, or an empty one", path="response_format")
-            return one_of(*map(FixedText, form.texts))
+                raise GrammarError(
+                    "a Choice needs texts, none of them empty", path="response_format"
+                )
+            return alternatives(*map(Literal, form.texts))
         case Mapping():
             return json_value(form, "response_format")
-    raise GrammarError(f"{type(form).__name__} is no form of an answer", path="response_format")
+    raise GrammarError(
+        f"{type(form).__name__} is not a ResponseFormat, a JSON Schema, a Pattern or a Choice",
+        path="response_format",
+    )
 
 
 def _declared_formats(messages: Iterable[Message]) -> list[AnswerFormat]:

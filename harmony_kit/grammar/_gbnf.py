@@ -1,17 +1,16 @@
-r"""A shape in the grammar language of llama.cpp: GBNF, with tokens by their ids.
+r"""A grammar in the language of llama.cpp: GBNF, with tokens by their ids.
 
-What llama.cpp's grammars are like, as its source has it (from December 2025 on, when `<[id]>`
-came):
+Properties of llama.cpp's grammars, from its source (since December 2025, when `<[id]>` was added):
 
-- A token is one element, `<[200005]>`. Elsewhere the text of a token is compared, and the text of a
-  special token is its spelling. `!<[200007]>` leaves out one token, not several; so that any text
-  is said in characters here, and `<|` with a small letter, which all special tokens begin with, is
-  not among them.
-- Tokens that end a generation (`<|return|>`, `<|call|>` and `<|endoftext|>` among them) stand
-  nowhere within a grammar: they come when it is finished, whichever the model chooses. They are
-  left out here, and the caller has to put the right one at the end.
-- Tokens of a text are not counted, so that a limit of them cannot be said.
-- A repetition counts up to 2,000; more is taken for no limit, and is refused here.
+- `<[200005]>` matches one token. Everywhere else the text of a token is compared, and the text of
+  a special token is its spelling. `!<[200007]>` excludes one token, not several. Free text is
+  therefore written in characters, without `<|` followed by a small letter, with which the
+  spellings of all special tokens begin.
+- Tokens that end a generation (`<|return|>`, `<|call|>` and `<|endoftext|>` among them) cannot be
+  part of a grammar: at its end the model chooses any of them. They are left out here, and the
+  caller has to put the right one at the end.
+- Tokens are not counted, so that a token limit cannot be expressed.
+- Repetitions count up to 2,000; a higher count would be taken for no limit, and is refused here.
 """
 
 from __future__ import annotations
@@ -19,35 +18,31 @@ from __future__ import annotations
 from typing import Final
 
 from ..errors import GrammarError
+from ._expansion import expanded
 from ._json_strings import free_text
-from ._rules import Expression, OrdinaryToken, RuleBook, Token, rules_text
-from ._shape import FreeText, Shape
-from ._shape_rules import shape_rules, without_stop_token
+from ._nodes import FreeText, Node, OrdinaryToken, Token, without_stop_token
+from ._rules import RuleBook, rules_text
 
 _MOST_REPETITIONS: Final = 2000
 
 
-def gbnf_grammar(shape: Shape) -> str:
-    """Write a shape for llama.cpp.
-
-    Args:
-        shape: The shape.
+def gbnf_grammar(node: Node) -> str:
+    """Write a grammar for llama.cpp.
 
     Raises:
-        GrammarError: It has a limit of tokens, or a schema or a pattern says what the rules
-            cannot; the error names it.
+        GrammarError: The grammar has a token limit; or the rules cannot express a schema or a
+            pattern, which the error names.
     """
     book = RuleBook(most_repetitions=_MOST_REPETITIONS)
-    start, rules = shape_rules(without_stop_token(shape), book, _free_characters)
-    return rules_text(start, rules, _token_text)
+    return rules_text(*expanded(without_stop_token(node), book, _free_characters), _token_text)
 
 
-def _free_characters(shape: FreeText, book: RuleBook) -> Expression:
-    if shape.max_tokens is not None:
+def _free_characters(leaf: FreeText, book: RuleBook) -> Node:
+    if leaf.max_tokens is not None:
         raise GrammarError("llama.cpp's grammars do not count tokens", path="reasoning")
-    return free_text(book, is_required=shape.required)
+    return free_text(book, is_required=leaf.required)
 
 
 def _token_text(token: Token | OrdinaryToken) -> str:
-    assert isinstance(token, Token)
+    assert isinstance(token, Token)  # free text is written in characters
     return f"<[{token.token}]>"

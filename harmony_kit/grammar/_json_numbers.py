@@ -5,15 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from ._rules import (
-    IMPOSSIBLE,
-    NOTHING,
-    Expression,
+from ._nodes import (
+    EMPTY_LANGUAGE,
+    EPSILON,
     Literal,
-    Repeat,
+    Node,
     alternatives,
     characters,
     optional,
+    repeat,
     sequence,
 )
 
@@ -22,27 +22,27 @@ _NOT_ZERO: Final = characters((0x31, 0x39))
 _ZERO: Final = Literal("0")
 _MINUS: Final = Literal("-")
 _POINT: Final = Literal(".")
-_NATURAL: Final = alternatives(_ZERO, sequence(_NOT_ZERO, Repeat(_DIGIT, 0, None)))
-# Up to 299: one that is greater would be read as infinite.
+_NATURAL: Final = alternatives(_ZERO, sequence(_NOT_ZERO, repeat(_DIGIT)))
+# Up to 299: a number with a greater one could be read as infinite.
 _EXPONENT: Final = sequence(
     characters("eE"),
     optional(characters("+-")),
-    alternatives(Repeat(_DIGIT, 1, 2), sequence(characters("12"), _DIGIT, _DIGIT)),
+    alternatives(repeat(_DIGIT, 1, 2), sequence(characters("12"), _DIGIT, _DIGIT)),
 )
 
 _EXACT_DIGITS: Final = 15
-"""How many decimal digits a 64-bit number keeps apart."""
+"""How many decimal digits a 64-bit float preserves."""
 
 
 @dataclass(frozen=True)
 class Bounds:
-    """Between which numbers a number lies.
+    """An interval of numbers; `None` is no bound.
 
     Attributes:
-        least: The lower bound; `None` for none.
-        most: The upper bound; `None` for none.
-        above: Whether the lower bound itself is left out.
-        below: Whether the upper bound itself is left out.
+        least: The lower bound.
+        most: The upper bound.
+        above: Whether the lower bound is exclusive.
+        below: Whether the upper bound is exclusive.
     """
 
     least: int | None = None
@@ -51,12 +51,8 @@ class Bounds:
     below: bool = False
 
 
-def integer_rules(bounds: Bounds) -> Expression:
-    """Integers.
-
-    Args:
-        bounds: Their bounds.
-    """
+def integer_rules(bounds: Bounds) -> Node:
+    """Integers within bounds."""
     least, most = bounds.least, bounds.most
     least = least + 1 if least is not None and bounds.above else least
     most = most - 1 if most is not None and bounds.below else most
@@ -71,17 +67,15 @@ def integer_rules(bounds: Bounds) -> Expression:
     return alternatives(*options)
 
 
-def number_rules(bounds: Bounds) -> Expression:
-    """Numbers.
+def number_rules(bounds: Bounds) -> Node:
+    """Numbers within bounds.
 
-    Args:
-        bounds: Their bounds. With bounds there is no exponent, and there are no more digits
-            after the point than can be told apart, since a number that is rounded could leave
-            them.
+    With bounds there is no exponent, and no more digits after the point than a float preserves: a
+    number that is rounded could leave the bounds.
     """
     least, most = bounds.least, bounds.most
     if least is None and most is None:
-        fraction = sequence(_POINT, Repeat(_DIGIT, 1, None))
+        fraction = sequence(_POINT, repeat(_DIGIT, 1))
         return sequence(optional(_MINUS), _NATURAL, optional(fraction), optional(_EXPONENT))
     digits = _EXACT_DIGITS - len(str(max(abs(least or 0), abs(most or 0))))
     options = []
@@ -99,53 +93,43 @@ def number_rules(bounds: Bounds) -> Expression:
     return alternatives(*options)
 
 
-def _magnitudes(bounds: Bounds, digits: int) -> Expression:
-    """Numbers that are not negative.
-
-    Args:
-        bounds: Their bounds; the lower one is zero or greater.
-        digits: How many digits may follow the point.
-    """
+def _magnitudes(bounds: Bounds, digits: int) -> Node:
+    """Nonnegative numbers with at most so many digits after the point."""
     least, most = bounds.least or 0, bounds.most
     if most is not None and most <= least:
         is_empty = most < least or bounds.above or bounds.below
-        return IMPOSSIBLE if is_empty else _whole(least, digits)
-    any_fraction = optional(sequence(_POINT, Repeat(_DIGIT, 1, digits))) if digits > 0 else NOTHING
+        return EMPTY_LANGUAGE if is_empty else _whole(least, digits)
+    any_fraction = optional(sequence(_POINT, repeat(_DIGIT, 1, digits))) if digits > 0 else EPSILON
     first = sequence(Literal(str(least)), any_fraction)
     if bounds.above:
         first = sequence(Literal(str(least)), _fraction_above_zero(digits))
     between = sequence(_naturals(least + 1, None if most is None else most - 1), any_fraction)
-    last = IMPOSSIBLE if most is None or bounds.below else _whole(most, digits)
-    return alternatives(*(it for it in (first, between, last) if it != IMPOSSIBLE))
+    last = EMPTY_LANGUAGE if most is None or bounds.below else _whole(most, digits)
+    return alternatives(first, between, last)
 
 
-def _whole(number: int, digits: int) -> Expression:
-    zeros = sequence(_POINT, Repeat(_ZERO, 1, digits)) if digits > 0 else NOTHING
+def _whole(number: int, digits: int) -> Node:
+    zeros = sequence(_POINT, repeat(_ZERO, 1, digits)) if digits > 0 else EPSILON
     return sequence(Literal(str(number)), optional(zeros))
 
 
-def _fraction_above_zero(digits: int) -> Expression:
+def _fraction_above_zero(digits: int) -> Node:
     half = digits // 2
     if half < 1:
-        return IMPOSSIBLE
-    return sequence(_POINT, Repeat(_ZERO, 0, half), _NOT_ZERO, Repeat(_DIGIT, 0, half - 1 or 1))
+        return EMPTY_LANGUAGE
+    return sequence(_POINT, repeat(_ZERO, 0, half), _NOT_ZERO, repeat(_DIGIT, 0, half - 1 or 1))
 
 
-def _naturals(least: int, most: int | None) -> Expression:
-    """Whole numbers from zero on, as JSON writes them.
-
-    Args:
-        least: The least.
-        most: The greatest; `None` for no limit.
-    """
+def _naturals(least: int, most: int | None) -> Node:
+    """Nonnegative integers as JSON writes them."""
     if most is None:
         if least == 0:
             return _NATURAL
         length = len(str(least))
-        longer = sequence(_NOT_ZERO, Repeat(_DIGIT, length, None))
+        longer = sequence(_NOT_ZERO, repeat(_DIGIT, length))
         return alternatives(_of_one_length(str(least), "9" * length), longer)
     if most < least:
-        return IMPOSSIBLE
+        return EMPTY_LANGUAGE
     options = []
     for length in range(len(str(least)), len(str(most)) + 1):
         shortest = 0 if length == 1 else 10 ** (length - 1)
@@ -154,12 +138,12 @@ def _naturals(least: int, most: int | None) -> Expression:
     return alternatives(*options)
 
 
-def _of_one_length(least: str, most: str) -> Expression:
-    """Numbers between two that have as many digits."""
+def _of_one_length(least: str, most: str) -> Node:
+    """Numbers between two with the same number of digits."""
     if not least:
-        return NOTHING
+        return EPSILON
     first, last, rest = least[0], most[0], len(least) - 1
-    free = NOTHING if rest == 0 else _DIGIT if rest == 1 else Repeat(_DIGIT, rest, rest)
+    free = repeat(_DIGIT, rest, rest)
     if least[1:] == "0" * rest and most[1:] == "9" * rest:
         return sequence(characters((ord(first), ord(last))), free)
     if first == last:

@@ -1,12 +1,12 @@
 """JSON values that meet a JSON Schema, as context-free rules.
 
-Properties stand in the order of the schema. An object has those that its schema names and no
-others, unless the schema says `additionalProperties`. Between the parts of JSON there is little
-blank, so that no model can go on with it for ever.
+Properties have the order of the schema. An object has those that its schema names and no others,
+unless the schema has `additionalProperties`. Whitespace between the parts of JSON is limited, so
+that a model cannot repeat it forever.
 
-All that is written of a schema is valid. Not all that is valid can be written: numbers have
-no exponent where they have bounds, strings with counted characters have one spelling each, and
-so on; the modules beside this one say what.
+Everything that the rules admit is valid. Not everything that is valid is admitted: numbers with
+bounds have no exponent, strings with counted characters have one spelling each, and so on; see
+`_json_numbers` and `_json_strings`.
 """
 
 from __future__ import annotations
@@ -27,37 +27,32 @@ from ._json_strings import (
     other_key,
     pattern_string,
 )
-from ._rules import (
-    IMPOSSIBLE,
-    NOTHING,
-    Expression,
+from ._nodes import (
+    EMPTY_LANGUAGE,
+    EPSILON,
+    JsonValue,
     Literal,
-    Repeat,
+    Node,
     Rule,
-    RuleBook,
     alternatives,
     characters,
     optional,
-    possible,
+    repeat,
     sequence,
 )
+from ._rules import RuleBook, trimmed
 from ._schema import TOO_DEEP, load_schema, refuse_unsupported
 from ._schema_merge import Merger, both, types_of, whole_number
-from ._shape import JsonValue
 
 _MOST_RULES: Final = 20_000
 _STRING_KEYWORDS: Final = ("format", "pattern")
 
 
-def json_rules(value: JsonValue, book: RuleBook) -> Expression:
-    """What a JSON value may be.
-
-    Args:
-        value: The value.
-        book: The rules so far; those of the value are added.
+def json_rules(value: JsonValue, book: RuleBook) -> Node:
+    """The rules of a JSON value, which are added to the book.
 
     Raises:
-        GrammarError: The schema says what the rules cannot, or nothing meets it.
+        GrammarError: The rules cannot express the schema, or nothing meets it.
     """
     schema = load_schema(value)
     refuse_unsupported(schema, "rules", value.path)
@@ -65,15 +60,15 @@ def json_rules(value: JsonValue, book: RuleBook) -> Expression:
         start = _Writer(schema, value.path, book).whole()
     except RecursionError:
         raise GrammarError(TOO_DEEP, path=value.path) from None
-    if possible(start, book.rules)[0] == IMPOSSIBLE:
+    if trimmed(start, book.rules)[0] == EMPTY_LANGUAGE:
         raise GrammarError("nothing meets the schema", path=value.path)
     return start
 
 
 class _Writer:
-    """Writes the rules of one schema, one schema within it after the other.
+    """Writes the rules of one schema, subschema by subschema.
 
-    Schemas wait in a queue, so that neither their depth nor references to themselves matter.
+    Subschemas wait in a queue, so that neither depth nor recursive references matter.
     """
 
     def __init__(self, root: Any, path: str, book: RuleBook) -> None:
@@ -85,17 +80,17 @@ class _Writer:
         self._queue: deque[tuple[Rule, Any, str]] = deque()
         self._given = _identities(root)
 
-    def whole(self) -> Expression:
+    def whole(self) -> Node:
         start = self._value(self._root, self._path)
         while self._queue:
             rule, schema, path = self._queue.popleft()
             self._book.define(rule, self._body(schema, path))
         return start
 
-    def _value(self, schema: Any, path: str) -> Expression:
-        """A rule for what meets a schema; it is written later."""
+    def _value(self, schema: Any, path: str) -> Node:
+        """A reference to the rule of a schema, whose body is written later."""
         if schema is False:
-            return IMPOSSIBLE
+            return EMPTY_LANGUAGE
         if schema is True or schema == {}:
             return self._anything()
         key = id(schema) if id(schema) in self._given else json.dumps(schema)
@@ -108,12 +103,12 @@ class _Writer:
         self._queue.append((rule, schema, path))
         return rule
 
-    def _body(self, schema: Any, path: str) -> Expression:
+    def _body(self, schema: Any, path: str) -> Node:
         if isinstance(schema, dict) and schema.keys() == {"$ref"}:
             return self._value(self._merger.target(schema["$ref"], path), path)
         merged = self._merger.merged(schema, path)
         if merged is None:
-            return IMPOSSIBLE
+            return EMPTY_LANGUAGE
         if "enum" in merged:
             values = [it for it in merged["enum"] if self._merger.is_valid(merged, it, path)]
             return alternatives(*(self._constant(it) for it in values))
@@ -127,7 +122,7 @@ class _Writer:
             )
         return alternatives(*(self._typed(it, merged, path) for it in types_of(merged)))
 
-    def _typed(self, name: str, schema: dict[str, Any], path: str) -> Expression:
+    def _typed(self, name: str, schema: dict[str, Any], path: str) -> Node:
         match name:
             case "null":
                 return Literal("null")
@@ -144,7 +139,7 @@ class _Writer:
 
     # --- Single values ------------------------------------------------------------------------
 
-    def _constant(self, value: Any) -> Expression:
+    def _constant(self, value: Any) -> Node:
         blank = self._blank()
         match value:
             case str():
@@ -158,10 +153,12 @@ class _Writer:
             case _:
                 return Literal(json.dumps(value))
 
-    def _number(self, name: str, schema: dict[str, Any], path: str) -> Expression:
+    def _number(self, name: str, schema: dict[str, Any], path: str) -> Node:
         factor = schema.get("multipleOf")
         if factor is not None and (name != "integer" or factor != 1):
-            raise GrammarError("the rules have no multiples", path=f"{path}.multipleOf")
+            raise GrammarError(
+                "multipleOf is supported only as 1, for integers", path=f"{path}.multipleOf"
+            )
         is_whole = name == "integer"
         least, above = _bound(schema, "minimum", "exclusiveMinimum", path, is_whole=is_whole)
         most, below = _bound(schema, "maximum", "exclusiveMaximum", path, is_whole=is_whole)
@@ -169,13 +166,13 @@ class _Writer:
         body = integer_rules(bounds) if is_whole else number_rules(bounds)
         return self._book.add(name, body)
 
-    def _string(self, schema: dict[str, Any], path: str) -> Expression:
+    def _string(self, schema: dict[str, Any], path: str) -> Node:
         least = _count(schema, "minLength", path) or 0
         most = _count(schema, "maxLength", path)
         special = [keyword for keyword in _STRING_KEYWORDS if keyword in schema]
         if len(special) > 1 or (special and (least > 0 or most is not None)):
             raise GrammarError(
-                f"the rules have {special[0]!r} alone, not beside what else restricts a string",
+                f"{special[0]!r} is supported alone, not with other restrictions of a string",
                 path=f"{path}.{special[0]}",
             )
         if special == ["pattern"]:
@@ -189,11 +186,13 @@ class _Writer:
 
     # --- Arrays -------------------------------------------------------------------------------
 
-    def _array(self, schema: dict[str, Any], path: str) -> Expression:
+    def _array(self, schema: dict[str, Any], path: str) -> Node:
         least = _count(schema, "minItems", path) or 0
         most = _count(schema, "maxItems", path)
         if schema.get("uniqueItems") and (most is None or most > 1):
-            raise GrammarError("the rules cannot compare items", path=f"{path}.uniqueItems")
+            raise GrammarError(
+                "uniqueItems is supported only with maxItems 0 or 1", path=f"{path}.uniqueItems"
+            )
         prefix = [
             self._value(it, f"{path}.prefixItems[{index}]")
             for index, it in enumerate(schema.get("prefixItems", ()))
@@ -202,16 +201,16 @@ class _Writer:
         item = self._value(schema.get("items", True), f"{path}.items")
         comma = sequence(Literal(","), self._blank())
 
-        def further(count: int) -> Expression:
-            """Items after so many."""
+        def further(count: int) -> Node:
+            """The items after the first `count`."""
             limit = None if most is None else most - count
             place = f"{path}.{'minItems' if limit is None else 'maxItems'}"
             return self._book.repeat(sequence(comma, item), max(least - count, 0), limit, place)
 
         if not prefix:
-            first = NOTHING if most == 0 else sequence(item, further(1))
+            first = EPSILON if most == 0 else sequence(item, further(1))
             items = first if least > 0 or most == 0 else optional(first)
-            return self._enclosed("[", IMPOSSIBLE if least > 0 and most == 0 else items, "]")
+            return self._enclosed("[", EMPTY_LANGUAGE if least > 0 and most == 0 else items, "]")
         rest = further(len(prefix))
         for count in range(len(prefix) - 1, 0, -1):
             following = sequence(comma, prefix[count], rest)
@@ -221,24 +220,24 @@ class _Writer:
 
     # --- Objects ------------------------------------------------------------------------------
 
-    def _object(self, schema: dict[str, Any], path: str) -> Expression:
+    def _object(self, schema: dict[str, Any], path: str) -> Node:
         named = dict(schema.get("properties", {}))
         others = schema.get("additionalProperties", "properties" not in schema)
         required = list(dict.fromkeys(schema.get("required", ())))
         named.update({name: others for name in required if name not in named})
         least, most = self._property_counts(schema, named, required, others, path)
-        member: Expression = IMPOSSIBLE
+        member: Node = EMPTY_LANGUAGE
         if others is not False:
             value = self._value(others, f"{path}.additionalProperties")
             key = self._other_key(tuple(named))
             member = sequence(key, Literal(":"), self._blank(), value)
         comma = sequence(Literal(","), self._blank())
-        # What follows a member, and what stands where none is written yet.
+        # `after` follows a member; `start` applies as long as there is none.
         limit = None if most is None or named else max(most - 1, 0)
         after = self._book.repeat(
             sequence(comma, member), max(least - 1, 0), limit, f"{path}.maxProperties"
         )
-        start = NOTHING if most == 0 else sequence(member, after)
+        start = EPSILON if most == 0 else sequence(member, after)
         start = start if least > 0 else optional(start)
         if named:
             after = self._book.add("members", after)
@@ -261,42 +260,49 @@ class _Writer:
         others: Any,
         path: str,
     ) -> tuple[int, int | None]:
-        """How many members must be counted, beside those that are required."""
+        """The minimum and maximum of members that the rules have to count."""
         least = _count(schema, "minProperties", path) or 0
         most = _count(schema, "maxProperties", path)
         if least <= len(required):
             least = 0
         elif named or least > 1:
-            # The same key may come twice, so that members say nothing of properties.
-            raise GrammarError("the rules do not count properties", path=f"{path}.minProperties")
+            # A key may be repeated, so that the number of members is not that of properties.
+            raise GrammarError(
+                "minProperties is supported up to the number of required properties, or as 1 "
+                "where no property is named",
+                path=f"{path}.minProperties",
+            )
         if most is not None and others is False and most >= len(named):
             most = None
         if most is not None and named:
-            raise GrammarError("the rules do not count properties", path=f"{path}.maxProperties")
+            raise GrammarError(
+                "maxProperties is supported where no property is named, or all of them fit",
+                path=f"{path}.maxProperties",
+            )
         return least, most
 
-    def _other_key(self, names: tuple[str, ...]) -> Expression:
+    def _other_key(self, names: tuple[str, ...]) -> Node:
         return other_key(self._book, names) if names else any_string(self._book)
 
-    def _member(self, name: str, value: Expression) -> Expression:
+    def _member(self, name: str, value: Node) -> Node:
         return sequence(json_literal(name), Literal(":"), self._blank(), value)
 
-    def _enclosed(self, begin: str, inner: Expression, end: str) -> Expression:
+    def _enclosed(self, begin: str, inner: Node, end: str) -> Node:
         blank = self._blank()
-        if inner == IMPOSSIBLE:
-            return IMPOSSIBLE
+        if inner == EMPTY_LANGUAGE:
+            return EMPTY_LANGUAGE
         empty = sequence(Literal(begin), blank, Literal(end))
-        if inner == NOTHING:
+        if inner == EPSILON:
             return empty
         return sequence(Literal(begin), blank, inner, blank, Literal(end))
 
     # --- Common rules -------------------------------------------------------------------------
 
-    def _blank(self) -> Expression:
-        line = sequence(Literal("\n"), Repeat(characters(" \t"), 0, 32))
-        return self._book.add("blank", alternatives(Literal(" "), line, NOTHING))
+    def _blank(self) -> Node:
+        line = sequence(Literal("\n"), repeat(characters(" \t"), 0, 32))
+        return self._book.add("blank", alternatives(Literal(" "), line, EPSILON))
 
-    def _anything(self) -> Expression:
+    def _anything(self) -> Node:
         known = self._book.known("anything")
         if known is not None:
             return known
@@ -306,8 +312,8 @@ class _Writer:
         return rule
 
 
-def _joined(parts: Sequence[Expression], blank: Expression) -> Expression:
-    joined: list[Expression] = []
+def _joined(parts: Sequence[Node], blank: Node) -> Node:
+    joined: list[Node] = []
     for part in parts:
         joined += [Literal(","), blank, part] if joined else [part]
     return sequence(*joined)
@@ -320,13 +326,13 @@ def _count(schema: dict[str, Any], keyword: str, path: str) -> int | None:
 def _bound(
     schema: dict[str, Any], inclusive: str, exclusive: str, path: str, *, is_whole: bool
 ) -> tuple[int | None, bool]:
-    """One bound of a number, and whether it is left out itself."""
+    """One bound of a number, and whether it is exclusive."""
     is_lower = inclusive == "minimum"
     found: list[tuple[int, bool]] = []
     for keyword, is_exclusive in ((inclusive, False), (exclusive, True)):
         value = schema.get(keyword)
         if isinstance(value, float) and is_whole and math.isfinite(value) and value % 1:
-            # Between two integers: the nearer one is within.
+            # A fraction: the nearest integer within the bound is an inclusive bound.
             found.append((math.ceil(value) if is_lower else math.floor(value), False))
         else:
             number = whole_number(value, keyword, path)
@@ -338,7 +344,7 @@ def _bound(
 
 
 def _identities(root: Any) -> set[int]:
-    """What tells the parts of a schema as it was given from those that are made of it."""
+    """The ids of all parts of the given schema; derived schemas are not among them."""
     found: set[int] = set()
     open_nodes = [root]
     while open_nodes:

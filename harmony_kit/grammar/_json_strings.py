@@ -1,11 +1,10 @@
 r"""JSON strings as rules.
 
-**No special token fits into one.** xgrammar and llama.cpp compare a token's text with the
-grammar, and the text of a special token is its spelling: where a string may go on with
-`<|end|>`, they admit the token too, which ends the message. All spellings begin with `<|` and a
-letter. Where a string is free, these three do not stand side by side; where its characters are
-counted, or belong to a pattern, `|` is not written as itself. Written as `\u007c` it may stand
-anywhere, so that every text can be written.
+**No special token fits into one.** xgrammar and llama.cpp compare a token's text with the grammar,
+and the text of a special token is its spelling: where a string may continue with `<|end|>`, they
+also admit the token, which ends the message. All spellings begin with `<|` and a letter. Free
+strings exclude this sequence; strings of counted characters, and those of a pattern, exclude a
+literal `|`. The escape `\u007c` is allowed everywhere, so that every text can be written.
 """
 
 from __future__ import annotations
@@ -15,124 +14,86 @@ from collections.abc import Iterable, Mapping
 from typing import Final
 
 from ..errors import GrammarError
-from ._pattern_rules import Spelling, pattern_rules
-from ._rules import (
+from ._nodes import (
+    EMPTY_LANGUAGE,
+    EPSILON,
     LAST_CODE_POINT,
-    NOTHING,
     Alternatives,
     Characters,
-    Expression,
     Literal,
+    Node,
     Rule,
-    RuleBook,
     alternatives,
     characters,
     sequence,
     without,
 )
+from ._pattern_rules import Written, pattern_rules
+from ._rules import RuleBook
 
 _QUOTE: Final = Literal('"')
 _BACKSLASH: Final = Literal("\\")
-_BAR: Final = Literal("\\u007c")
 _PLAIN: Final = without(characters((0x20, LAST_CODE_POINT)), '"\\')
 _HEX: Final = characters((0x30, 0x39), (0x41, 0x46), (0x61, 0x66))
 _SHORT_ESCAPES: Final = '"\\\b\f\n\r\t'
 
 
 def json_literal(text: str) -> Literal:
-    """A string that is known, as JSON has it.
-
-    Args:
-        text: What the string says.
-    """
+    """A constant string, as JSON."""
     has_surrogates = any("\ud800" <= character <= "\udfff" for character in text)
     written = json.dumps(text, ensure_ascii=has_surrogates)
     return Literal(written.replace("<|", "<\\u007c"))
 
 
-def free_text(book: RuleBook, *, is_required: bool) -> Expression:
-    """Any text, not of JSON, in which no special token is spelt.
-
-    Args:
-        book: The rules so far.
-        is_required: Whether there is at least one character.
-    """
+def free_text(book: RuleBook, *, is_required: bool) -> Node:
+    """Any text outside JSON that does not contain the spelling of a special token."""
     anything = characters((0, LAST_CODE_POINT))
-    text = _without_spellings(book, "text", anything, NOTHING, NOTHING)
+    text = _without_spellings(book, "text", anything, EMPTY_LANGUAGE, EPSILON)
     if not is_required:
         return text
     body = book.rules[text.name]
     assert isinstance(body, Alternatives)
-    return book.add("sometext", alternatives(*(it for it in body.options if it != NOTHING)))
+    return book.add("sometext", alternatives(*(it for it in body.options if it != EPSILON)))
 
 
-def any_string(book: RuleBook) -> Expression:
-    """Any string.
-
-    Args:
-        book: The rules so far.
-    """
+def any_string(book: RuleBook) -> Node:
+    """Any string."""
     escaped = sequence(_BACKSLASH, _escape(book))
     return sequence(_QUOTE, _without_spellings(book, "string", _PLAIN, escaped, _QUOTE))
 
 
 def _without_spellings(
-    book: RuleBook, name: str, plain: Characters, escaped: Expression, end: Expression
+    book: RuleBook, name: str, plain: Characters, escaped: Node, end: Node
 ) -> Rule:
-    """Characters up to an end, among which no special token is spelt.
+    """Characters up to an end, without the spellings of special tokens.
 
     The rules are an automaton of three states: within, after `<`, and after `<|`. Both engines
-    are quickest with such rules, in which what follows stands at the end.
+    are fastest with such right-recursive rules.
 
     Args:
         book: The rules so far.
-        name: What to call them.
-        plain: The characters that stand for themselves.
-        escaped: What else stands for one character; the empty text for nothing.
-        end: What stands behind the last.
+        name: The name of the rules.
+        plain: The characters that need no escape.
+        escaped: The escapes; `EMPTY_LANGUAGE` for none.
+        end: What follows the last character.
     """
     known = book.known(name)
     if known is not None:
         return known
     within, angle, bar = book.reserve(name), book.reserve(name), book.reserve(name)
-    others = () if escaped == NOTHING else (sequence(escaped, within),)
-    book.define(
-        within,
-        alternatives(
-            end, sequence(without(plain, "<"), within), *others, sequence(Literal("<"), angle)
-        ),
+    states: tuple[tuple[Rule, Characters, Node], ...] = (
+        (within, without(plain, "<"), EMPTY_LANGUAGE),
+        (angle, without(plain, "<|"), sequence(Literal("|"), bar)),
+        (bar, without(plain, "<", (0x61, 0x7A)), EMPTY_LANGUAGE),
     )
-    book.define(
-        angle,
-        alternatives(
-            end,
-            sequence(without(plain, "<|"), within),
-            *others,
-            sequence(Literal("<"), angle),
-            sequence(Literal("|"), bar),
-        ),
-    )
-    book.define(
-        bar,
-        alternatives(
-            end,
-            sequence(without(plain, "<", (0x61, 0x7A)), within),
-            *others,
-            sequence(Literal("<"), angle),
-        ),
-    )
+    for rule, others, more in states:
+        steps = (sequence(others, within), sequence(escaped, within), sequence(Literal("<"), angle))
+        book.define(rule, alternatives(end, *steps, more))
     return within
 
 
-def counted_string(book: RuleBook, least: int, most: int | None, path: str) -> Expression:
-    """A string of so many characters.
-
-    Args:
-        book: The rules so far.
-        least: How many at least.
-        most: How many at most; `None` for no limit.
-        path: Where the schema says so, for errors.
-    """
+def counted_string(book: RuleBook, least: int, most: int | None, path: str) -> Node:
+    """A string of `least` to `most` characters (`None` for no limit)."""
     unit = book.add(
         "character",
         alternatives(without(_PLAIN, "|"), sequence(_BACKSLASH, _escape(book))),
@@ -140,8 +101,8 @@ def counted_string(book: RuleBook, least: int, most: int | None, path: str) -> E
     return sequence(_QUOTE, book.repeat(unit, least, most, path), _QUOTE)
 
 
-def _escape(book: RuleBook) -> Expression:
-    r"""What stands behind a backslash. Of surrogates there are pairs only."""
+def _escape(book: RuleBook) -> Node:
+    """What follows a backslash. Surrogates appear only in pairs."""
     lone = sequence(without(_HEX, "dD"), _HEX, _HEX, _HEX)
     low_d = sequence(characters("dD"), characters((0x30, 0x37)), _HEX, _HEX)
     pair = sequence(
@@ -156,26 +117,14 @@ def _escape(book: RuleBook) -> Expression:
     )
 
 
-def pattern_string(pattern: str, book: RuleBook, path: str) -> Expression:
-    """A string that a regular expression matches somewhere.
-
-    Args:
-        pattern: The regular expression.
-        book: The rules so far.
-        path: Where it stands, for errors.
-
-    Raises:
-        GrammarError: The rules cannot say it, or it is no regular expression.
-    """
-    return sequence(_QUOTE, pattern_rules(pattern, spelt, book, path, is_search=True), _QUOTE)
+def pattern_string(pattern: str, book: RuleBook, path: str) -> Node:
+    """A string in which a regular expression matches somewhere; raises as `pattern_rules`."""
+    body = pattern_rules(pattern, _written_in_json, book, path, is_search=True)
+    return sequence(_QUOTE, body, _QUOTE)
 
 
-def spelt(some: Characters) -> Expression:
-    """One character of a set, as it is written within a string.
-
-    Args:
-        some: The set.
-    """
+def _written_in_json(some: Characters) -> Node:
+    """One character of a set, as it is written within a string."""
     wanted = [range(first, last + 1) for first, last in some.ranges]
     special = [
         code_point
@@ -189,18 +138,14 @@ def spelt(some: Characters) -> Expression:
 
 
 def _unit(character: str) -> str:
-    """The one way in which a character of a counted string or a key is written by us."""
+    """The only spelling of a character in patterns and additional keys."""
     return "\\u007c" if character == "|" else json.dumps(character, ensure_ascii=False)[1:-1]
 
 
-def other_key(book: RuleBook, names: Iterable[str]) -> Expression:
-    """A key that is none of some names.
+def other_key(book: RuleBook, names: Iterable[str]) -> Node:
+    """A key other than some names.
 
-    A key could be spelt in several ways; here each has one, so that no name is met in disguise.
-
-    Args:
-        book: The rules so far.
-        names: The names.
+    Each character has only one spelling here, so that no name is admitted in an escaped form.
     """
     tail = _key_tail(book)
     tree: dict[str, dict] = {}  # type: ignore[type-arg]
@@ -213,7 +158,7 @@ def other_key(book: RuleBook, names: Iterable[str]) -> Expression:
     open_nodes = [(root, tree)]
     while open_nodes:
         rule, node = open_nodes.pop()
-        options: list[Expression] = [] if "" in node else [_QUOTE]
+        options: list[Node] = [] if "" in node else [_QUOTE]
         options.append(sequence(_key_character(node), tail))
         for character, child in node.items():
             if character and not "\ud800" <= character <= "\udfff":
@@ -233,7 +178,7 @@ def _key_tail(book: RuleBook) -> Rule:
     return rule
 
 
-def _key_character(excluded: Mapping[str, object]) -> Expression:
+def _key_character(excluded: Mapping[str, object]) -> Node:
     found = "".join(excluded)
     escapes = [it for it in (*_SHORT_ESCAPES, "|") if it not in excluded]
     return alternatives(
@@ -241,19 +186,9 @@ def _key_character(excluded: Mapping[str, object]) -> Expression:
     )
 
 
-def format_string(name: str, book: RuleBook, path: str) -> Expression:
-    """A string of a known format.
-
-    Args:
-        name: The format.
-        book: The rules so far.
-        path: Where it stands, for errors.
-    """
-
-    def as_itself(some: Characters) -> Expression:
-        return some
-
-    body = pattern_rules(FORMAT_PATTERNS[name], as_itself, book, path, is_search=False)
+def format_string(name: str, book: RuleBook, path: str) -> Node:
+    """A string of a format of `FORMAT_PATTERNS`."""
+    body = pattern_rules(FORMAT_PATTERNS[name], lambda some: some, book, path, is_search=False)
     return sequence(_QUOTE, book.add("format", body), _QUOTE)
 
 
@@ -284,34 +219,29 @@ FORMAT_PATTERNS: Final[Mapping[str, str]] = {
     "date-time": f"{_DATE}T{_TIME}",
     "uuid": "[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}",
     "ipv4": rf"{_OCTET}(\.{_OCTET}){{3}}",
-    # Fewer parts than a name may have: with more it could be longer than it may be.
+    # Fewer labels than a name may have: with more it could exceed the maximum length.
     "hostname": _HOST,
     "email": rf"{_ATOM}(\.{_ATOM}){{0,2}}@{_HOST}",
 }
-"""Regular expressions of strings of a format: none that is wrong, if not all that are right."""
+"""Regular expressions of formats. All that they match is valid, though not all that is valid."""
 
 
-def spelt_in_text(path: str, *, without_bar: bool) -> Spelling:
-    """How one character of a set is written outside JSON: as itself.
+def written_in_text(path: str, *, without_bar: bool) -> Written:
+    """Writes characters outside JSON, if necessary without `|`, which could spell a special token.
 
-    Args:
-        path: Where the text is described, for errors.
-        without_bar: Whether `|` must not stand in it, lest it spell a special token.
-
-    Returns:
-        What writes a character; it raises a `GrammarError` where there is `|` and nothing else.
+    The result raises a `GrammarError` where `|` is the only character of a set.
     """
 
-    def spelling(some: Characters) -> Expression:
+    def written(some: Characters) -> Node:
         if not without_bar:
             return some
         rest = without(some, "|")
         if not rest.ranges:
             raise GrammarError(
-                "the pattern has both '<' and '|', with which special tokens are spelt; "
+                "the pattern has both '<' and '|', which special tokens are spelled with; "
                 "the engine could write such a token for them",
                 path=path,
             )
         return rest
 
-    return spelling
+    return written

@@ -1,6 +1,6 @@
-"""A shape in the grammar language of llguidance: Lark, with special tokens and JSON Schemas.
+"""A grammar in the language of llguidance: Lark, with special tokens and JSON Schemas.
 
-Special tokens are written as ids, which no spelling in a text can be taken for.
+Special tokens are written as ids, so that no text is confused with one.
 """
 
 from __future__ import annotations
@@ -11,81 +11,76 @@ from functools import cache, lru_cache
 from typing import Any, Final
 
 from ..errors import GrammarError
-from ._schema import TOO_DEEP, closed, load_schema, refuse_depth, refuse_unsupported
-from ._shape import (
-    FixedText,
+from ._nodes import (
+    Alternatives,
     FreeText,
-    InOrder,
     JsonValue,
+    Literal,
     MatchingText,
-    OneOf,
-    Shape,
-    SpecialToken,
-    ZeroOrMore,
+    Node,
+    Repeat,
+    Sequence,
+    Token,
 )
+from ._schema import TOO_DEEP, closed, load_schema, refuse_depth, refuse_unsupported
 from ._whole_tokens import ranges_of_whole_tokens
 
-_BLANKS: Final = r"( |\n[ \t]{0,32})?"
-"""What may stand between the parts of JSON: nothing that a model could go on with for ever."""
+_WHITESPACE: Final = r"( |\n[ \t]{0,32})?"
+"""Whitespace between the parts of JSON; limited, so that a model cannot repeat it forever."""
 
 
-def lark_grammar(shape: Shape) -> str:
-    """Write a shape for llguidance.
-
-    Args:
-        shape: The shape.
+def lark_grammar(node: Node) -> str:
+    """Write a grammar for llguidance.
 
     Raises:
-        GrammarError: A JSON Schema says what llguidance does not enforce; the error names the
-            keyword.
+        GrammarError: llguidance does not enforce a keyword of a JSON Schema, which the error names.
     """
     writer = _Writer()
-    start = writer.expression(shape)
+    start = writer.expression(node)
     rules = [f"{name}: {body}" for body, name in writer.rules.items()]
     return "\n".join(["%llguidance {}", f"start: {start}", *rules, ""])
 
 
 class _Writer:
-    """Writes expressions, and rules for what cannot be a part of one."""
+    """Writes expressions, and rules for what cannot be part of one."""
 
     def __init__(self) -> None:
         self.rules: dict[str, str] = {}
 
-    def expression(self, shape: Shape) -> str:
-        match shape:
-            case SpecialToken():
-                return f"<[{shape.token}]>"
-            case FixedText():
-                return json.dumps(shape.text)
+    def expression(self, node: Node) -> str:
+        match node:
+            case Token(token):
+                return f"<[{token}]>"
+            case Literal(text):
+                return json.dumps(text)
             case FreeText():
-                return self._free_text(shape)
+                return self._free_text(node)
             case JsonValue():
-                return self._rule("json", f"%json {_schema(shape)}")
-            case MatchingText():
-                return self._rule("PATTERN", _regex(shape.pattern))
-            case InOrder():
-                return " ".join(map(self.expression, shape.parts)) or '""'
-            case OneOf():
-                return f"({' | '.join(map(self.expression, shape.options))})"
-            case ZeroOrMore():
-                return f"({self.expression(shape.part)})*"
+                return self._rule("json", f"%json {_schema(node)}")
+            case MatchingText(pattern):
+                return self._rule("PATTERN", _regex(pattern))
+            case Sequence(parts):
+                return " ".join(map(self.expression, parts)) or '""'
+            case Alternatives(options):
+                return f"({' | '.join(map(self.expression, options))})"
+            case Repeat(part, 0, None):
+                return f"({self.expression(part)})*"
+        raise TypeError(f"{node} is not part of a completion's grammar")
 
-    def _free_text(self, shape: FreeText) -> str:
-        if shape.max_tokens == 0:
-            return '""'
-        if shape.max_tokens is None:
+    def _free_text(self, leaf: FreeText) -> str:
+        if leaf.max_tokens is None:
             text = self._rule("TEXT", "/(?s:.+)/")
-            return text if shape.required else f"{text}?"
-        return f"{self._rule('whole', _whole_token())}{{{int(shape.required)},{shape.max_tokens}}}"
+            return text if leaf.required else f"{text}?"
+        return f"{self._rule('whole', _whole_token())}{{{int(leaf.required)},{leaf.max_tokens}}}"
 
     def _rule(self, name: str, body: str) -> str:
-        """The name of the rule that has a body; it is made if there is none."""
+        """The name of the rule with this body, which is added if it is new."""
         return self.rules.setdefault(body, f"{name}_{len(self.rules)}")
 
 
 @cache
 def _whole_token() -> str:
-    """Any ordinary token that spells whole characters.
+    """Any ordinary token that encodes whole characters.
 
     llguidance's own limit, `max_tokens`, would end a text within a character.
     """
@@ -93,17 +88,13 @@ def _whole_token() -> str:
 
 
 def schemas_in(grammar: str) -> list[Any]:
-    """The JSON Schemas in a grammar.
-
-    Args:
-        grammar: A grammar as `lark_grammar` writes it.
-    """
+    """The JSON Schemas in a grammar that `lark_grammar` wrote."""
     return [json.loads(it) for it in re.findall(r"^\w+: %json (.*)$", grammar, re.MULTILINE)]
 
 
 @lru_cache(maxsize=1024)
 def _schema(value: JsonValue) -> str:
-    """A schema as llguidance gets it; it is kept, since requests repeat their tools."""
+    """A schema as llguidance gets it; cached, since requests repeat their tools."""
     schema: Any = load_schema(value)
     refuse_unsupported(schema, "llguidance", value.path)
     refuse_depth(schema, value.path)
@@ -111,12 +102,12 @@ def _schema(value: JsonValue) -> str:
         schema = closed(schema)
         if not isinstance(schema, dict):
             return json.dumps(schema)
-        return json.dumps({"x-guidance": {"whitespace_pattern": _BLANKS}, **schema})
+        return json.dumps({"x-guidance": {"whitespace_pattern": _WHITESPACE}, **schema})
     except RecursionError:
         raise GrammarError(TOO_DEEP, path=value.path) from None
 
 
 def _regex(pattern: str) -> str:
-    """A pattern between slashes; one within it that is not escaped would end it."""
+    """A pattern between slashes; an unescaped slash within it would end it."""
     escaped = re.sub(r"(\\.)|/", lambda found: found[1] or r"\/", pattern, flags=re.DOTALL)
     return f"/{escaped}/".replace("\n", r"\n")

@@ -1,9 +1,9 @@
-"""How many tokens a JSON value takes once it is begun, for completions that must end in time.
+"""How many tokens a JSON value takes once it has begun, for completions that must end in time.
 
-A model may begin what it could leave out: an optional property, another item, the longer of two
-forms. From then on the shortest way to the end is longer by what that takes. The numbers here are
-estimates on the safe side, for values that are ended as `matching` ends them: the shortest
-strings, no optional properties, and of several forms the simplest.
+A model may begin what it could omit: an optional property, another item, the longer of two forms.
+The shortest completion then becomes longer by what that takes. The numbers here are conservative
+estimates, for values that `_matching` completes: the shortest strings, no optional properties, and
+the simplest of several forms.
 """
 
 from __future__ import annotations
@@ -29,18 +29,14 @@ _FORMATS: Final = {
     "uri": 16,
 }
 _SIMPLE: Final = frozenset(["string", "integer", "number", "null"])
-"""The types of which a value is sooner ended than one of the others."""
+"""The types that are preferred, since their values end sooner."""
 
 
 def most_tokens_once_begun(schema: Any) -> int:
-    """The most tokens that a value within a schema, once begun, takes to its end.
-
-    Args:
-        schema: The JSON Schema, as llguidance gets it.
-    """
+    """The maximum, over all subschemas, of the tokens that a value takes once it has begun."""
     measure = _Measure(schema)
     key = value = 0
-    for _, node in reversed(list(subschemas(schema))):  # those within others first
+    for _, node in reversed(list(subschemas(schema))):  # inner ones first
         value = max(value, measure.tokens(node))
         if isinstance(node, dict) and isinstance(node.get("properties"), dict):
             key = max(key, *map(_key_tokens, node["properties"]), 0)
@@ -48,22 +44,17 @@ def most_tokens_once_begun(schema: Any) -> int:
 
 
 class _Measure:
-    """Counts the tokens of values of the schemas within one.
-
-    Args:
-        root: The whole, which references point into.
-    """
+    """Counts the tokens of values of the subschemas of `root`."""
 
     def __init__(self, root: Any) -> None:
         self._root = root
         self._known: dict[int, int] = {}
 
     def tokens(self, node: Any) -> int:
-        """How many tokens a value takes."""
         if not isinstance(node, dict):
             return 1
         if id(node) not in self._known:
-            self._known[id(node)] = 1  # what contains itself must be able not to
+            self._known[id(node)] = 1  # a recursive schema admits a value without recursion
             self._known[id(node)] = self._tokens(node)
         return self._known[id(node)]
 
@@ -136,6 +127,6 @@ def _string_tokens(node: dict[str, Any]) -> int:
         try:
             least = _parser.parse(node["pattern"]).getwidth()[0]
         except (PatternError, RecursionError, OverflowError):
-            least = len(node["pattern"])  # of another dialect; a guess
+            least = len(node["pattern"])  # not Python's dialect: a guess
         length = max(length, 8 + 2 * least)
     return int(length)

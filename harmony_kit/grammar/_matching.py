@@ -1,8 +1,8 @@
 """Following a completion token by token under a constraint, with llguidance.
 
-A `Matcher` says at each step which tokens may come, as a bit mask over the vocabulary. Given a
-limit of tokens it also sees to it that the completion is whole when the limit is reached: it
-knows a way to the end from where it stands, and leaves no other once there is no more room.
+A `Matcher` computes at each step which tokens may follow, as a bit mask over the vocabulary. With
+a token limit it also ensures that the completion is complete when the limit is reached: it keeps a
+short completion from the current position, and admits nothing else once there is no more room.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import ctypes
 from collections import Counter
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from .._options import checked_options
 from ..errors import GrammarError
@@ -24,6 +24,7 @@ from ..wire._vocabulary import (
     MESSAGE,
     RETURN,
     SPECIAL_TOKEN_NAMES,
+    STOP_TOKENS,
     encode,
     ordinary_token_table,
 )
@@ -34,20 +35,32 @@ if TYPE_CHECKING:
     from llguidance import LLExecutor, LLMatcher, LLTokenizer
 
 MODEL_VOCABULARY_SIZE: Final = 201088
-"""How many tokens the gpt-oss models know: one fewer than o200k_harmony has ids."""
+"""The vocabulary size of the gpt-oss models: one less than o200k_harmony has ids."""
 
 
 class Matcher:
-    """Says which tokens may come next.
+    """Computes which tokens may come next in a completion.
 
     Args:
-        grammar: A grammar as `lark_grammar` writes it.
-        max_tokens: The most tokens that the completion may have; `None` for no limit.
-        vocabulary_size: The lowest id that the model does not know.
+        grammar: `Constraint.lark`.
+        max_tokens: The maximum length of the completion, in tokens; `None` for no limit.
+        vocabulary_size: The number of token ids that the model has.
 
     Raises:
-        GrammarError: llguidance is not installed, or refuses the grammar; or the completion
-            cannot be whole within `max_tokens`.
+        GrammarError: llguidance is not installed, or refuses the grammar; or no completion of at
+            most `max_tokens` was found.
+
+    Example:
+        >>> from harmony_kit import constraint, encode, encode_with_special
+        >>> from harmony_kit.grammar import Choice
+        >>> matcher = constraint(response_format=Choice(("yes", "no")), reasoning="none").matcher()
+        >>> for token in encode_with_special("<|channel|>final<|message|>"):
+        ...     assert matcher.accept_token(token)
+        >>> (yes,), (maybe,) = encode("yes"), encode("maybe")
+        >>> matcher.would_accept(yes), matcher.would_accept(maybe)
+        (True, False)
+        >>> matcher.position, matcher.is_finished, len(matcher.bitmask())
+        (3, False, 25136)
     """
 
     @checked_options
@@ -63,63 +76,56 @@ class Matcher:
         self._mask_size = mask_size(vocabulary_size)
         self._left = max_tokens
         self._largest_step = compiled.largest_step
-        self._way_out = compiled.way_out
+        self._shortest = compiled.shortest
         self._is_forced = False
-        self._next_look = 0
+        self._next_check = 0
         self._count = 0
-        if max_tokens is not None and len(compiled.way_out) > max_tokens:
+        if max_tokens is not None and len(compiled.shortest) > max_tokens:
             raise GrammarError(
                 f"max_tokens is {max_tokens}; the shortest completion that was found has "
-                f"{len(compiled.way_out)} tokens",
+                f"{len(compiled.shortest)} tokens",
                 path="max_tokens",
             )
 
     @property
     def position(self) -> int:
-        """How many tokens were taken."""
+        """How many tokens have been accepted."""
         return self._count
 
     @property
     def is_finished(self) -> bool:
-        """Whether the completion is whole, and nothing may follow."""
+        """Whether the completion is complete, so that nothing may follow."""
         return bool(self._matcher.is_stopped() and self._matcher.is_accepting())
 
     @property
     def is_forced(self) -> bool:
-        """Whether only one token may come, since the limit is near."""
+        """Whether the token limit is so near that only one completion is left."""
         return self._is_forced
 
-    def mask(self) -> bytes:
+    def bitmask(self) -> bytes:
         """The tokens that may come next, as a bit mask.
 
         Returns:
-            As many bytes as make whole 32-bit words; the token `n` is bit `n % 8` of byte
-            `n // 8`. Where the completion is whole only `<|endoftext|>` is set, for engines that
-            must choose something.
+            The mask, padded to whole 32-bit words; token `n` is bit `n % 8` of byte `n // 8`. When
+            the completion is finished, only `<|endoftext|>` is set, for engines that must choose
+            something.
         """
         forced = self._forced_token()
         if forced is not None:
             return _mask_of(forced, self._mask_size)
-        # llguidance adds a word without a token where the vocabulary fills its words.
+        # llguidance appends an unused word if the vocabulary fills all words.
         return bytes(self._matcher.compute_bitmask()[: self._mask_size])
 
-    def allows(self, token: int) -> bool:
-        """Whether a token may come next.
-
-        Args:
-            token: A token id.
-        """
-        mask = self.mask()
+    def would_accept(self, token: int) -> bool:
+        """Whether a token id may come next."""
+        mask = self.bitmask()
         return 0 <= token < 8 * len(mask) and bool(mask[token // 8] >> token % 8 & 1)
 
-    def take(self, token: int) -> bool:
-        """Go on by a token.
-
-        Args:
-            token: A token id.
+    def accept_token(self, token: int) -> bool:
+        """Advance by a token id.
 
         Returns:
-            Whether it may stand there; if not, the matcher stays where it is.
+            Whether the token may come next; if not, the matcher does not advance.
         """
         forced = self._forced_token()
         if forced is not None and token != forced:
@@ -132,44 +138,40 @@ class Matcher:
         self._count += 1
         if self._left is not None:
             self._left -= 1
-        if self._way_out[:1] == [token]:
-            self._way_out = self._way_out[1:]
+        if self._shortest[:1] == [token]:
+            self._shortest = self._shortest[1:]
         return True
 
     def _forced_token(self) -> int | None:
-        """The only token with which the completion still gets whole in time."""
+        """The only token with which the completion can still end in time, if there is only one."""
         if self._left is None or self._matcher.is_stopped():
             return None
-        if not self._is_forced and self._count >= self._next_look:
-            self._look(self._left)
-        return self._way_out[0] if self._is_forced else None
+        if not self._is_forced and self._count >= self._next_check:
+            self._check_room(self._left)
+        return self._shortest[0] if self._is_forced else None
 
-    def _look(self, left: int) -> None:
-        """See whether there is room for any token, and for how many more.
+    def _check_room(self, left: int) -> None:
+        """Decide whether there is room for any token, and when to check again.
 
-        A way that leads into the last one is much sooner found than another, which may be
+        A completion that ends like the last one is found much faster than another, which may be
         shorter.
         """
-        self._way_out = _way_out(self._matcher, self._way_out)
+        self._shortest = _shortest_completion(self._matcher, self._shortest)
         if self._spare(left) <= 0:
-            self._way_out = _way_out(self._matcher)
+            self._shortest = _shortest_completion(self._matcher)
         spare = self._spare(left)
         if spare <= 0:
             self._is_forced = True
         else:
-            self._next_look = self._count + 1 + spare // (self._largest_step + 1)
+            self._next_check = self._count + 1 + spare // (self._largest_step + 1)
 
     def _spare(self, left: int) -> int:
-        """How many tokens are left over; each uses up one, and may lengthen the way out."""
-        return left - len(self._way_out) - self._largest_step
+        """How many tokens more than needed are left, if the next one is the most costly."""
+        return left - len(self._shortest) - self._largest_step
 
 
 def mask_size(vocabulary_size: int) -> int:
-    """How many bytes a mask has: as many as make whole 32-bit words.
-
-    Args:
-        vocabulary_size: The lowest id that the model does not know.
-    """
+    """The size of a mask in bytes: whole 32-bit words."""
     return (vocabulary_size + 31) // 32 * 4
 
 
@@ -180,10 +182,10 @@ def _mask_of(token: int, size: int) -> bytes:
 
 
 class MaskWriter:
-    """Writes the masks of many matchers at once, on several processors.
+    """Writes the masks of many matchers at once, in several threads.
 
     Args:
-        threads: How many; `None` for most of the processors that there are.
+        threads: The number of threads; `None` for most of the processors.
 
     Raises:
         GrammarError: llguidance is not installed.
@@ -193,15 +195,14 @@ class MaskWriter:
         self._executor = _executor(threads)
 
     def write(self, matchers: Sequence[Matcher], masks: bytearray | memoryview) -> None:
-        """Write the mask of each, as `Matcher.mask` gives it.
+        """Write each `Matcher.bitmask`.
 
         Args:
-            matchers: Some for one vocabulary, no one of them twice.
-            masks: Contiguous memory of `mask_size` bytes for each of them: the first mask, the
-                second, and so on.
+            matchers: Distinct matchers for the same vocabulary size.
+            masks: Contiguous writable memory of `mask_size` bytes per matcher, in their order.
 
         Raises:
-            ValueError: The memory has another size, or cannot be written to.
+            ValueError: The memory has another size, or is read-only.
         """
         with memoryview(masks).cast("B") as memory:
             size = matchers[0]._mask_size if matchers else 0
@@ -222,28 +223,33 @@ class MaskWriter:
 # --- Grammars and the vocabulary ------------------------------------------------------------
 
 
-class _Compiled:
-    """A grammar that is ready, and how its completions can be ended."""
+class _Compiled(NamedTuple):
+    """A compiled grammar.
 
-    def __init__(self, matcher: LLMatcher, way_out: list[int], largest_step: int) -> None:
-        self.matcher = matcher
-        self.way_out = way_out
-        self.largest_step = largest_step
+    Attributes:
+        matcher: A matcher at the start, to be copied.
+        shortest: A short completion.
+        largest_step: By how many tokens, at most, one token may lengthen the shortest completion.
+    """
+
+    matcher: LLMatcher
+    shortest: list[int]
+    largest_step: int
 
 
 @lru_cache(maxsize=256)
 def _compiled(grammar: str, vocabulary_size: int) -> _Compiled:
-    """Compile a grammar; it is kept, since requests repeat theirs."""
-    tokenizer = _tokenizer(vocabulary_size)  # which says it where llguidance is missing
+    """Compile a grammar; cached, since requests repeat theirs."""
+    tokenizer = _tokenizer(vocabulary_size)  # raises if llguidance is not installed
     from llguidance import LLMatcher
 
     matcher = LLMatcher(tokenizer, grammar, log_level=0)
     if matcher.is_error():
         reason = matcher.get_error().splitlines()[0]
         raise GrammarError(f"llguidance refuses the grammar: {reason}", path="")
-    way_out = _way_out(matcher)
+    shortest = _shortest_completion(matcher)
     begun = max(map(most_tokens_once_begun, schemas_in(grammar)), default=0)
-    return _Compiled(matcher, way_out, 16 + max(2 * len(way_out), begun + begun // 4))
+    return _Compiled(matcher, shortest, 16 + max(2 * len(shortest), begun + begun // 4))
 
 
 @lru_cache(maxsize=2)
@@ -256,7 +262,7 @@ def _tokenizer(vocabulary_size: int) -> LLTokenizer:
 
 
 class _Vocabulary:
-    """o200k_harmony, as llguidance asks for one."""
+    """o200k_harmony in the form that llguidance's `TokenizerWrapper` takes."""
 
     eos_token_id = END_OF_TEXT  # not <|return|>, which is a part of the grammar
     bos_token_id = None
@@ -286,62 +292,62 @@ def _missing(error: ImportError) -> GrammarError:
     )
 
 
-# --- The way out ----------------------------------------------------------------------------
+# --- The shortest completion ------------------------------------------------------------------
 
-_LONGEST_WAY: Final = 2048
-_MOST_LOOKS: Final = 64
-"""After so many characters a way is not looked ahead on: it takes too long."""
+_LONGEST: Final = 2048
+_MOST_LOOKAHEADS: Final = 64
+"""How many characters are chosen by lookahead, which is slow."""
 _LIKELY: Final = "01n[{t-@.:/PTZDY a"
-"""What values begin with, and what stands between their parts; the shortest values first."""
+"""What values begin with, and separators within them; those of the shortest values first."""
 _MANY: Final = 8_000
-"""With so many bytes of the mask that are not zero, the place is within a text."""
+"""A mask with more nonzero bytes is one within a text."""
 
 
-def _way_out(matcher: LLMatcher, known: Sequence[int] = ()) -> list[int]:
-    """Tokens that make a completion whole; a short way, not always the shortest.
+def _shortest_completion(matcher: LLMatcher, known: Sequence[int] = ()) -> list[int]:
+    """Tokens that complete the completion: few, though not always the fewest.
 
-    Within a text the text is closed as soon as it may be, and between the parts of JSON what
-    is open is closed. Where neither can be, as within a number or what a pattern wants, single
-    characters are taken: the first, and where the choice is one that was met before, the one
-    that leads to what was met least, so that no pattern is gone round in for ever.
+    A text is closed as soon as possible, and so are open brackets between the parts of JSON. Where
+    nothing can be closed, as within a number or a pattern, the first possible character is taken.
+    Where that choice has occurred before, the character is taken that leads to the choice that has
+    occurred least, so that no pattern is repeated forever.
 
     Args:
-        matcher: Where the completion is; it stays there.
-        known: A way out from another place of the completion, whose end may do here too.
+        matcher: The current position; it is not advanced.
+        known: The shortest completion from an earlier position, whose end may apply here too.
 
     Raises:
-        GrammarError: None was found.
+        GrammarError: No completion was found.
     """
-    end = _end_that_leads_out(matcher, known)
+    end = _applicable_suffix(matcher, known)
     if end:
         return end
     matcher = matcher.deep_copy()
-    met: Counter[bytes] = Counter()
-    way: list[int] = []
+    seen: Counter[bytes] = Counter()
+    found: list[int] = []
     while not matcher.is_stopped():
-        tokens = matcher.compute_ff_tokens() or [_onward(matcher, met)]
+        tokens = matcher.compute_ff_tokens() or [_closing_token(matcher, seen)]
         if not matcher.consume_tokens(tokens):
-            raise GrammarError(f"no way out: {matcher.get_error().splitlines()[0]}", path="")
-        way += tokens
-        if len(way) > _LONGEST_WAY:
-            raise GrammarError(
-                f"no completion of less than {_LONGEST_WAY} tokens was found", path=""
-            )
-        end = _end_that_leads_out(matcher, known)
+            reason = matcher.get_error().splitlines()[0]
+            raise GrammarError(f"no completion was found: {reason}", path="")
+        found += tokens
+        if len(found) > _LONGEST:
+            raise GrammarError(f"no completion of less than {_LONGEST} tokens was found", path="")
+        end = _applicable_suffix(matcher, known)
         if end:
-            return way + end
-    return way
+            return found + end
+    return found
 
 
-def _end_that_leads_out(matcher: LLMatcher, way: Sequence[int]) -> list[int]:
-    """The whole of a way, or its longest end, that may follow here."""
-    if not way or way[-1] not in (RETURN, CALL):  # after them nothing may come
+def _applicable_suffix(matcher: LLMatcher, tokens: Sequence[int]) -> list[int]:
+    """The longest suffix of the tokens that completes the completion here, if any."""
+    if not tokens or tokens[-1] not in STOP_TOKENS:
         return []
-    ends = (list(way[start:]) for start in range(len(way)))
-    return next((end for end in ends if matcher.validate_tokens(end) == len(end)), [])
+    suffixes = (list(tokens[start:]) for start in range(len(tokens)))
+    return next((it for it in suffixes if matcher.validate_tokens(it) == len(it)), [])
 
 
-def _onward(matcher: LLMatcher, met: Counter[bytes]) -> int:
+def _closing_token(matcher: LLMatcher, seen: Counter[bytes]) -> int:
+    """The next token of a short completion; `seen` counts the masks at earlier choices."""
     mask: bytes = matcher.compute_bitmask()
     is_text = len(mask) - mask.count(0) > _MANY
     closing = _allowed(mask, _text_closers() if is_text else _part_closers())
@@ -351,12 +357,12 @@ def _onward(matcher: LLMatcher, met: Counter[bytes]) -> int:
     if not characters:
         bits = int.from_bytes(mask, "little")
         return (bits & -bits).bit_length() - 1
-    met[mask] += 1
+    seen[mask] += 1
     likely = [token for token in characters if token in _characters()[: len(_LIKELY)]]
-    if met[mask] == 1 or len(likely) < 2 or met.total() > _MOST_LOOKS:
-        return characters[(met[mask] - 1) % len(characters)]
-    # Here the way has been before: on to where it was least often.
-    ahead = [met[_mask_after(matcher, token)] for token in likely]
+    if seen[mask] == 1 or len(likely) < 2 or seen.total() > _MOST_LOOKAHEADS:
+        return characters[(seen[mask] - 1) % len(characters)]
+    # This choice is a repetition: move on to the choice that has occurred least.
+    ahead = [seen[_mask_after(matcher, token)] for token in likely]
     return likely[ahead.index(min(ahead))]
 
 
@@ -378,7 +384,7 @@ def _text_closers() -> tuple[int, ...]:
 
 @lru_cache(maxsize=1)
 def _part_closers() -> tuple[int, ...]:
-    # In a header: to the answer where there may be one, to a call where there must be.
+    # In a header: to the answer if there may be one, otherwise to a call.
     words = (encode(word)[0] for word in ("final", "commentary", " to"))
     header = (CHANNEL, *words, MESSAGE)
     parts = (token for text in ("}", "]", ",", '"') for token in encode(text))
@@ -387,6 +393,6 @@ def _part_closers() -> tuple[int, ...]:
 
 @lru_cache(maxsize=1)
 def _characters() -> tuple[int, ...]:
-    """What a value may be written with."""
+    """The characters that values are written with, the likely ones first."""
     rest = (chr(code) for code in range(0x21, 0x7F) if chr(code) not in _LIKELY)
     return tuple(encode(character)[0] for character in (*_LIKELY, *rest))

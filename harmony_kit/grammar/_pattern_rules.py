@@ -1,9 +1,8 @@
 """Regular expressions as rules, character by character.
 
-Python's own reader of regular expressions reads them. What it calls a set of characters becomes
-one, and repetitions stay; what looks around, refers back or changes how the rest is read is
-refused. JSON Schema means the expressions of JavaScript, which read a few things otherwise; where
-the two differ, only what both admit is admitted.
+Python's own parser reads them. Look-around, back-references and flags are refused. JSON Schema
+means the regular expressions of JavaScript, which differ from Python's in a few things; where they
+do, only what both match is admitted.
 """
 
 from __future__ import annotations
@@ -15,37 +14,37 @@ from re import _constants, _parser  # type: ignore[attr-defined]
 from typing import Any, Final
 
 from ..errors import GrammarError
-from ._rules import (
+from ._nodes import (
     LAST_CODE_POINT,
     Characters,
-    Expression,
-    Repeat,
-    RuleBook,
+    Node,
     alternatives,
     characters,
     complement,
+    repeat,
     sequence,
     without,
 )
+from ._rules import RuleBook
 
 _ALL: Final = characters((0, LAST_CODE_POINT))
 _ASCII: Final = (0, 0x7F)
 _LINE_ENDS: Final = characters("\n\r\u2028\u2029")
 _DIGITS: Final = characters((0x30, 0x39))
 _WORD: Final = characters((0x30, 0x39), (0x41, 0x5A), (0x61, 0x7A), "_")
-_BLANKS: Final = characters(" \t\n\r\f\v")
-# The blanks of Python and those of JavaScript.
-_ALL_BLANKS: Final = characters(
+_WHITESPACE: Final = characters(" \t\n\r\f\v")
+# That of Python and that of JavaScript.
+_ALL_WHITESPACE: Final = characters(
     *((9, 13), (28, 32), "\x85\xa0\u1680", (0x2000, 0x200A), "\u2028\u2029\u202f\u205f\u3000\ufeff")
 )
 _CATEGORIES: Final = {
     _constants.CATEGORY_DIGIT: _DIGITS,
     _constants.CATEGORY_WORD: _WORD,
-    _constants.CATEGORY_SPACE: _BLANKS,
-    # Beyond ASCII the two disagree on what is a digit or a letter.
+    _constants.CATEGORY_SPACE: _WHITESPACE,
+    # Beyond ASCII they disagree on what is a digit or a letter.
     _constants.CATEGORY_NOT_DIGIT: without(characters(_ASCII), *_DIGITS.ranges),
     _constants.CATEGORY_NOT_WORD: without(characters(_ASCII), *_WORD.ranges),
-    _constants.CATEGORY_NOT_SPACE: without(_ALL, *_ALL_BLANKS.ranges),
+    _constants.CATEGORY_NOT_SPACE: without(_ALL, *_ALL_WHITESPACE.ranges),
 }
 _OPPOSITES: Final = {
     _constants.CATEGORY_DIGIT: _constants.CATEGORY_NOT_DIGIT,
@@ -55,48 +54,46 @@ _OPPOSITES: Final = {
     _constants.CATEGORY_NOT_WORD: _constants.CATEGORY_WORD,
     _constants.CATEGORY_NOT_SPACE: _constants.CATEGORY_SPACE,
 }
-_BEGINNINGS: Final = (
+_START_ANCHORS: Final = (
     (_constants.AT, _constants.AT_BEGINNING),
     (_constants.AT, _constants.AT_BEGINNING_STRING),
 )
-_ENDS: Final = ((_constants.AT, _constants.AT_END), (_constants.AT, _constants.AT_END_STRING))
+_END_ANCHORS: Final = (
+    (_constants.AT, _constants.AT_END),
+    (_constants.AT, _constants.AT_END_STRING),
+)
 
-Spelling = Callable[[Characters], Expression]
-"""How one character of a set is written."""
+Written = Callable[[Characters], Node]
+"""Writes one character of a set, escaped where necessary."""
 
 
 def pattern_rules(
-    pattern: str, spelling: Spelling, book: RuleBook, path: str, *, is_search: bool
-) -> Expression:
+    pattern: str, written: Written, book: RuleBook, path: str, *, is_search: bool
+) -> Node:
     """The texts that a regular expression matches.
 
     Args:
         pattern: The regular expression.
-        spelling: How one character of a set is written.
+        written: Writes one character of a set.
         book: The rules so far.
-        path: Where it stands, for errors.
-        is_search: Whether a match within a text is enough, as JSON Schema has it.
+        path: Where the pattern is in the schema, for errors.
+        is_search: Whether a match within the text is enough, as in JSON Schema.
 
     Raises:
-        GrammarError: The rules cannot say it, or it is no regular expression.
+        GrammarError: The rules cannot express the pattern, or it is not a regular expression.
     """
-    return _Reader(spelling, book, path).whole(_parsed(pattern, path), is_search=is_search)
+    return _Reader(written, book, path).whole(_parsed(pattern, path), is_search=is_search)
 
 
 def alphabet(pattern: str, path: str, *, is_search: bool) -> Characters:
-    """All characters that may stand in a text that a regular expression matches.
-
-    Args:
-        pattern: The regular expression.
-        path: Where it stands, for errors.
-        is_search: As for `pattern_rules`.
+    """All characters that may occur in a text that a regular expression matches.
 
     Raises:
         GrammarError: As for `pattern_rules`.
     """
     found: list[tuple[int, int]] = []
 
-    def note(some: Characters) -> Expression:
+    def note(some: Characters) -> Node:
         found.extend(some.ranges)
         return some
 
@@ -106,8 +103,8 @@ def alphabet(pattern: str, path: str, *, is_search: bool) -> Characters:
 
 def _parsed(pattern: str, path: str) -> Any:
     if "{," in pattern:
-        # Python reads a count from zero on, JavaScript the characters.
-        raise GrammarError("the rules have no repetition without a least count", path=path)
+        # Python reads a count from zero, JavaScript the literal characters.
+        raise GrammarError("a repetition needs a minimum count, such as {0,3}", path=path)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -115,15 +112,15 @@ def _parsed(pattern: str, path: str) -> Any:
     except (re.error, OverflowError, RecursionError) as error:
         raise GrammarError(f"the pattern cannot be read: {error}", path=path) from None
     if parsed.state.flags & ~re.UNICODE:
-        raise GrammarError("the rules have no flags in patterns", path=path)
+        raise GrammarError("flags in patterns are not supported", path=path)
     return parsed
 
 
 class _Reader:
-    """Writes the tree that Python reads as an expression."""
+    """Writes the tree of Python's parser as nodes."""
 
-    def __init__(self, spelling: Spelling, book: RuleBook, path: str) -> None:
-        self._spelling = spelling
+    def __init__(self, written: Written, book: RuleBook, path: str) -> None:
+        self._written = written
         self._book = book
         self._path = path
 
@@ -132,22 +129,22 @@ class _Reader:
         items: Iterable[Any],
         *,
         is_search: bool,
-        is_begun: bool = False,
-        is_over: bool = False,
-    ) -> Expression:
-        """What the whole pattern, or one of its branches, matches.
+        at_start: bool = False,
+        at_end: bool = False,
+    ) -> Node:
+        """The whole pattern, or one of its branches.
 
         Args:
-            items: What the pattern is made of.
-            is_search: Whether a match within a text is enough.
-            is_begun: Whether the match stands at the beginning, as said outside.
-            is_over: Whether the match stands at the end, as said outside.
+            items: The parsed items.
+            is_search: Whether a match within the text is enough.
+            at_start: Whether an enclosing pattern anchors the match at the start.
+            at_end: Whether an enclosing pattern anchors the match at the end.
         """
         parts = list(items)
-        while parts and parts[0] in _BEGINNINGS:
-            parts, is_begun = parts[1:], True
-        while parts and parts[-1] in _ENDS:
-            parts, is_over = parts[:-1], True
+        while parts and parts[0] in _START_ANCHORS:
+            parts, at_start = parts[1:], True
+        while parts and parts[-1] in _END_ANCHORS:
+            parts, at_end = parts[:-1], True
         branches: tuple[Any, ...] = ()
         if len(parts) == 1 and parts[0][0] is _constants.BRANCH:
             branches = parts[0][1][1]
@@ -156,28 +153,28 @@ class _Reader:
         if branches:
             return alternatives(
                 *(
-                    self.whole(it, is_search=is_search, is_begun=is_begun, is_over=is_over)
+                    self.whole(it, is_search=is_search, at_start=at_start, at_end=at_end)
                     for it in branches
                 )
             )
-        anything = (Repeat(self._spelling(_ALL), 0, None),) if is_search else ()
+        anything = (repeat(self._written(_ALL)),) if is_search else ()
         return sequence(
-            *(() if is_begun else anything), self._all(parts), *(() if is_over else anything)
+            *(() if at_start else anything), self._all(parts), *(() if at_end else anything)
         )
 
-    def _all(self, items: Iterable[Any]) -> Expression:
+    def _all(self, items: Iterable[Any]) -> Node:
         return sequence(*(self._one(code, value) for code, value in items))
 
-    def _one(self, code: Any, value: Any) -> Expression:
+    def _one(self, code: Any, value: Any) -> Node:
         match code:
             case _constants.LITERAL:
-                return self._spelling(characters((value, value)))
+                return self._written(characters((value, value)))
             case _constants.NOT_LITERAL:
-                return self._spelling(without(_ALL, (value, value)))
+                return self._written(without(_ALL, (value, value)))
             case _constants.ANY:
-                return self._spelling(without(_ALL, *_LINE_ENDS.ranges))
+                return self._written(without(_ALL, *_LINE_ENDS.ranges))
             case _constants.IN:
-                return self._spelling(self._set(value))
+                return self._written(self._set(value))
             case _constants.BRANCH:
                 return alternatives(*map(self._all, value[1]))
             case _constants.SUBPATTERN:
@@ -187,12 +184,12 @@ class _Reader:
                 unlimited = most == _constants.MAXREPEAT
                 part = self._book.add("part", self._all(items))
                 return self._book.repeat(part, least, None if unlimited else most, self._path)
-        raise GrammarError(f"the rules have no {str(code).lower()} in patterns", path=self._path)
+        raise GrammarError(f"{str(code).lower()} in patterns is not supported", path=self._path)
 
     def _inner(self, subpattern: Any) -> Any:
         _, added, removed, items = subpattern
         if added or removed:
-            raise GrammarError("the rules have no flags in patterns", path=self._path)
+            raise GrammarError("flags in patterns are not supported", path=self._path)
         return items
 
     def _set(self, items: list[Any]) -> Characters:
@@ -211,5 +208,5 @@ class _Reader:
 
     @staticmethod
     def _category(name: Any, *, is_negated: bool) -> Characters:
-        # Of what a negated set leaves out, all that either language takes for it.
+        # A negated set excludes what either language counts among the category.
         return complement(_CATEGORIES[_OPPOSITES[name]]) if is_negated else _CATEGORIES[name]

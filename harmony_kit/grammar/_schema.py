@@ -1,8 +1,8 @@
-"""JSON Schemas as grammars need them: what each language can say of them, and nothing else.
+"""JSON Schemas for grammars: which keywords can be enforced.
 
-A keyword that restricts values and that a language cannot say is refused: a constraint that
-leaves it out would promise what it does not keep. Keywords that restrict nothing (titles,
-descriptions, unknown ones) are passed over, as the JSON Schema specification has it.
+A keyword that restricts values and cannot be enforced is refused: a constraint without it would
+promise more than it keeps. Keywords that restrict nothing (titles, descriptions, unknown ones) are
+ignored, as the JSON Schema specification requires.
 """
 
 from __future__ import annotations
@@ -13,10 +13,12 @@ from decimal import Decimal
 from typing import Any, Final, Literal
 
 from ..errors import GrammarError
-from ._shape import JsonValue
+from ._nodes import JsonValue
 
 Language = Literal["llguidance", "rules"]
-"""Who reads a schema: llguidance its own way, or the rules for the others, which we write of it."""
+"""What enforces a schema: llguidance itself, or the rules that `_json_rules` writes."""
+
+_NAMES: Final = {"llguidance": "llguidance", "rules": "a context-free grammar"}
 
 RESTRICTING: Final = frozenset(
     [
@@ -51,7 +53,7 @@ ENFORCED: Final[Mapping[Language, frozenset[str]]] = {
         ]
     ),
 }
-"""The keywords that each language enforces. It may still refuse some of their values."""
+"""The keywords that are enforced. Some of their values may still be refused."""
 
 FORMATS: Final[Mapping[Language, frozenset[str]]] = {
     "llguidance": frozenset(
@@ -62,7 +64,7 @@ FORMATS: Final[Mapping[Language, frozenset[str]]] = {
     ),
     "rules": frozenset(["date-time", "time", "date", "email", "hostname", "ipv4", "uuid"]),
 }
-"""The formats that each language enforces."""
+"""The formats that are enforced."""
 
 TOO_DEEP: Final = "the schema is nested too deeply"
 _DEEPEST: Final = 256
@@ -75,7 +77,7 @@ _WITHOUT_EFFECT: Final[Mapping[str, Any]] = {
     "minContains": 0,
     "not": False,
 }
-"""Values of keywords with which they restrict nothing."""
+"""Keywords with the values for which they restrict nothing."""
 
 _SCHEMA: Final = (
     *("not", "if", "then", "else", "items", "additionalItems", "unevaluatedItems", "contains"),
@@ -88,14 +90,10 @@ _NAMED_SCHEMAS: Final = (
 
 
 def json_value(schema: Any, path: str) -> JsonValue:
-    """The shape of what meets a schema.
-
-    Args:
-        schema: The JSON Schema.
-        path: What it is that of, for errors.
+    """A JSON value with a schema; `path` is what it describes, for errors.
 
     Raises:
-        GrammarError: It is no JSON, or nested too deeply to be written.
+        GrammarError: The schema is not JSON, or nested too deeply.
     """
     try:
         return JsonValue(json.dumps(schema, ensure_ascii=False), path)
@@ -104,13 +102,10 @@ def json_value(schema: Any, path: str) -> JsonValue:
 
 
 def load_schema(value: JsonValue) -> Any:
-    """Read the schema of a JSON value.
-
-    Args:
-        value: The value.
+    """The schema of a JSON value.
 
     Raises:
-        GrammarError: It is no JSON, or nested too deeply to be read.
+        GrammarError: The schema is not JSON, or nested too deeply.
     """
     try:
         return json.loads(value.schema_json)
@@ -125,16 +120,11 @@ def _unreadable(error: Exception, path: str) -> GrammarError:
 
 
 def refuse_unsupported(schema: Any, language: Language, path: str) -> None:
-    """Refuse a schema that says what a language cannot.
-
-    Args:
-        schema: The JSON Schema.
-        language: Who will read it.
-        path: Where it stands, for the error.
+    """Refuse a schema that a language cannot enforce.
 
     Raises:
-        GrammarError: The schema, or one within it, has such a keyword, or a number that the
-            language reads as another; the error names it.
+        GrammarError: The schema or a subschema has a keyword or a format that is not enforced, or
+            a number that is not read exactly; the error has its path.
     """
     for place, node in subschemas(schema, path):
         if not isinstance(node, dict):
@@ -145,12 +135,13 @@ def refuse_unsupported(schema: Any, language: Language, path: str) -> None:
             if keyword in _WITHOUT_EFFECT and value is _WITHOUT_EFFECT[keyword]:
                 continue
             raise GrammarError(
-                f"{language} does not enforce the keyword {keyword!r}", path=f"{place}.{keyword}"
+                f"{_NAMES[language]} does not enforce the keyword {keyword!r}",
+                path=f"{place}.{keyword}",
             )
         form = node.get("format")
         if form is not None and form not in FORMATS[language]:
             raise GrammarError(
-                f"{language} does not enforce the format {form!r}", path=f"{place}.format"
+                f"{_NAMES[language]} does not enforce the format {form!r}", path=f"{place}.format"
             )
         if language == "llguidance":
             _refuse_inexact_numbers(node, place)
@@ -166,7 +157,7 @@ def _refuse_inexact_numbers(node: dict[str, Any], place: str) -> None:
 
 
 def _numbers(value: Any) -> Iterator[int | float]:
-    """The numbers in some JSON data."""
+    """All numbers within a JSON value."""
     open_values = [value]
     while open_values:
         part = open_values.pop()
@@ -177,12 +168,12 @@ def _numbers(value: Any) -> Iterator[int | float]:
 
 
 def _is_exact(number: int | float) -> bool:
-    """Whether llguidance reads a number as it is, and writes it so.
+    """Whether llguidance reads a number exactly, and writes it back unchanged.
 
-    It takes all for 64-bit floats, which it makes of decimals in a quick way that is exact for
-    15 digits and small exponents; beyond 2**53 it writes digits that spell another integer.
+    It reads all numbers as 64-bit floats, with a fast conversion that is exact for 15 digits and
+    small exponents; beyond 2**53 it writes the digits of a different integer.
     """
-    if not abs(number) <= 2**53:  # nor is what is no number
+    if not abs(number) <= 2**53:  # also refuses NaN
         return False
     _, digits, exponent = Decimal(repr(number)).normalize().as_tuple()
     return isinstance(number, int) or (len(digits) <= 15 and exponent in _EXACT_EXPONENTS)
@@ -195,17 +186,13 @@ _EXACT_EXPONENTS: Final = range(-22, 16)
 
 
 def refuse_depth(schema: Any, path: str) -> None:
-    """Refuse a schema through whose references a reader would go too deep.
+    """Refuse a schema that is too deep with its references followed.
 
-    llguidance follows references by calling itself, and a chain of some hundred overflows its
-    stack, which ends the process.
-
-    Args:
-        schema: The JSON Schema.
-        path: What it is that of, for the error.
+    llguidance follows references recursively: a chain of some hundred overflows its stack, which
+    ends the process.
 
     Raises:
-        GrammarError: It is.
+        GrammarError: The schema is too deep.
     """
     followed: set[str] = set()
     open_schemas = [(schema, 0)]
@@ -223,12 +210,7 @@ def refuse_depth(schema: Any, path: str) -> None:
 
 
 def referred(root: Any, reference: str) -> Any:
-    """What a reference within a schema points to; `None` if that is nothing.
-
-    Args:
-        root: The whole schema.
-        reference: A JSON Pointer after `#`.
-    """
+    """What a JSON Pointer (after `#`) within a schema points to; `None` if it does not resolve."""
     node = root
     for part in reference.removeprefix("#").split("/")[1:]:
         key = part.replace("~1", "/").replace("~0", "~")
@@ -240,12 +222,7 @@ def referred(root: Any, reference: str) -> Any:
 
 
 def subschemas(schema: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    """A schema and all schemas within it, each with its path.
-
-    Args:
-        schema: The JSON Schema.
-        path: The path of the whole.
-    """
+    """A schema and all its subschemas, each with its path."""
     open_schemas = [(path, schema)]
     while open_schemas:
         place, node = open_schemas.pop()
@@ -267,18 +244,12 @@ def _children(node: dict[str, Any], place: str) -> Iterator[tuple[str, Any]]:
 
 
 def closed(schema: Any) -> Any:
-    """A schema whose objects have no properties beside those that it names.
+    """A copy of a schema whose objects have only the properties that it names.
 
-    A schema that says nothing of other properties admits any. A model that may write
-    anything may also write the same key twice, which no grammar can forbid; and no tool
-    expects what it did not name. Where a schema says `additionalProperties`, that holds; and
-    where an object is put together from several schemas, none of them is the whole.
-
-    Args:
-        schema: The JSON Schema.
-
-    Returns:
-        Another one; the given is not changed.
+    Without `additionalProperties` JSON Schema admits any others. But a model that may write any
+    key may also repeat one, which no grammar can forbid, and no tool expects properties that it
+    did not name. An explicit `additionalProperties` is kept. Where an object is described by
+    several schemas together, none of them is closed.
     """
     parts = frozenset(
         node["$ref"]
@@ -294,12 +265,12 @@ _COMBINING: Final = ("allOf", "anyOf", "oneOf", "$ref", "not", "if")
 
 
 def _closed(node: Any, parts: frozenset[str], *, is_whole: bool) -> Any:
-    """Close a schema, unless it is not the whole of an object.
+    """See `closed`.
 
     Args:
         node: The schema.
-        parts: The references to schemas that are put together with others.
-        is_whole: Whether the node is the whole of what it describes.
+        parts: References to schemas that are combined with others.
+        is_whole: Whether the node alone describes its value.
     """
     if not isinstance(node, dict):
         return node
@@ -318,7 +289,7 @@ def _closed(node: Any, parts: frozenset[str], *, is_whole: bool) -> Any:
                 for name, it in node[key].items()
             }
     is_combined = any(key in node for key in _COMBINING)
-    says_nothing = not node.keys() & {"additionalProperties", "unevaluatedProperties"}
-    if is_whole and "properties" in node and says_nothing and not is_combined:
+    is_silent = not node.keys() & {"additionalProperties", "unevaluatedProperties"}
+    if is_whole and "properties" in node and is_silent and not is_combined:
         new["additionalProperties"] = False
     return new

@@ -1,4 +1,4 @@
-"""What several JSON Schemas say together, as one."""
+"""Merging JSON Schemas that apply to the same value."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ _ONE_ONLY: Final = ("pattern", "format", "multipleOf", "uniqueItems")
 
 
 class Merger:
-    """Puts together what the schemas within one schema say.
+    """Merges subschemas of a schema.
 
     Args:
-        root: The whole, which references point into.
-        path: Where it stands, for errors.
+        root: The whole schema, into which references point.
+        path: What it describes, for errors.
     """
 
     def __init__(self, root: Any, path: str) -> None:
@@ -33,18 +33,14 @@ class Merger:
         self._path = path
 
     def target(self, reference: Any, path: str) -> Any:
-        """The schema that a reference points to.
-
-        Args:
-            reference: The reference: a JSON Pointer within the same schema.
-            path: Where the reference stands, for errors.
+        """The schema that a reference (`#` and a JSON Pointer) points to.
 
         Raises:
-            GrammarError: It points nowhere, or elsewhere.
+            GrammarError: The reference does not resolve within the schema.
         """
         where = f"{path}.$ref"
         if not isinstance(reference, str) or not (reference == "#" or reference[:2] == "#/"):
-            raise GrammarError(f"{reference!r} points out of the schema", path=where)
+            raise GrammarError(f"{reference!r} is not a reference within the schema", path=where)
         node = self._root
         for part in reference[2:].split("/") if reference != "#" else ():
             key = part.replace("~1", "/").replace("~0", "~")
@@ -53,22 +49,18 @@ class Merger:
             elif isinstance(node, dict) and key in node:
                 node = node[key]
             else:
-                raise GrammarError(f"{reference!r} points nowhere", path=where)
+                raise GrammarError(f"{reference!r} does not resolve", path=where)
         return node
 
     def merged(self, schema: Any, path: str) -> dict[str, Any] | None:
-        """A schema that says the same without `allOf`, `$ref`, `oneOf` and `const`.
-
-        Args:
-            schema: The schema.
-            path: Where it stands, for errors.
+        """An equivalent schema without `allOf`, `$ref`, `oneOf` and `const` at the top level.
 
         Returns:
-            The schema; its subschemas are as they were, or `allOf`s of those. `None` if it
+            The schema, whose subschemas are unchanged, or `allOf`s of several; `None` if it
             admits nothing.
 
         Raises:
-            GrammarError: It cannot be said in one.
+            GrammarError: The schemas cannot be merged.
         """
         whole: dict[str, Any] | None = {}
         for part in self._conjuncts(schema, path):
@@ -78,7 +70,7 @@ class Merger:
         return whole
 
     def _conjuncts(self, schema: Any, path: str) -> Iterator[dict[str, Any] | None]:
-        """What a schema says, without references, each part of its own."""
+        """The schemas that apply together: references and `allOf` are resolved."""
         seen: set[int] = set()
         open_schemas = [schema]
         while open_schemas:
@@ -89,7 +81,7 @@ class Merger:
                 yield None
                 continue
             if not isinstance(node, dict):
-                raise GrammarError(f"a {type(node).__name__} is no schema", path=path)
+                raise GrammarError(f"a {type(node).__name__} is not a schema", path=path)
             seen.add(id(node))
             yield {k: v for k, v in node.items() if k in RESTRICTING - {"allOf", "$ref"}}
             open_schemas += reversed(_list(node, "allOf", path))
@@ -97,7 +89,7 @@ class Merger:
                 open_schemas.append(self.target(node["$ref"], path))
 
     def _plain(self, node: dict[str, Any], path: str) -> dict[str, Any]:
-        """The same in fewer words: each thing is said in one way."""
+        """The same schema with fewer keywords: `enum` for `const`, `anyOf` for `oneOf`, etc."""
         node = dict(node)
         if "const" in node:
             constant = [node.pop("const")]
@@ -116,7 +108,7 @@ class Merger:
         if "type" in node:
             types = node["type"] if isinstance(node["type"], list) else [node["type"]]
             if not all(it in (*ALL_TYPES, "integer") for it in types):
-                raise GrammarError(f"{node['type']!r} is no type", path=f"{path}.type")
+                raise GrammarError(f"{node['type']!r} is not a type", path=f"{path}.type")
             node["type"] = [it for it in types if it != "integer" or "number" not in types]
         return node
 
@@ -128,7 +120,7 @@ class Merger:
             combine = _COMBINE.get(keyword)
             if combine is None:
                 raise GrammarError(
-                    f"the rules cannot put together two schemas with {keyword!r}",
+                    f"two schemas with {keyword!r} cannot be merged",
                     path=f"{path}.{keyword}",
                 )
             whole[keyword] = combine(one, other, path)
@@ -144,8 +136,8 @@ class Merger:
             for later in options[index + 1 :]:
                 if not self._exclude_each_other(option, later, path):
                     raise GrammarError(
-                        "the rules have oneOf only where its schemas exclude each other "
-                        "by their types, constants or closed properties; anyOf says the rest",
+                        "oneOf is supported only where its schemas exclude each other by types, "
+                        "constants or closed properties; use anyOf instead",
                         path=path,
                     )
 
@@ -179,13 +171,8 @@ class Merger:
     def is_valid(self, schema: Any, value: Any, path: str) -> bool:
         """Whether a value meets a schema.
 
-        Args:
-            schema: The schema.
-            value: The value.
-            path: Where it stands, for errors.
-
         Raises:
-            GrammarError: That cannot be found out.
+            GrammarError: The schema cannot be read.
         """
         definitions = {
             key: self._root[key]
@@ -201,21 +188,12 @@ class Merger:
 
 
 def types_of(schema: Mapping[str, Any]) -> list[str]:
-    """The types that a schema admits.
-
-    Args:
-        schema: A schema as `Merger.merged` makes it.
-    """
+    """The types that a schema from `Merger.merged` admits."""
     return list(schema.get("type", ALL_TYPES))
 
 
 def both(one: Any, other: Any) -> Any:
-    """What two schemas say together, to be put together when it is needed.
-
-    Args:
-        one: A schema.
-        other: Another.
-    """
+    """A schema equivalent to two together; they are merged later, when it is needed."""
     if one is True or one == other or other is False:
         return other
     if other is True or one is False:
@@ -254,7 +232,7 @@ def _equal(keyword: str) -> Callable[[dict[str, Any], dict[str, Any], str], Any]
     def combine(one: dict[str, Any], other: dict[str, Any], path: str) -> Any:
         if one[keyword] != other[keyword]:
             raise GrammarError(
-                f"the rules cannot have {keyword!r} twice at one place", path=f"{path}.{keyword}"
+                f"two different values of {keyword!r} cannot be merged", path=f"{path}.{keyword}"
             )
         return one[keyword]
 
@@ -267,7 +245,7 @@ def _chosen(
     return lambda one, other, _: choose(one[keyword], other[keyword])
 
 
-# --- Properties and items, which several keywords describe together -----------------------------
+# --- Properties and items, which are described by several keywords -----------------------------
 
 
 def _properties(one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
@@ -300,7 +278,7 @@ def _items(one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
 
 
 def _nothing(one: dict[str, Any], other: dict[str, Any], path: str) -> Any:  # noqa: ARG001
-    return None  # a group sets it
+    return None  # set by `_GROUPS`
 
 
 _GROUPS: Final[Mapping[str, Callable[[dict[str, Any], dict[str, Any]], dict[str, Any]]]] = {
@@ -323,21 +301,16 @@ _COMBINE: Final[Mapping[str, Callable[[dict[str, Any], dict[str, Any], str], Any
 
 
 def whole_number(value: Any, keyword: str, path: str) -> int | None:
-    """A keyword's value that must be a whole number.
-
-    Args:
-        value: The value; `None` where the keyword is not there.
-        keyword: The keyword.
-        path: Where the schema stands, for errors.
+    """The value of a keyword that must be a whole number; `None` where it is missing.
 
     Raises:
-        GrammarError: It is something else.
+        GrammarError: The value is something else.
     """
     if value is None:
         return None
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     if not is_number or not math.isfinite(value) or value != int(value):
         raise GrammarError(
-            f"the rules have whole numbers only, not {value!r}", path=f"{path}.{keyword}"
+            f"only whole numbers are supported, not {value!r}", path=f"{path}.{keyword}"
         )
     return int(value)

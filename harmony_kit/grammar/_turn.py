@@ -1,10 +1,10 @@
-"""The shape of a completion: one turn of the assistant, from `<|start|>assistant` to its end.
+"""The grammar of a completion: one turn of the assistant, after `<|start|>assistant`.
 
     { analysis or preamble <|end|> <|start|>assistant }  ( call <|call|>  |  final <|return|> )
 
-The headers are those that `header.py` writes, and thereby those that the parser reads. Where
-the model may write a header in several ways, all of them are admitted: the recipient before
-or after the channel, the content type with and without `<|constrain|>`, or left out.
+The headers are those that the renderer writes, and that the parser therefore reads. Where the
+model may write a header in several ways, all of them are admitted: the recipient before or after
+the channel, the content type with or without `<|constrain|>`, or no content type.
 
 One completion makes one call, since `<|call|>` ends it. Several calls are several completions.
 """
@@ -24,30 +24,31 @@ from ..wire._header.writing import HeaderOrder, header_tokens
 from ..wire._messages import Header
 from ..wire._roles import FUNCTIONS, Channel, Role
 from ..wire._vocabulary import CALL, END, RETURN, START
-from ._schema import json_value, load_schema
-from ._shape import (
-    EMPTY,
-    FixedText,
+from ._nodes import (
+    EPSILON,
+    Alternatives,
     FreeText,
     JsonValue,
-    OneOf,
-    Shape,
-    SpecialToken,
-    ZeroOrMore,
-    in_order,
-    one_of,
-    shape_of_tokens,
+    Node,
+    Token,
+    alternatives,
+    literal,
+    optional,
+    repeat,
+    sequence,
+    tokens_node,
 )
+from ._schema import json_value, load_schema
 
 Reasoning = Literal["free", "none"] | int
-"""How much the model may think: as it likes, not at all, or at most so many tokens at once."""
+"""How much the model may reason: freely, not at all, or in one message of at most n tokens."""
 
 _ORDERS: Final[tuple[HeaderOrder, ...]] = ("channel-first", "recipient-first")
-_NEXT: Final = in_order(SpecialToken(START), FixedText(Role.ASSISTANT.value))
+_NEXT: Final = sequence(Token(START), literal(Role.ASSISTANT.value))
 
 _ContentType = tuple[str | None, bool]
 _JSON_TYPES: Final[tuple[_ContentType, ...]] = (("json", True), ("json", False), (None, False))
-# What the model writes before the code, and the arguments, of its built-in tools.
+# The content types that the model writes for the code and the arguments of built-in tools.
 _CODE_TYPES: Final[tuple[_ContentType, ...]] = (("code", False), (None, False))
 _TEXT_TYPES: Final[tuple[_ContentType, ...]] = ((None, False),)
 
@@ -60,29 +61,26 @@ class Turn:
     """What the model may do in one turn.
 
     Attributes:
-        tools: The tools that were declared.
-        tool_choice: Which of them it may or must call.
-        answer: The shape of the final answer.
-        reasoning: How much it may think.
+        tools: The declared tools.
+        tool_choice: Which of them may or must be called.
+        answer: The grammar of the final answer.
+        reasoning: How much the model may reason.
         strict: The full names of the tools whose arguments must meet their schema; `None` for
             all. The arguments of others are any JSON object.
     """
 
     tools: tuple[ToolNamespace, ...] = ()
     tool_choice: ToolChoice = ANY_TOOL
-    answer: Shape = FreeText(required=True)  # noqa: RUF009 -- frozen
+    answer: Node = FreeText(required=True)  # noqa: RUF009 -- frozen
     reasoning: Reasoning = "free"
     strict: frozenset[str] | None = None
 
 
-def turn_shape(turn: Turn) -> Shape:
-    """The shape of the completions of a turn.
-
-    Args:
-        turn: What the model may do.
+def turn_grammar(turn: Turn) -> Node:
+    """The grammar of the completions of a turn.
 
     Raises:
-        GrammarError: A tool must be called that there is not.
+        GrammarError: A tool that must be called is not declared.
     """
     calls = [_call(target, turn) for target in _targets(turn)]
     if turn.tool_choice.mode == "required" and not calls:
@@ -90,62 +88,59 @@ def turn_shape(turn: Turn) -> Shape:
     endings = list(calls)
     if turn.tool_choice.mode != "required":
         endings.append(_final(turn.answer))
-    return in_order(_beginning(turn, may_call=bool(calls)), one_of(*endings))
+    return sequence(_earlier_messages(turn, may_call=bool(calls)), alternatives(*endings))
 
 
 # --- Messages before the last ---------------------------------------------------------------
 
 
-def _beginning(turn: Turn, *, may_call: bool) -> Shape:
-    """Reasoning, and what is said before a call."""
-    before = []
+def _earlier_messages(turn: Turn, *, may_call: bool) -> Node:
+    """Reasoning, and preambles where a call may follow."""
+    once: Node = EPSILON
+    repeated = []
     if may_call:
-        preamble = FreeText(required=True)
-        before.append(in_order(_plain_header(Channel.COMMENTARY), preamble, SpecialToken(END)))
-    limit = turn.reasoning if isinstance(turn.reasoning, int) else None
-    analysis = in_order(
-        _plain_header(Channel.ANALYSIS), FreeText(max_tokens=limit), SpecialToken(END)
-    )
+        repeated.append(_message(Channel.COMMENTARY, FreeText(required=True)))
     if turn.reasoning == "free":
-        before.append(analysis)
-    once = EMPTY if limit is None else one_of(in_order(analysis, _NEXT), EMPTY)
-    repeated = ZeroOrMore(in_order(one_of(*before), _NEXT)) if before else EMPTY
-    return in_order(once, repeated)
+        repeated.append(_message(Channel.ANALYSIS, FreeText()))
+    elif turn.reasoning != "none":
+        limited = FreeText(max_tokens=turn.reasoning)
+        once = optional(sequence(_message(Channel.ANALYSIS, limited), _NEXT))
+    return sequence(once, repeat(sequence(alternatives(*repeated), _NEXT)))
 
 
-def _plain_header(channel: Channel) -> Shape:
-    return _header(Header(Role.ASSISTANT, channel=channel))
+def _message(channel: Channel, text: FreeText) -> Node:
+    return sequence(_header(Header(Role.ASSISTANT, channel=channel)), text, Token(END))
 
 
 @lru_cache(maxsize=4096)
-def _header(header: Header, order: HeaderOrder = "channel-first") -> Shape:
-    """A header as it stands after `<|start|>assistant`."""
-    beginning = header_tokens(Header(Role.ASSISTANT), order)[:-1]
-    return shape_of_tokens(header_tokens(header, order)[len(beginning) :])
+def _header(header: Header, order: HeaderOrder = "channel-first") -> Node:
+    """A header without `<|start|>assistant`."""
+    start = header_tokens(Header(Role.ASSISTANT), order)[:-1]
+    return tokens_node(header_tokens(header, order)[len(start) :])
 
 
 # --- The last message -----------------------------------------------------------------------
 
 
-def _final(answer: Shape) -> Shape:
-    forms = answer.options if isinstance(answer, OneOf) else (answer,)
+def _final(answer: Node) -> Node:
+    forms = answer.options if isinstance(answer, Alternatives) else (answer,)
     is_json = all(isinstance(form, JsonValue) for form in forms)
     types = _JSON_TYPES if is_json else _TEXT_TYPES
     headers = (
         Header(Role.ASSISTANT, channel=Channel.FINAL, content_type=name, constrained=constrained)
         for name, constrained in types
     )
-    return in_order(one_of(*map(_header, headers)), answer, SpecialToken(RETURN))
+    return sequence(alternatives(*map(_header, headers)), answer, Token(RETURN))
 
 
 @dataclass(frozen=True)
 class _Target:
-    """Something that can be called.
+    """A recipient of calls.
 
     Attributes:
-        recipient: Its full name.
-        tool: What is declared; `None` where text is sent to a namespace itself.
-        is_function: Whether it is one of the functions, which are called on commentary only.
+        recipient: The full name.
+        tool: The declared tool; `None` where text is sent to a namespace as a whole.
+        is_function: Whether it is in `functions`, which are called on commentary only.
     """
 
     recipient: str
@@ -154,7 +149,6 @@ class _Target:
 
 
 def _targets(turn: Turn) -> list[_Target]:
-    """What may be called."""
     mode, names = turn.tool_choice.mode, turn.tool_choice.names
     targets = list(_declared(turn.tools))
     known = {target.recipient for target in targets} | {space.name for space in turn.tools}
@@ -179,16 +173,16 @@ def _declared(namespaces: Iterable[ToolNamespace]) -> Iterator[_Target]:
             yield _Target(f"{namespace.name}.{tool.name}", tool, is_function)
 
 
-def _call(target: _Target, turn: Turn) -> Shape:
+def _call(target: _Target, turn: Turn) -> Node:
     is_strict = turn.strict is None or target.recipient in turn.strict
-    content: Shape = FreeText(required=True)
+    content: Node = FreeText(required=True)
     if target.tool is not None:
         schema = _arguments_schema(target) if is_strict else _ANY_ARGUMENTS
         content = json_value(schema, target.recipient)
-    return in_order(one_of(*_call_headers(target)), content, SpecialToken(CALL))
+    return sequence(alternatives(*_call_headers(target)), content, Token(CALL))
 
 
-def _call_headers(target: _Target) -> Iterator[Shape]:
+def _call_headers(target: _Target) -> Iterator[Node]:
     channels = (
         (Channel.COMMENTARY,) if target.is_function else (Channel.ANALYSIS, Channel.COMMENTARY)
     )
@@ -207,15 +201,15 @@ def _call_headers(target: _Target) -> Iterator[Shape]:
 
 
 def _arguments_schema(target: _Target) -> Any:
-    """The schema of a tool's arguments, which are always an object."""
+    """The schema of a tool's arguments, which is made one of objects if it has no type."""
     if target.tool is None or target.tool.parameters_json is None:
         return _NO_ARGUMENTS
     schema = load_schema(JsonValue(target.tool.parameters_json, target.recipient))
     if schema is True:
         return _ANY_ARGUMENTS
-    if isinstance(schema, dict) and not schema.keys() & _SAY_THE_TYPE:
+    if isinstance(schema, dict) and not schema.keys() & _WITH_TYPE:
         return {"type": "object", **schema}
     return schema
 
 
-_SAY_THE_TYPE: Final = {"type", "$ref", "anyOf", "oneOf", "allOf", "enum", "const"}
+_WITH_TYPE: Final = {"type", "$ref", "anyOf", "oneOf", "allOf", "enum", "const"}

@@ -1,4 +1,4 @@
-"""Conversations with a model that calls tools: the loop, its events, and where it stands."""
+"""The loop that runs a model with tools: options, events, and states that can be saved."""
 
 from ._context import ContextPolicy, drop_tool_cycles
 from ._events import (

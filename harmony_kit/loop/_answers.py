@@ -1,4 +1,4 @@
-"""Answering the calls of a turn, all at the same time."""
+"""Running the calls of a turn concurrently."""
 
 from __future__ import annotations
 
@@ -15,18 +15,12 @@ if TYPE_CHECKING:
 async def answers_of(
     toolbox: Toolbox, calls: Sequence[ToolCall], deadline: float | None
 ) -> AsyncGenerator[tuple[int, ToolAnswer], None]:
-    """Run calls at the same time; closing this stops those that still run.
+    """The answers to concurrent calls, each with the call's index, as they become available.
 
-    Args:
-        toolbox: What runs them.
-        calls: The calls.
-        deadline: When they are stopped, in seconds of the event loop's clock.
-
-    Yields:
-        The index of a call and its answer, as soon as it has one.
+    Closing the generator stops the calls that are still running.
 
     Raises:
-        Exception: A tool raised it, and its policy says to raise; the others are stopped.
+        Exception: A tool raised it and its policy is to raise; the other calls are stopped.
     """
     import asyncio
 
@@ -58,15 +52,11 @@ async def _stop(tasks: Iterable[asyncio.Task[ToolAnswer]]) -> None:
 
 
 def _stopped(call: ToolCall) -> ToolAnswer:
-    text = f"Error: {call.full_name} was stopped: the time for this run is over."
+    text = f"Error: {call.full_name} was stopped: the time limit of this run is reached."
     return ToolAnswer(tool_result(call, text), "timed_out")
 
 
 def not_run(call: ToolCall) -> ToolAnswer:
-    """The answer to a call beyond the limit of calls.
-
-    Args:
-        call: The call.
-    """
+    """The answer to a call that exceeds the limit of calls."""
     text = "Error: no more tools can be called now; answer with what is known."
     return ToolAnswer(tool_result(call, text), "refused")

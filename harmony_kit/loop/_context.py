@@ -1,4 +1,4 @@
-"""What is left out of a prompt that would be too long."""
+"""Keeping prompts within a token limit by leaving messages out."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from ..wire._render_options import RenderOptions
 from ..wire._roles import Channel, Role
 
 ContextPolicy = Callable[[Sequence[Message], Sequence[int], int], Collection[int]]
-"""Says what to leave out of a prompt.
+"""A function that selects the messages to leave out of a prompt.
 
-It gets the messages, how many tokens each has in the prompt, and how many have to go; it returns
-the indices of messages to leave out. What it leaves out of a prompt it should leave out of later
-ones too, so that engines find the beginnings of prompts in their caches. It is asked again, for
-more, where that was not enough.
+It receives the messages, the number of prompt tokens of each, and the number of tokens to remove,
+and returns the indices of the messages to leave out. It should leave the same messages out of later
+prompts, so that engines find the prefixes of prompts in their caches. If the prompt is still too
+long, it is called again.
 """
 
 
@@ -26,20 +26,27 @@ more, where that was not enough.
 def drop_tool_cycles(
     messages: Sequence[Message], token_counts: Sequence[int], excess: int
 ) -> set[int]:
-    """Leave out finished tool cycles, the oldest first; then finished exchanges.
+    """Select finished tool cycles, oldest first, then finished exchanges, to be left out.
 
-    A tool cycle is the reasoning of a turn, its calls and their results; it is finished when
-    something follows. An exchange begins with a user's message and is finished when another
-    begins. What system and developer say stays, as does all that the newest results answer.
+    A tool cycle is the reasoning of a turn, its calls and their results; it is finished once
+    another message follows. An exchange starts with a user message and is finished once another
+    starts. System and developer messages stay, and so does everything that the latest results
+    answer.
 
     Args:
         messages: The messages.
-        token_counts: How many tokens each has in the prompt.
-        excess: How many tokens have to go.
+        token_counts: The number of prompt tokens of each message.
+        excess: The number of tokens to remove.
 
     Returns:
-        The indices of the messages to leave out. A call and its results are both among them, or
-        neither is.
+        The indices of the messages to leave out. A call is always left out together with its
+        results.
+
+    Example:
+        >>> from harmony_kit import assistant, user
+        >>> messages = [user("Hi"), assistant("Hello!"), user("What is 2 + 2?")]
+        >>> sorted(drop_tool_cycles(messages, [5, 5, 9], excess=8))
+        [0, 1]
     """
     left_out: set[int] = set()
     for group in (*_finished_tool_cycles(messages), *_finished_exchanges(messages)):
@@ -76,11 +83,11 @@ def _finished_exchanges(messages: Sequence[Message]) -> Iterator[list[int]]:
 
 
 class FittedPrompt(NamedTuple):
-    """A prompt that is not too long.
+    """A prompt within the limit.
 
     Attributes:
         prompt: The prompt.
-        full_length: How many tokens it would have with all messages.
+        full_length: The number of tokens with all messages.
         left_out: The messages that were left out.
     """
 
@@ -95,16 +102,7 @@ def prompt_within(
     policy: ContextPolicy,
     options: RenderOptions | None = None,
 ) -> FittedPrompt | None:
-    """Render a prompt that is not too long.
-
-    Args:
-        messages: The messages.
-        max_tokens: The most tokens that it may have; `None` for any number.
-        policy: What says which messages to leave out.
-        options: How to render.
-
-    Returns:
-        The prompt, or `None` if the policy leaves out too little.
+    """Render a prompt of at most `max_tokens`; `None` if the policy leaves out too little.
 
     Raises:
         InvalidMessageError: A message cannot be rendered.
@@ -122,7 +120,7 @@ def prompt_within(
             return None
         left_out = more
         kept = [message for index, message in enumerate(messages) if index not in left_out]
-        # Leaving out an answer can bring back reasoning that was dropped before it.
+        # Leaving out an answer can restore reasoning that rendering had dropped because of it.
         prompt = render_prompt(kept, options=options)
         excess += max(len(prompt) - max_tokens, 0)
     return FittedPrompt(prompt, full_length, tuple(messages[i] for i in sorted(left_out)))

@@ -1,4 +1,4 @@
-"""What happens during a run, and what it comes to."""
+"""The events of a run, and its result."""
 
 from __future__ import annotations
 
@@ -27,30 +27,30 @@ Outcome = Literal[
 ]
 """How a run ended.
 
-`"final"`: with an answer. `"no_final"`: the model stopped without one, or with an empty one.
-`"call"`: with a call that nothing here can run; answer it and run again. `"length"`: the
-backend cut a completion off.
+`"final"`: with an answer. `"no_final"`: the model stopped without an answer or with an empty one.
+`"call"`: with a call that the run cannot answer; answer it and run again. `"length"`: a completion
+was truncated by the backend.
 
-The others are budgets of the run (`RunOptions`) that are used up: `"turn_limit"`,
-`"retry_limit"`, `"call_limit"`, `"token_limit"`, `"time_limit"`; and `"context_limit"`: the
-prompt is too long, and nothing more can be left out of it.
+The others are exhausted budgets of `RunOptions`: `"turn_limit"`, `"retry_limit"`, `"call_limit"`,
+`"token_limit"`, `"time_limit"`; and `"context_limit"`: the prompt is too long, and nothing more can
+be left out of it.
 """
 
 
 @dataclass(frozen=True)
 class Reply:
-    """What a run came to.
+    """The result of a run.
 
     Attributes:
-        outcome: How it ended.
-        messages: The new messages: the model's and the tools'. What was cut off is not among
-            them, as a call that is not whole must never be run.
+        outcome: How the run ended.
+        messages: The new messages of the model and the tools. A truncated message is not included,
+            because an incomplete call must never be run.
         conversation: The whole conversation, ready to be continued.
-        usage: The tokens that were used.
-        calls: The calls that were not answered.
-        state: From where the run can go on, with larger budgets: its end, or, where a
-            completion was cut off, the beginning of that turn.
-        completion: The last completion, as it was read; `None` if there was none.
+        usage: The numbers of tokens used.
+        calls: The unanswered calls.
+        state: The state from which the run can be resumed with larger budgets: its end, or the
+            start of a turn whose completion was truncated.
+        completion: The last completion, as parsed; `None` if there was none.
     """
 
     outcome: Outcome
@@ -63,7 +63,7 @@ class Reply:
 
     @property
     def text(self) -> str | None:
-        """The answer, also where it was cut off; `None` if there is none."""
+        """The answer, even if it is truncated; `None` if there is none."""
         if self.completion is not None and self.completion.text is not None:
             return self.completion.text
         return next((m.text for m in reversed(self.messages) if is_answer(m)), None)
@@ -74,18 +74,18 @@ class Reply:
         return None if self.completion is None else self.completion.reasoning
 
     def history(self) -> tuple[Message, ...]:
-        """The new messages that may stand in a history: all of `messages`."""
+        """The new messages that may appear in a history: all of `messages`."""
         return self.messages
 
 
 @distinct
 class TurnStarted(NamedTuple):
-    """A prompt goes to the backend.
+    """A prompt is sent to the backend.
 
     Attributes:
-        prompt: Its tokens, which of them a model sampled, and whether it goes on, id for id, from
-            the last prompt of the run and its completion.
-        state: Where the run stands; saved now, the run can go on with this turn later.
+        prompt: The prompt's tokens, which of them were sampled by a model, and whether it extends,
+            id for id, the run's last prompt and completion.
+        state: The state of the run; if it is saved, the run can be resumed with this turn.
     """
 
     prompt: Prompt
@@ -94,13 +94,13 @@ class TurnStarted(NamedTuple):
 
 @distinct
 class ContextReduced(NamedTuple):
-    """Messages were left out of a prompt that would be too long; comes before `TurnStarted`.
+    """Messages were left out of a prompt that was too long; comes before `TurnStarted`.
 
     They stay in the conversation.
 
     Attributes:
         left_out: All messages that this prompt leaves out.
-        prompt_tokens: How long it would be with them.
+        prompt_tokens: The length of the prompt with them.
     """
 
     left_out: tuple[Message, ...]
@@ -109,14 +109,14 @@ class ContextReduced(NamedTuple):
 
 @distinct
 class TurnFinished(NamedTuple):
-    """A completion is over.
+    """A completion has ended.
 
     Attributes:
-        result: What it says, and what was wrong with it.
+        result: The parsed completion with its problems.
         calls: The calls that it makes.
-        usage: The tokens of this turn.
-        finish_reason: Why it ended, as the backend says; `"abort"` where the time of the run
-            was up.
+        usage: The numbers of tokens of this turn.
+        finish_reason: Why it ended, as reported by the backend; `"abort"` if the time limit of the
+            run was reached.
     """
 
     result: Completion
@@ -127,7 +127,7 @@ class TurnFinished(NamedTuple):
 
 @distinct
 class ToolStarted(NamedTuple):
-    """A call is being answered.
+    """A tool starts to run.
 
     Attributes:
         call: The call.
@@ -138,15 +138,15 @@ class ToolStarted(NamedTuple):
 
 @distinct
 class ToolReturned(NamedTuple):
-    """A call was answered.
+    """A call has been answered.
 
-    The calls of a turn run at the same time, and are answered in any order; the results enter
-    the conversation in the order of the calls.
+    The calls of a turn run concurrently and are answered in any order; the results are added to the
+    conversation in the order of the calls.
 
     Attributes:
         call: The call.
-        result: The message with its result, or with what was wrong.
-        is_error: Whether something was wrong.
+        result: The tool message with the result or an error.
+        is_error: Whether the message reports an error.
     """
 
     call: ToolCall
@@ -156,10 +156,10 @@ class ToolReturned(NamedTuple):
 
 @distinct
 class RunEnded(NamedTuple):
-    """The run is over; always the last event.
+    """The run has ended; always the last event.
 
     Attributes:
-        reply: What it came to.
+        reply: The result of the run.
     """
 
     reply: Reply
@@ -168,4 +168,4 @@ class RunEnded(NamedTuple):
 RunEvent = (
     TurnStarted | ContextReduced | Event | TurnFinished | ToolStarted | ToolReturned | RunEnded
 )
-"""What happens during a run: its own events, and the parser's between the turns'."""
+"""The events of a run: its own, and during a turn those of the parser."""

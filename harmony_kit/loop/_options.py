@@ -1,4 +1,4 @@
-"""How a run goes."""
+"""The options of a run."""
 
 from __future__ import annotations
 
@@ -20,35 +20,35 @@ from ._context import ContextPolicy, drop_tool_cycles
 @checked_fields
 @dataclass(frozen=True, kw_only=True)
 class RunOptions:
-    """How a run goes: what may be called, how tokens are chosen, and the budgets.
+    """The options of a run: tools, sampling and budgets.
 
     Args:
-        tools: What may be called: functions, `Tool`s and namespaces with functions, sources
-            such as an MCP server, or a `Toolbox`. Those that the conversation does not declare
-            are declared in its first developer message, python and the browser in its first
-            system message, or in a new one. Tools that the conversation declares with their
-            functions need not be repeated.
+        tools: Functions, `Tool`s, pydantic model classes, `ToolNamespace`s, sources such as an MCP
+            server, and `Toolbox`es; or a single `Toolbox`. Tools that the conversation does not
+            declare are declared in its first developer message, python and the browser in its first
+            system message; a missing message is created. Tools that the conversation declares with
+            their functions need not be repeated.
         sampling: How tokens are chosen.
-        constrained: Whether each completion is constrained to be well-formed, with the tools and
-            the response formats that the conversation declares.
-        tool_choice: Which tools the model may or must call, as for `constraint`; other than
-            `"auto"` it constrains the completions. Once a tool that had to be called was, the
-            model is free.
-        max_turns: The most completions.
-        max_retries: The most completions in which a call goes wrong, in its name, in its
-            arguments or in the tool, before the run ends.
-        max_tool_calls: The most calls that are run. A call beyond them is told so, once; the
-            next ends the run.
-        max_completion_tokens: The most tokens that all completions together may have.
-        max_seconds: How long the run may take. When the time is up, generating and running
-            tools stop.
-        max_prompt_tokens: The most tokens that a prompt may have.
-        context_policy: Chooses what is left out of a prompt that would have more.
-        rendering: How the prompts are rendered. Functions that take the options as keyword
-            arguments take the fields of `RenderOptions` too.
+        constrained: Whether completions are constrained to be well-formed, with the tools and the
+            response formats that the conversation declares.
+        tool_choice: Which tools the model may or must call, as for `constraint`; any value but
+            `"auto"` constrains the completions. Once a required call has been made, the model may
+            answer.
+        max_turns: The maximum number of completions.
+        max_retries: The maximum number of completions with a failed call (in its name, its
+            arguments or the tool) before the run ends.
+        max_tool_calls: The maximum number of calls that are run. The first completion with a call
+            beyond it is told so; the next one ends the run.
+        max_completion_tokens: The maximum number of tokens of all completions together.
+        max_seconds: The maximum duration of the run in seconds. Generation and tools are stopped
+            when it is reached.
+        max_prompt_tokens: The maximum number of tokens of a prompt.
+        context_policy: Selects what is left out of a prompt that is longer.
+        rendering: How the prompts are rendered. Functions that take these options as keyword
+            arguments also take the fields of `RenderOptions`.
 
     Raises:
-        OptionError: An option has a value that it cannot have.
+        OptionError: An option has an invalid value.
 
     Example:
         >>> RunOptions(max_turns=0)
@@ -86,16 +86,16 @@ class RunOptions:
 
     @classmethod
     def of(cls, options: RunOptions | None, changes: Mapping[str, Any], where: str) -> RunOptions:
-        """Options with some of them changed, as keyword arguments of a function say it.
+        """Options with changes, for the keyword arguments of a function.
 
         Args:
-            options: The options; the defaults if there are none.
-            changes: Values by the name of the option, of `RunOptions` or of `RenderOptions`.
-            where: The function, for errors.
+            options: The options; the defaults if `None`.
+            changes: Values by the name of an option of `RunOptions` or `RenderOptions`.
+            where: The name of the function, for errors.
 
         Raises:
-            TypeError: There is no option of that name.
-            OptionError: An option has a value that it cannot have.
+            TypeError: An option does not exist.
+            OptionError: An option has an invalid value.
         """
         options = _DEFAULTS if options is None else options
         check_type("options", options, RunOptions)
@@ -126,7 +126,7 @@ class RunKeywords(RenderKeywords, total=False):
     rendering: RenderOptions
 
 
-# The least of each, and whether there need be none.
+# The minimum of each, and whether None is allowed.
 _BUDGETS: Final = {
     "max_turns": (1, False),
     "max_retries": (0, False),

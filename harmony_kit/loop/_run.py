@@ -1,8 +1,8 @@
-"""The loop: render, generate, parse, call tools, and again until the model answers.
+"""The loop: render, generate, parse, run tools, and repeat until the model answers.
 
-`run` and `arun` give the outcome; `stream` and `astream` give all that happens on the way.
-Reading is lenient: whatever the model writes, the loop goes on with what it meant, and what
-cannot be run is told to the model, a limited number of times.
+`run` and `arun` return the result; `stream` and `astream` also yield the events.
+Parsing is lenient: a malformed completion is repaired where its meaning is clear, and a call that
+cannot be run is reported to the model, a limited number of times.
 """
 
 from __future__ import annotations
@@ -32,21 +32,28 @@ def run(
     options: RunOptions | None = None,
     **changes: Unpack[RunKeywords],
 ) -> Reply:
-    """Let the model go on with a conversation, calling tools, until it answers.
+    """Continue a conversation with a model, running its tool calls, until it answers.
 
     Args:
-        conversation: The messages so far, or where an earlier run stood.
-        backend: What generates.
-        options: How the run goes.
-        **changes: Options that differ from those: the fields of `RunOptions`, and of
-            `RenderOptions`.
+        conversation: The messages so far, or the state of an earlier run.
+        backend: The backend that generates the completions.
+        options: The options of the run.
+        **changes: Options that override `options`: fields of `RunOptions` and `RenderOptions`.
 
     Raises:
-        HarmonyError: A message cannot be rendered, or this was
-            called within an event loop (`await arun` there).
+        HarmonyError: A message cannot be rendered, or an event loop is running (use `await arun`).
         BackendError: The backend failed.
-        OptionError: An option has a value that it cannot have.
-        TypeError: An option has an unknown name.
+        OptionError: An option has an invalid value.
+        TypeError: An option does not exist.
+
+    Example:
+        >>> from harmony_kit import load_backend, user
+        >>> def generate(prompt, sampling):
+        ...     return "<|channel|>final<|message|>Hello!<|return|>"
+        >>> backend = load_backend("function", function=generate)
+        >>> reply = run([user("Hi")], backend)
+        >>> reply.text, reply.outcome
+        ('Hello!', 'final')
     """
     chosen = RunOptions.of(options, changes, "run")
     with _event_loop() as loop:
@@ -63,8 +70,8 @@ async def arun(
     """Like `run`, within an event loop.
 
     Args:
-        conversation: The messages so far, or where an earlier run stood.
-        backend: What generates.
+        conversation: The messages so far, or the state of an earlier run.
+        backend: The backend that generates the completions.
         options: As for `run`.
         **changes: As for `run`.
 
@@ -73,6 +80,15 @@ async def arun(
         BackendError: The backend failed.
         OptionError: As for `run`.
         TypeError: As for `run`.
+
+    Example:
+        >>> import asyncio
+        >>> from harmony_kit import load_backend, user
+        >>> def generate(prompt, sampling):
+        ...     return "<|channel|>final<|message|>Hello!<|return|>"
+        >>> backend = load_backend("function", function=generate)
+        >>> asyncio.run(arun([user("Hi")], backend)).text
+        'Hello!'
     """
     chosen = RunOptions.of(options, changes, "arun")
     return await _reply(_events(conversation, backend, chosen))
@@ -85,22 +101,33 @@ def stream(
     options: RunOptions | None = None,
     **changes: Unpack[RunKeywords],
 ) -> Generator[RunEvent, None, None]:
-    """Like `run`, giving every event as it happens.
+    """Like `run`, yielding every event as it happens.
 
     Args:
-        conversation: The messages so far, or where an earlier run stood.
-        backend: What generates.
+        conversation: The messages so far, or the state of an earlier run.
+        backend: The backend that generates the completions.
         options: As for `run`.
         **changes: As for `run`.
 
     Returns:
-        The events of the run; the last is `RunEnded`.
+        A generator of the events of the run; the last is `RunEnded`.
 
     Raises:
         HarmonyError: As for `run`.
         BackendError: The backend failed.
-        OptionError: As for `run`; raised before the first event is asked for.
-        TypeError: As for `run`; raised before the first event is asked for.
+        OptionError: As for `run`; raised before the first event.
+        TypeError: As for `run`; raised before the first event.
+
+    Example:
+        >>> from harmony_kit import load_backend, user
+        >>> def generate(prompt, sampling):
+        ...     return "<|channel|>final<|message|>Hello!<|return|>"
+        >>> backend = load_backend("function", function=generate)
+        >>> for event in stream([user("Hi")], backend):
+        ...     print(type(event).__name__)
+        TurnStarted
+        ...
+        RunEnded
     """
     chosen = RunOptions.of(options, changes, "stream")
     return _stream(conversation, backend, chosen)
@@ -113,22 +140,33 @@ def astream(
     options: RunOptions | None = None,
     **changes: Unpack[RunKeywords],
 ) -> AsyncGenerator[RunEvent, None]:
-    """Like `arun`, giving every event as it happens.
+    """Like `arun`, yielding every event as it happens.
 
     Args:
-        conversation: The messages so far, or where an earlier run stood.
-        backend: What generates.
+        conversation: The messages so far, or the state of an earlier run.
+        backend: The backend that generates the completions.
         options: As for `run`.
         **changes: As for `run`.
 
     Returns:
-        The events of the run; the last is `RunEnded`.
+        An asynchronous generator of the events of the run; the last is `RunEnded`.
 
     Raises:
         HarmonyError: A message cannot be rendered.
         BackendError: The backend failed.
-        OptionError: As for `run`; raised before the first event is asked for.
-        TypeError: As for `run`; raised before the first event is asked for.
+        OptionError: As for `run`; raised before the first event.
+        TypeError: As for `run`; raised before the first event.
+
+    Example:
+        >>> import asyncio
+        >>> from harmony_kit import load_backend, user
+        >>> def generate(prompt, sampling):
+        ...     return "<|channel|>final<|message|>Hello!<|return|>"
+        >>> backend = load_backend("function", function=generate)
+        >>> async def names():
+        ...     return [type(event).__name__ async for event in astream([user("Hi")], backend)]
+        >>> asyncio.run(names())[-1]
+        'RunEnded'
     """
     chosen = RunOptions.of(options, changes, "astream")
     return _events(conversation, backend, chosen)

@@ -1,4 +1,4 @@
-"""Where a run stands: what was said, and how much of its budgets is used up."""
+"""The state of a run: the conversation, and the used part of the budgets."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from ..wire._render import checked_messages
 @checked_fields
 @dataclass(frozen=True)
 class Usage:
-    """Tokens that were used.
+    """Numbers of tokens.
 
     Attributes:
-        prompt_tokens: The prompts of all turns together.
-        completion_tokens: The completions of all turns together, stop tokens included.
+        prompt_tokens: The tokens of all prompts.
+        completion_tokens: The tokens of all completions, including stop tokens.
     """
 
     prompt_tokens: int = 0
@@ -37,24 +37,24 @@ class Usage:
 @checked_fields
 @dataclass(frozen=True)
 class RunState:
-    """Where a run stands between two turns: whoever has it can go on from there.
+    """The state of a run between two turns, from which the run can be resumed.
 
-    Give it to `run` in place of a conversation. Functions are not part of its JSON; they come
-    with the tools of the run that goes on.
+    Pass it to `run` instead of a conversation. Its JSON contains no functions; the resumed run gets
+    them from its own tools.
 
     Attributes:
         messages: The whole conversation.
-        new: How many of its messages, at the end, are of this run.
-        usage: The tokens that were used.
-        turns: How many completions there were.
-        tool_calls: How many calls were answered.
-        faulty_turns: How many completions made a call that went wrong.
-        is_warned: Whether the model was told that it may call no more tools.
-        seconds: How long the run has taken; equal states may differ in it.
+        new: The number of messages, at its end, that belong to this run.
+        usage: The numbers of tokens used.
+        turns: The number of completions.
+        tool_calls: The number of answered calls.
+        faulty_turns: The number of completions with a failed call.
+        is_warned: Whether the model was told that no more tools can be called.
+        seconds: The duration of the run so far; ignored when states are compared.
 
     Raises:
-        InvalidMessageError: Something among the messages is none.
-        OptionError: Another field has a value that it cannot have.
+        InvalidMessageError: An item of `messages` is not a message.
+        OptionError: Another field has an invalid value.
     """
 
     messages: tuple[Message, ...]
@@ -73,7 +73,7 @@ class RunState:
         checked_number("seconds", self.seconds, NOT_NEGATIVE, optional=False)
 
     def to_json(self) -> str:
-        """The state as JSON text, on one line; `from_json` reads it."""
+        """Serialize the state as one line of JSON text for `from_json`."""
         data = {name: getattr(self, name) for name in _PLAIN}
         data["usage"] = asdict(self.usage)
         data["messages"] = [message_to_dict(message, tokens=True) for message in self.messages]
@@ -81,13 +81,13 @@ class RunState:
 
     @classmethod
     def from_json(cls, text: str | bytes) -> RunState:
-        """A state from its JSON text.
+        """Read a state from its JSON text.
 
         Args:
-            text: What `to_json` gave.
+            text: JSON text from `to_json`.
 
         Raises:
-            InvalidMessageError: It is no such text; the error says where.
+            InvalidMessageError: The text is not a state; the error names the invalid field.
         """
         try:
             data = json.loads(text)
@@ -119,7 +119,9 @@ def _number(data: dict[str, Any], name: str, kind: type) -> Any:
     value = data[name]
     fits = type(value) in (int, float) if kind is float else type(value) is kind
     if not fits or value < 0:
-        raise InvalidMessageError(f"{value!r} is no {kind.__name__} of at least 0", field=name)
+        raise InvalidMessageError(
+            f"expected {kind.__name__} of at least 0, got {value!r}", field=name
+        )
     return value
 
 

@@ -1,4 +1,4 @@
-"""A run step by step: turns of the model, and answers to its calls."""
+"""The steps of a run: turns of the model, and answers to its calls."""
 
 from __future__ import annotations
 
@@ -41,19 +41,11 @@ if TYPE_CHECKING:
 
 
 class Run:
-    """A run while it goes on.
-
-    Its steps are turns and answers to calls; another one follows as long as there is no
-    `outcome`.
-
-    Args:
-        conversation: The messages so far, or where an earlier run stood.
-        backend: What generates.
-        options: How it goes.
+    """A run in progress: further steps follow until there is an `outcome`.
 
     Attributes:
-        outcome: How it ended.
-        open_calls: The calls that have no answer yet.
+        outcome: How the run ended; `None` before its end.
+        open_calls: The unanswered calls.
     """
 
     def __init__(
@@ -65,7 +57,7 @@ class Run:
         self._state = replace(state, messages=tuple(messages))
         self._last: Completion | None = None
         self._sequence = _Sequence()
-        self._before_cut: RunState | None = None  # the state before a turn that was cut off
+        self._before_cut: RunState | None = None  # the state before a truncated turn
         self._toolbox = toolbox.merged_with(messages)
         self._declared = declared_namespaces(messages)
         self._backend = backend
@@ -78,15 +70,14 @@ class Run:
 
     @property
     def state(self) -> RunState:
-        """Where the run stands."""
+        """The current state."""
         return replace(self._state, seconds=self._clock.seconds)
 
     def _open(self, calls: Iterable[ToolCall]) -> None:
-        """Note the calls that want an answer: one that addresses nobody cannot be given any.
+        """Register the calls to be answered; a call without a tool name cannot be.
 
-        They are answered here if all can be. They cannot if there is no tool here at all, or
-        for a tool that the conversation declares without a function: then whoever declared it
-        answers.
+        They are answered here if all can be. They cannot be if the run has no tools at all, or if
+        the conversation declares a tool without a function: then the caller has to answer.
         """
         self.open_calls = tuple(call for call in calls if call.message.recipient is not None)
         toolbox = self._toolbox
@@ -131,7 +122,7 @@ class Run:
         usage = before.usage + ended.usage
         self._last = ended.result
         history = ended.result.history(finish_reason=ended.finish_reason)
-        # A call that is not whole stays out, unanswered: the model has to make it again.
+        # An incomplete call is left out, unanswered: the model has to make it again.
         kept = set(map(id, history))
         calls = [call for call in ended.calls if id(call.message) in kept]
         must_repeat = bool(ended.calls) and not calls and ended.result.text is None
@@ -147,7 +138,7 @@ class Run:
             self.outcome = "final" if has_answer else "no_final"
 
     def _used_up(self) -> Outcome | None:
-        """The budget that allows no further turn."""
+        """The exhausted budget; `None` if another turn is allowed."""
         options, state = self._options, self._state
         if state.faulty_turns > options.max_retries:
             return "retry_limit"
@@ -188,7 +179,7 @@ class Run:
     # Calls
 
     async def answers(self) -> AsyncGenerator[RunEvent, None]:
-        """Answers to the calls of a turn, if the budget allows them."""
+        """The answers to the calls of a turn, if the budget allows them."""
         state, calls = self._state, self.open_calls
         most = self._options.max_tool_calls
         left = len(calls) if most is None else max(most - state.tool_calls, 0)
@@ -219,11 +210,7 @@ class Run:
     # The end
 
     def reply(self, outcome: Outcome) -> Reply:
-        """What the run came to.
-
-        Args:
-            outcome: How it ended.
-        """
+        """The result of the run."""
         state = self.state
         new = state.messages[len(state.messages) - state.new :]
         going_on = state if self._before_cut is None else self._before_cut
@@ -242,7 +229,7 @@ def _state_of(conversation: Iterable[Message] | RunState) -> RunState:
 def _unanswered(
     messages: Sequence[Message], declared: Iterable[ToolNamespace]
 ) -> tuple[ToolCall, ...]:
-    """The calls of the turn with which a conversation ends."""
+    """The calls of the last turn of a conversation."""
     start = len(messages)
     while start and messages[start - 1].role is Role.ASSISTANT:
         start -= 1
@@ -250,7 +237,7 @@ def _unanswered(
 
 
 class _Sequence:
-    """The ids of the last prompt and what was generated after it."""
+    """The ids of the last prompt and its completion."""
 
     def __init__(self) -> None:
         self._ids: list[int] = []
@@ -259,7 +246,7 @@ class _Sequence:
         self._ids += ids
 
     def follow(self, prompt: Prompt) -> Prompt:
-        """The next prompt, which says whether it goes on from those ids."""
+        """The next prompt, with a note of whether it extends those ids."""
         before, self._ids = self._ids, list(prompt.tokens)
         if before and before[-1] == RETURN:
             before.pop()
@@ -268,7 +255,7 @@ class _Sequence:
 
 
 class _Clock:
-    """How long a run has taken, and may take."""
+    """The elapsed time and the deadline of a run."""
 
     def __init__(self, seconds: float, most: float | None) -> None:
         import asyncio
@@ -287,7 +274,7 @@ class _Clock:
 
 
 class _Constraints:
-    """What the completions of a run may be; each grammar is made once."""
+    """The constraints of a run's completions; each grammar is built once."""
 
     def __init__(self, messages: Sequence[Message], options: RunOptions) -> None:
         self._messages = messages
@@ -296,7 +283,7 @@ class _Constraints:
         self._made: dict[ToolChoice | str, Constraint] = {}
         if self.current() is not None and options.sampling.constraint is not None:
             raise HarmonyError(
-                "the sampling has a constraint already: see constrained, tool_choice"
+                "the sampling already has a constraint: remove it, or constrained and tool_choice"
             )
 
     def current(self) -> Constraint | None:
@@ -305,13 +292,13 @@ class _Constraints:
         if choice in ("auto", ANY_TOOL) and not self._always:
             return None
         if choice not in self._made:
-            from ..grammar import conversation_constraint  # only some runs need it
+            from ..grammar import conversation_constraint  # imported late: few runs need it
 
             self._made[choice] = conversation_constraint(self._messages, tool_choice=choice)
         return self._made[choice]
 
     def called(self) -> None:
-        """A tool was called: one that had to be need not be again."""
+        """Note that a tool was called, so that a required call is no longer required."""
         choice = self._choice
         if isinstance(choice, ToolChoice):
             self._choice = replace(choice, mode="auto") if choice.mode == "required" else choice

@@ -1,4 +1,4 @@
-"""One completion, from its prompt to what it says."""
+"""One completion, from its prompt to the parsed result."""
 
 from __future__ import annotations
 
@@ -18,11 +18,7 @@ from ._state import Usage
 
 
 class Turn:
-    """Reads one completion while it is generated.
-
-    Args:
-        prompt: Its tokens.
-    """
+    """Parses one completion while it is generated."""
 
     def __init__(self, prompt: Sequence[int]) -> None:
         self._prompt = prompt
@@ -30,22 +26,15 @@ class Turn:
         self._finish_reason: FinishReason | None = None
 
     def feed(self, delta: TokenChunk) -> list[Event]:
-        """What a delta says.
-
-        Args:
-            delta: The next of the backend.
-        """
+        """The events of a chunk."""
         self._finish_reason = delta.finish_reason or self._finish_reason
         return self._parser.feed(delta.tokens)
 
     def close(self, *, may_end_in_text: bool = False) -> list[Event]:
-        """What the end of the completion says.
+        """The events of the end of the completion.
 
-        Some engines keep the stop token to themselves: code at whose end the generation stopped is
-        closed. Arguments in JSON show by themselves whether they are.
-
-        Args:
-            may_end_in_text: Whether a stop text can have ended the completion, too.
+        Some engines do not return the stop token: code at which the generation stopped counts as
+        closed. JSON arguments show by themselves whether they are complete.
         """
         header = self._parser.header
         is_stopped = self._finish_reason == "stop" and not may_end_in_text
@@ -54,11 +43,7 @@ class Turn:
         return self._parser.close()
 
     def ended(self, tools: Iterable[ToolNamespace]) -> TurnFinished:
-        """What came of it.
-
-        Args:
-            tools: The tools that the conversation declares.
-        """
+        """The final event of the turn."""
         result = self._parser.result()
         usage = Usage(len(self._prompt), self._parser.position)
         return TurnFinished(result, tool_calls(result, tools), usage, self._finish_reason)
@@ -67,17 +52,9 @@ class Turn:
 def completion_by(
     backend: Backend, prompt: Sequence[int], sampling: SamplingParams, deadline: float | None
 ) -> AsyncGenerator[TokenChunk, None]:
-    """What a backend generates until a deadline; closing this aborts the generation.
+    """The chunks that a backend generates until a deadline; closing this aborts the generation.
 
-    Args:
-        backend: What generates.
-        prompt: Token ids.
-        sampling: How tokens are chosen.
-        deadline: When it is aborted, in seconds of the event loop's clock.
-
-    Returns:
-        The deltas; where the deadline cut them off, one with the finish reason `"abort"` is the
-        last.
+    If the deadline is reached, a chunk with the finish reason `"abort"` is the last.
     """
     deltas = completion_of(backend, prompt, sampling)
     return deltas if deadline is None else _until(deadline, deltas)
@@ -95,7 +72,7 @@ async def _until(
                 async with time_limit:
                     delta = await anext(deltas, None)
             except TimeoutError:
-                if not time_limit.expired():  # it is the backend's own
+                if not time_limit.expired():  # the backend raised it
                     raise
                 yield TokenChunk((), "abort")
                 return

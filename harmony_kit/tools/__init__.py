@@ -1,4 +1,4 @@
-"""Declaring tools and running them: functions, models, objects, MCP servers."""
+"""Declaring and running tools: functions, pydantic models, methods of objects, MCP servers."""
 
 from typing import TYPE_CHECKING
 

@@ -1,4 +1,4 @@
-"""Annotations: what stands around a type, and what a type written as text means."""
+"""Reading type annotations: qualifiers, `Annotated` metadata and annotations written as strings."""
 
 from __future__ import annotations
 
@@ -15,16 +15,12 @@ from typing import Any, Final, NamedTuple
 
 
 class UndescribableError(Exception):
-    """Something in a signature has no JSON Schema; the text says what and where."""
+    """Part of a signature has no JSON Schema; the message states which part and why."""
 
 
 @contextmanager
 def at(place: str) -> Iterator[None]:
-    """Let an `UndescribableError` say where it arose.
-
-    Args:
-        place: What is being described.
-    """
+    """Prefix an `UndescribableError` raised in the block with its place."""
     try:
         yield
     except UndescribableError as error:
@@ -35,7 +31,7 @@ def at(place: str) -> Iterator[None]:
 
 
 def without_partials(function: Callable[..., Any]) -> tuple[Callable[..., Any], set[str]]:
-    """What partials wrap, and the names of the parameters that they bind by name."""
+    """The function inside nested partials, and the names of the parameters bound by keyword."""
     bound: set[str] = set()
     while isinstance(function, functools.partial):
         bound |= function.keywords.keys()
@@ -44,11 +40,7 @@ def without_partials(function: Callable[..., Any]) -> tuple[Callable[..., Any], 
 
 
 def signature_of(function: Callable[..., Any], bound: Collection[str] = ()) -> inspect.Signature:
-    """The parameters of a function, except those that are bound.
-
-    Args:
-        function: Any callable.
-        bound: The names of the parameters to leave out.
+    """The signature of a function without the bound parameters.
 
     Raises:
         UndescribableError: The function has no signature.
@@ -62,7 +54,7 @@ def signature_of(function: Callable[..., Any], bound: Collection[str] = ()) -> i
 
 
 def scope_of(core: Callable[..., Any]) -> dict[str, Any]:
-    """What the names in annotations written as text refer to."""
+    """The names that string annotations of a callable can refer to."""
     core = inspect.unwrap(core)
     if inspect.isclass(core):
         return dict(vars(sys.modules[core.__module__]))
@@ -74,7 +66,7 @@ def scope_of(core: Callable[..., Any]) -> dict[str, Any]:
 
 
 def evaluated(annotation: Any, scope: Mapping[str, Any]) -> Any:
-    """An annotation in which everything written as text is replaced by what it means."""
+    """An annotation with every string in it evaluated."""
 
     def bearer() -> None: ...
 
@@ -103,15 +95,12 @@ ARRAYS: Final[frozenset[Any]] = SETS | {
     abc.Reversible,
 }
 
-# What stands around a type and says nothing of its values.
+# Qualifiers around a type; they do not change its values.
 _QUALIFIERS: Final = frozenset({"Required", "NotRequired", "ReadOnly", "Final"})
 
 
 def hints_of(cls: type) -> dict[str, Any]:
-    """The annotations of a class, with nothing left as text.
-
-    Args:
-        cls: The class.
+    """The evaluated annotations of a class.
 
     Raises:
         UndescribableError: An annotation cannot be evaluated.
@@ -123,13 +112,12 @@ def hints_of(cls: type) -> dict[str, Any]:
 
 
 class Peeled(NamedTuple):
-    """A type without what stands around it.
+    """A type without `Annotated` and qualifiers.
 
     Attributes:
-        type: The type itself.
-        text: The description in `Annotated`.
-        required: What `Required` or `NotRequired` says.
-        metadata: All that stands in `Annotated`, with what pydantic's `Field` holds.
+        text: The description from `Annotated`.
+        required: True for `Required`, False for `NotRequired`.
+        metadata: All metadata of `Annotated`, including that inside pydantic's `Field`.
     """
 
     type: Any
@@ -139,11 +127,7 @@ class Peeled(NamedTuple):
 
 
 def peel(annotation: Any) -> Peeled:
-    """Take off what stands around a type.
-
-    Args:
-        annotation: The annotation, with nothing left as text.
-    """
+    """Remove `Annotated` and qualifiers from an evaluated annotation."""
     text = ""
     required = None
     metadata: tuple[Any, ...] = ()
@@ -166,9 +150,9 @@ def peel(annotation: Any) -> Peeled:
 
 
 def _text_of(metadata: object) -> str:
-    """The description in a value of an `Annotated`, if it is one.
+    """The description in one item of `Annotated`; empty if it has none.
 
-    Besides plain text that can be `pydantic.Field(description=...)` or `Doc(...)`.
+    It can be a string, `pydantic.Field(description=...)` or `Doc(...)`.
     """
     description = getattr(metadata, "description", None)
     documentation = getattr(metadata, "documentation", None)
@@ -177,18 +161,15 @@ def _text_of(metadata: object) -> str:
 
 
 def form_of(value: Any) -> str:
-    """The name of a special form such as `typing.Required`; of all else, nothing.
+    """The name of a special form such as `typing.Required`; empty for anything else.
 
-    Told by name, for typing_extensions has its own of those that this Python lacks.
+    Forms are compared by name because typing_extensions defines its own versions of forms that
+    this Python version lacks.
     """
     module, _, name = str(value).rpartition(".")
     return name if module in ("typing", "typing_extensions") else ""
 
 
 def written(annotation: Any) -> str:
-    """An annotation as source code has it.
-
-    Args:
-        annotation: The annotation.
-    """
+    """An annotation as source code."""
     return inspect.formatannotation(annotation)

@@ -1,4 +1,4 @@
-"""Telling the model what came of its calls."""
+"""Messages that answer tool calls."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from ..wire._messages import Message
 from ..wire._roles import Channel, Role
 
 Ending = Literal["returned", "raised", "timed_out", "refused", "invalid"]
-"""What came of a call.
+"""How a call ended.
 
-`"returned"`: the function returned. `"raised"`: it raised. `"timed_out"`: it took too long.
+`"returned"`: the function returned. `"raised"`: it raised. `"timed_out"`: it exceeded its timeout.
 `"refused"`: it was not confirmed. `"invalid"`: there is no such tool, or it cannot take these
 arguments.
 """
 
 
 class ToolAnswer(NamedTuple):
-    """What came of a call.
+    """The result of running a call.
 
     Attributes:
-        message: The message that tells the model.
-        ending: What came of it, in a word.
-        value: What the function returned, for the program; of a `ToolResult`, its value.
-        error: What it raised.
+        message: The tool message for the model.
+        ending: How the call ended.
+        value: The return value of the function; for a `ToolResult`, its `value`.
+        error: The exception, if there was one.
     """
 
     message: Message
@@ -37,28 +37,34 @@ class ToolAnswer(NamedTuple):
 
     @property
     def is_error(self) -> bool:
-        """Whether the model is told of something that went wrong."""
+        """Whether the message reports an error."""
         return self.ending != "returned"
 
 
 @checked_options
 def tool_result(call: ToolCall | Message, content: str) -> Message:
-    """The message that answers a call (format, section "Handling tool calls").
+    """The tool message that answers a call (format, section "Handling tool calls").
 
-    It goes to the channel on which the call was made, commentary by default.
+    It is sent on the channel of the call; commentary if the call has none.
 
     Args:
         call: The call, or the message that makes it.
         content: The result as text.
 
     Raises:
-        InvalidMessageError: The message is no call: it has no recipient.
+        InvalidMessageError: The message has no recipient, so it is not a call.
+
+    Example:
+        >>> from harmony_kit import call_message
+        >>> result = tool_result(call_message("functions.add", '{"a": 1, "b": 2}'), "3")
+        >>> result.name, result.text
+        ('functions.add', '3')
     """
     message = call.message if isinstance(call, ToolCall) else call
     is_known = isinstance(call, ToolCall) and call.status is not CallStatus.UNDECLARED
     name = call.full_name if isinstance(call, ToolCall) and is_known else message.recipient
     if name is None:
-        raise InvalidMessageError("a message without recipient is no call", field="recipient")
+        raise InvalidMessageError("a message without a recipient is not a call", field="recipient")
     return Message(
         Role.TOOL,
         content,
@@ -69,22 +75,17 @@ def tool_result(call: ToolCall | Message, content: str) -> Message:
 
 
 _FAULTS: Final = {
-    CallStatus.TRUNCATED: "the call was cut off before its arguments were complete.",
+    CallStatus.TRUNCATED: "the call was truncated before its arguments were complete.",
     CallStatus.MISSING_ARGUMENTS: "the call has no arguments; they follow <|message|>.",
     CallStatus.AMBIGUOUS: "the call names two different tools; name one.",
-    CallStatus.DUPLICATE: "this call was made before in this turn, and was run once.",
+    CallStatus.DUPLICATE: "the same call was made before in this turn; it was run once.",
 }
 
 _FAULTY_ARGUMENTS: Final = frozenset({"schema_mismatch", "not_json", "too_deep"})
 
 
 def fault_of(call: ToolCall, known: Collection[str]) -> str:
-    """Why a call cannot be run, in words for the model.
-
-    Args:
-        call: The call.
-        known: The full names of the tools that there are.
-    """
+    """The reason why a call cannot be run, for the model."""
     if call.status in _FAULTS:
         return _FAULTS[call.status]
     if call.status is CallStatus.UNDECLARED or call.full_name not in known:
@@ -94,10 +95,5 @@ def fault_of(call: ToolCall, known: Collection[str]) -> str:
 
 
 def wrong_arguments(call: ToolCall, reason: str) -> str:
-    """That a tool cannot take the arguments of a call, in words for the model.
-
-    Args:
-        call: The call.
-        reason: What is wrong with them.
-    """
+    """The error for arguments that a tool cannot take, for the model."""
     return f"the arguments are not what {call.full_name} takes: {reason}"

@@ -1,11 +1,4 @@
-"""Short ways to write the messages of a conversation.
-
-conversation = [
-    system(reasoning_effort="high", current_date="2025-06-28"),
-    developer("Always respond in riddles.", tools=[get_weather]),
-    user("What is the weather like in SF?"),
-]
-"""
+"""Functions that build the messages of a conversation."""
 
 from __future__ import annotations
 
@@ -17,7 +10,16 @@ from ..errors import ToolError
 from ..wire._contents import DeveloperContent, ResponseFormat, SystemContent, ToolNamespace
 from ..wire._messages import Message
 from ..wire._roles import CHANNELS, KNOWLEDGE_CUTOFF, MODEL_IDENTITY, Channel, ReasoningEffort, Role
-from ._source import ToolsLike, ToolSource, is_builtin, is_source, namespace_of, namespaces_of
+from ._source import (
+    ToolGroup,
+    ToolsLike,
+    ToolSource,
+    declarations,
+    is_source,
+    listed,
+    merged_namespaces,
+    namespaces_of,
+)
 
 
 @checked_options
@@ -30,22 +32,27 @@ def system(
     valid_channels: Iterable[str] = CHANNELS,
     tools: Iterable[ToolNamespace | ToolSource] = (),
 ) -> Message:
-    """A system message.
+    """Build a system message.
 
     Args:
-        reasoning_effort: How much to think: `"low"`, `"medium"` or `"high"`.
-        current_date: Today, such as `"2025-06-28"`; left out by default.
-        knowledge_cutoff: Until when the training data reaches.
-        model_identity: The first line. To give the model another character, use the
-            developer message instead: this line is the one it was trained with.
+        reasoning_effort: `"low"`, `"medium"` or `"high"`; `None` leaves it out.
+        current_date: The date of today, such as `"2025-06-28"`; left out by default.
+        knowledge_cutoff: The month in which the training data ends, such as `"2024-06"`.
+        model_identity: The first line. The model was trained with the default; to give the model
+            another persona, use the developer message.
         valid_channels: The channels that the model may use.
-        tools: Built-in tools: `BROWSER`, `PYTHON`, or what runs them, such as a `PythonTool`.
+        tools: Built-in tools: `BROWSER`, `PYTHON`, or sources that run them, such as `PythonTool`.
 
     Raises:
         InvalidMessageError: An argument has the wrong type or an unknown value.
         ToolError: A source in `tools` is not open.
+
+    Example:
+        >>> message = system(reasoning_effort="high", current_date="2025-06-28")
+        >>> message.content.reasoning_effort.value
+        'high'
     """
-    # The content checks and converts what it is given.
+    # SystemContent checks and converts its arguments.
     content = SystemContent(
         reasoning_effort=cast("ReasoningEffort | None", reasoning_effort),
         current_date=current_date,
@@ -60,7 +67,11 @@ def system(
 def _with_sources_declared(tools: object) -> object:
     if not isinstance(tools, Iterable):
         return tools
-    return tuple(namespace_of(tool) if is_source(tool) else tool for tool in tools)
+    values: list[object] = []
+    for tool in listed(tools):
+        is_group = isinstance(tool, ToolGroup) or is_source(tool)
+        values += namespaces_of((tool,)) if is_group else (tool,)
+    return tuple(values)
 
 
 @checked_options
@@ -70,30 +81,37 @@ def developer(
     tools: Iterable[ToolsLike] = (),
     response_formats: Iterable[ResponseFormat] = (),
 ) -> Message:
-    """A developer message: what other formats call the system prompt, and the tools.
+    """Build a developer message: instructions (the "system prompt" of other APIs) and tools.
 
     Args:
-        instructions: What the model shall do.
-        tools: Functions, `Tool`s and pydantic model classes, which are declared in the
-            namespace `functions`, whole `ToolNamespace`s, and sources such as `McpTools`.
-        response_formats: Shapes for the final answer.
+        instructions: Instructions for the model.
+        tools: Functions, `Tool`s and pydantic model classes, which are declared in the namespace
+            `functions`; `ToolNamespace`s; sources such as `McpTools`; and `Toolbox`es.
+        response_formats: JSON Schemas for the final answer.
 
     Raises:
         InvalidMessageError: An argument has the wrong type.
-        ToolError: Something in `tools` cannot be made a tool, or is one of those that the model
-            was trained to find in the system message (python, browser): give them to `system`.
+        ToolError: A value in `tools` cannot be made a tool, two tools have the same name, or a
+            tool is built in (python, browser): pass it to `system`.
+
+    Example:
+        >>> def add(a: int, b: int) -> int:
+        ...     "Add two numbers."
+        ...     return a + b
+        >>> (namespace,) = developer("Be brief.", tools=[add]).content.tools
+        >>> namespace.name, namespace.tools[0].name, namespace.tools[0].description
+        ('functions', 'add', 'Add two numbers.')
     """
-    values = list(tools)
-    for tool in values:
-        if is_builtin(tool):
-            name = namespace_of(tool).name
+    declared = declarations(tools)
+    for declaration in declared:
+        if declaration.is_builtin:
             raise ToolError(
-                f"{name} belongs into the system message, where the model knows it from: "
-                "system(tools=[...])"
+                f"{declaration.namespace.name} is declared in the system message, where the "
+                "model was trained to find it: use system(tools=[...])"
             )
     content = DeveloperContent(
         instructions=instructions,
-        tools=tuple(namespaces_of(values)),
+        tools=tuple(merged_namespaces(declared)),
         response_formats=cast("tuple[ResponseFormat, ...]", response_formats),
     )
     return Message(Role.DEVELOPER, content)
@@ -101,28 +119,37 @@ def developer(
 
 @checked_options
 def user(content: str, *, name: str | None = None) -> Message:
-    """A user message.
+    """Build a user message.
 
     Args:
-        content: What the user says.
-        name: The user's name, where there are several.
+        content: The text.
+        name: The name of the user, to distinguish several users.
 
     Raises:
         InvalidMessageError: An argument has the wrong type.
+
+    Example:
+        >>> user("What is 2 + 2?").text
+        'What is 2 + 2?'
     """
     return Message(Role.USER, content, name=name)
 
 
 @checked_options
 def assistant(content: str, *, channel: str | None = Channel.FINAL) -> Message:
-    """A message that the model wrote, or is to believe that it wrote.
+    """Build an assistant message, such as an earlier answer of the model.
 
     Args:
-        content: What it says.
-        channel: What it is for; an answer by default.
+        content: The text.
+        channel: `"final"` for an answer, `"analysis"` for reasoning, `"commentary"` for a preamble.
 
     Raises:
         InvalidMessageError: An argument has the wrong type.
+
+    Example:
+        >>> message = assistant("2 + 2 is 4.")
+        >>> message.role.value, message.channel.value
+        ('assistant', 'final')
     """
     return Message(Role.ASSISTANT, content, channel=channel)
 
@@ -135,17 +162,22 @@ def call_message(
     channel: str | None = Channel.COMMENTARY,
     content_type: str | None = "json",
 ) -> Message:
-    """A call that the model made.
+    """Build an assistant message that calls a tool.
 
     Args:
         recipient: The tool's full name, such as `"functions.get_weather"`.
         arguments: The arguments as JSON text, or code for the python tool.
-        channel: Commentary for functions, analysis for the built-in tools.
-        content_type: What the arguments are; written with `<|constrain|>`, as the model does
-            for JSON.
+        channel: `"commentary"` for functions, `"analysis"` for the built-in tools.
+        content_type: The type of the arguments, which is written after `<|constrain|>`; the model
+            writes `json` for functions.
 
     Raises:
         InvalidMessageError: An argument has the wrong type.
+
+    Example:
+        >>> message = call_message("functions.get_weather", '{"city": "Paris"}')
+        >>> message.recipient, message.text
+        ('functions.get_weather', '{"city": "Paris"}')
     """
     return Message(
         Role.ASSISTANT,

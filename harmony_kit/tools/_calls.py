@@ -1,4 +1,4 @@
-"""Calls of declared tools: reading them with functions, models and sources as declarations."""
+"""Reading tool calls, with tools declared as functions, models, namespaces, sources or names."""
 
 from __future__ import annotations
 
@@ -10,11 +10,10 @@ from ..calls._resolve import DeclaredNames
 from ..calls._stream import CallStream
 from ..wire._events import Completion, ParsedMessage
 from ..wire._messages import Message
-from ._source import ToolsLike, namespace_of
+from ._source import ToolsLike, listed, namespaces_of
 
 DeclaredTool = ToolsLike | str
-"""What can be declared for calls: a tool, several that belong together, or just the name of a
-function."""
+"""A tool or a group of tools that calls can name, or only the name of a function."""
 
 
 @checked_options
@@ -22,21 +21,20 @@ def tool_calls(
     messages: Iterable[Message | ParsedMessage] | Completion,
     tools: Iterable[DeclaredTool] | None = None,
 ) -> tuple[ToolCall, ...]:
-    """The calls that messages make, in order.
+    """Read the tool calls of messages, in order.
 
-    Every message of the assistant that addresses a tool is a call, whatever its channel and
-    whatever stands before or after it.
+    Every assistant message with a tool as its recipient is a call, on any channel and at any
+    position.
 
     Args:
-        messages: Messages, as they were parsed or without what is known of that; or a
-            `Completion`, whose turn is read.
-        tools: The tools that were declared: tools, functions, namespaces such as `PYTHON`,
-            sources, a `Toolbox`, or plain names of functions. With `None` nothing is
-            undeclared, and arguments are repaired but not checked.
+        messages: `Message`s, `ParsedMessage`s, or a `Completion`, whose `turn` is read.
+        tools: The declared tools: functions, `Tool`s, pydantic model classes, namespaces such as
+            `PYTHON`, sources, `Toolbox`es, or names of functions. With `None`, every tool counts
+            as declared, and arguments are repaired but not validated.
 
     Raises:
-        ToolError: A declared tool is none.
-        InvalidMessageError: Something among the messages is none.
+        ToolError: A value in `tools` cannot be made a tool, or two tools have the same name.
+        InvalidMessageError: An item of `messages` is not a message.
 
     Example:
         >>> from harmony_kit import encode_with_special, parse
@@ -51,15 +49,25 @@ def tool_calls(
 
 
 class ToolCallStream(CallStream):
-    """Makes calls of the events of a parser, as they come, for one completion.
+    """Converts parser events to call events while a completion is generated.
 
-    The calls are those of `tool_calls`.
+    The complete calls are the same as those of `tool_calls`.
 
     Args:
-        tools: The tools that were declared, as for `tool_calls`.
+        tools: The declared tools, as for `tool_calls`.
 
     Raises:
-        ToolError: A declared tool is none.
+        ToolError: As for `tool_calls`.
+
+    Example:
+        >>> from harmony_kit import Parser, encode_with_special
+        >>> parser, calls = Parser(), ToolCallStream(["f"])
+        >>> text = '<|channel|>commentary to=functions.f<|message|>{"a": 1}<|call|>'
+        >>> for event in calls.feed(parser.feed(encode_with_special(text))):
+        ...     print(type(event).__name__)
+        CallStarted
+        ArgumentsDelta
+        CallEnded
     """
 
     @checked_options
@@ -70,4 +78,6 @@ class ToolCallStream(CallStream):
 def _declared_names(tools: Iterable[DeclaredTool] | None) -> DeclaredNames:
     if tools is None:
         return DeclaredNames(None)
-    return DeclaredNames([tool if isinstance(tool, str) else namespace_of(tool) for tool in tools])
+    values = listed(tools)
+    names = [value for value in values if isinstance(value, str)]
+    return DeclaredNames([*namespaces_of(v for v in values if not isinstance(v, str)), *names])

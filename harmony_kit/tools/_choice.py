@@ -1,4 +1,4 @@
-"""Which tools the model may or must call."""
+"""Tool choice: which tools a completion may or must call."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ _MODES: Final = ", ".join(repr(mode) for mode in get_args(Mode))
 @checked_fields
 @dataclass(frozen=True)
 class ToolChoice:
-    """Which tools the model may or must call.
+    """Which tools a completion may or must call.
 
     Args:
-        mode: `"auto"`: as it likes. `"none"`: none. `"required"`: at least one.
-        names: The full names that it may call; none means all. The name of a namespace stands
-            for all of its tools.
+        mode: `"auto"`: any number of calls. `"none"`: no call. `"required"`: at least one call.
+        names: The full names of the tools that may be called; empty for all. The name of a
+            namespace stands for all of its tools.
 
     Raises:
-        OptionError: There is no such mode, or a name is no text.
+        OptionError: The mode is unknown, or a name is not a string.
     """
 
     mode: Mode = "auto"
@@ -31,20 +31,17 @@ class ToolChoice:
 
     def __post_init__(self) -> None:
         if self.mode not in get_args(Mode):
-            raise OptionError(f"{self.mode!r} is none of {_MODES}", option="mode")
+            raise OptionError(f"expected one of {_MODES}, got {self.mode!r}", option="mode")
         if isinstance(self.names, str) or not all(isinstance(name, str) for name in self.names):
-            raise OptionError(f"expected names of tools, got {self.names!r}", option="names")
+            raise OptionError(f"expected a list of tool names, got {self.names!r}", option="names")
         object.__setattr__(self, "names", tuple(self.names))
 
 
 def tool_choice_of(choice: ToolChoice | str) -> ToolChoice:
-    """Which tools a completion may or must call, from all that can say it.
-
-    Args:
-        choice: A mode, the full name of the tool that must be called, or a `ToolChoice`.
+    """A `ToolChoice` from a mode, the full name of the tool to call, or a `ToolChoice`.
 
     Raises:
-        OptionError: It is something else.
+        OptionError: The value is none of these.
     """
     if isinstance(choice, ToolChoice):
         return choice
@@ -59,4 +56,3 @@ def tool_choice_of(choice: ToolChoice | str) -> ToolChoice:
 
 
 ANY_TOOL: Final = ToolChoice()
-"""Any of the tools, or none."""

@@ -1,12 +1,11 @@
-"""JSON values to the values that annotations declare.
+"""Conversion of JSON arguments to the Python types that a function declares.
 
-What the schema of a function describes as JSON, its annotations may declare as a dataclass, an
-`Enum`, a `datetime` or a set; the function gets what it declares. The types are those of the
-schemas, each read the same way. What has no annotation, or one without meaning in JSON, gets the
-JSON value itself.
+A function's schema describes an argument as JSON, but the function may declare it as a
+dataclass, an `Enum`, a `datetime` or a set. The types are the same ones that schemas support. An
+argument without an annotation, or with one that JSON cannot express, is passed unchanged.
 
-A union gives the first of its members that the value fits, except that a number which is of
-one of the types stays of that type.
+A union converts to the first member that the value fits, except that a number that already has
+the type of a member keeps that type.
 """
 
 from __future__ import annotations
@@ -46,15 +45,15 @@ from ._annotations import (
 from ._models import instance_of, is_model
 
 Convert = Callable[[Any], Any]
-"""A JSON value to one of a type; raises `_MismatchError`."""
+"""Converts a JSON value to one type; raises `_MismatchError`."""
 
 
 class _MismatchError(Exception):
-    """A value is not what its type allows.
+    """A value does not fit its type.
 
     Attributes:
         reason: What is wrong.
-        path: Where, from the outside in.
+        path: The keys and indices to the value, outermost first.
     """
 
     def __init__(self, reason: str, path: tuple[str | int, ...] = ()) -> None:
@@ -74,11 +73,7 @@ class _MismatchError(Exception):
 
 
 class ArgumentConverter:
-    """Makes the arguments of a call what a function declares.
-
-    Args:
-        function: The function, or any other callable.
-    """
+    """Converts the arguments of a call to the types that a function declares."""
 
     def __init__(self, function: Callable[..., Any]) -> None:
         core, bound = without_partials(function)
@@ -110,10 +105,7 @@ class ArgumentConverter:
                 self._parameters[name] = conversion(inner)
 
     def __call__(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
-        """The arguments to pass by name.
-
-        Args:
-            arguments: The JSON values by the names of the parameters.
+        """The keyword arguments for the function, from JSON values by parameter name.
 
         Raises:
             ToolArgumentsError: A value does not fit its annotation, or the function does not
@@ -140,11 +132,9 @@ class ArgumentConverter:
 
 
 def conversion(annotation: Any) -> Convert:
-    """How a JSON value becomes one of a type.
+    """The conversion to a type, given as an evaluated annotation.
 
-    Args:
-        annotation: The type, with nothing left as text. One without meaning in JSON, here or
-            within, leaves the value as it is.
+    A type without a JSON form, at any depth, leaves the value unchanged.
     """
     try:
         return _Reader().of(annotation)
@@ -157,7 +147,7 @@ def _as_it_is(value: Any) -> Any:
 
 
 class _Reader:
-    """Reads a type; those that it is made of, each once."""
+    """Builds conversions; recursive types are built once."""
 
     def __init__(self) -> None:
         self._known: dict[Any, Convert] = {}
@@ -184,7 +174,7 @@ class _Reader:
         return _text if form_of(type_) == "LiteralString" else self._class(type_, type_)
 
     def _later(self, type_: Any, read: Callable[[], Convert]) -> Convert:
-        """Read a type that may stand within itself."""
+        """Build the conversion to a type that may contain itself."""
 
         def once_known(value: Any) -> Any:
             return self._known[type_](value)
@@ -249,7 +239,7 @@ class _Reader:
                     return choice(value)
                 except _MismatchError as error:
                     reasons.append(error)
-            # The one that went deepest is the one that was meant.
+            # The variant that matched deepest is most likely the intended one.
             raise max(reasons, key=lambda error: len(error.path))
 
         plain &= {int, float}
@@ -280,7 +270,7 @@ class _Reader:
         return _with_required(cls.__name__, required, fields)
 
     def _record(self, cls: Any) -> Convert:
-        """A dataclass or NamedTuple: what its constructor takes."""
+        """The conversion to a dataclass or NamedTuple, by the parameters of its constructor."""
         hints = hints_of(cls)
         parameters = signature_of(cls).parameters
         fields = {
@@ -324,7 +314,7 @@ def _inside(step: str | int, convert: Convert, value: Any) -> Any:
 
 
 def _called(make: Callable[..., Any], *values: Any, **named: Any) -> Any:
-    """What a type makes of values; whatever it raises says that they are not right."""
+    """Call a constructor; any exception it raises becomes a mismatch."""
     try:
         return make(*values, **named)
     except Exception as error:
@@ -365,7 +355,7 @@ def _number(value: Any) -> float:
     try:
         return float(value)
     except OverflowError:
-        raise _MismatchError("a number that is too large") from None
+        raise _MismatchError("the number is too large") from None
 
 
 def _null(value: Any) -> None:
@@ -381,7 +371,7 @@ _DURATION: Final = re.compile(
 
 
 def _duration(text: str) -> datetime.timedelta:
-    """A duration of ISO 8601; years and months have no fixed length."""
+    """A `timedelta` from an ISO 8601 duration without years and months, whose lengths vary."""
     found = _DURATION.fullmatch(text)
     if found is None or text[-1] in "PT":
         raise ValueError("expected an ISO 8601 duration such as PT1H30M")
@@ -407,7 +397,7 @@ def _from_text(make: Callable[[str], Any], kind: str) -> Convert:
     return convert
 
 
-# A subclass stands before its base.
+# Subclasses come before their bases.
 _SCALARS: Final[dict[Any, Convert]] = {
     str: _text,
     bool: _truth,
@@ -446,19 +436,19 @@ def _calling(convert: Convert, cls: Any) -> Convert:
 
 
 class _Choice(NamedTuple):
-    """A value that is allowed, and what it stands for."""
+    """An allowed JSON value and the Python value that it represents."""
 
     value: Any
     meaning: Any
 
 
 def _choice(members: Iterable[Any]) -> Convert:
-    """The values of an `Enum` or a `Literal`."""
+    """The conversion to an `Enum` or a `Literal`."""
     choices = [_Choice(m.value if isinstance(m, enum.Enum) else m, m) for m in members]
 
     def convert(value: Any) -> Any:
         for choice in choices:
-            # True is 1 for Python, but not in JSON; 1.0 is 1 in both.
+            # True equals 1 in Python but not in JSON; 1.0 equals 1 in both.
             is_same_kind = isinstance(value, bool) == isinstance(choice.value, bool)
             if is_same_kind and choice.value == value:
                 return choice.meaning
@@ -483,7 +473,7 @@ def _object(value: Any) -> dict[str, Any]:
 
 
 def _concrete(origin: Any) -> Any:
-    """A class of which there are values, for one that may be abstract."""
+    """A class that can be instantiated, for one that may be abstract."""
     if not inspect.isabstract(origin):
         return origin
     return set if origin in SETS else list
@@ -514,7 +504,7 @@ def _mapping(
 
 
 def _with_required(name: str, required: Iterable[str], fields: Mapping[str, Convert]) -> Convert:
-    """An object of which some keys are known."""
+    """The conversion to an object with some known keys."""
 
     def convert(value: Any) -> dict[str, Any]:
         missing = [key for key in required if key not in _object(value)]
@@ -529,7 +519,7 @@ def _with_required(name: str, required: Iterable[str], fields: Mapping[str, Conv
 
 
 def _model(cls: Any) -> Convert:
-    """A model that validates itself, as pydantic's do."""
+    """The conversion to a class that validates itself, such as a pydantic model."""
     if not hasattr(cls, "model_validate_json"):
         return _as_it_is
 

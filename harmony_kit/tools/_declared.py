@@ -1,4 +1,4 @@
-"""What a conversation declares, and declaring more in it."""
+"""Reading the tool declarations of a conversation, and adding to them."""
 
 from __future__ import annotations
 
@@ -6,18 +6,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from ..wire._contents import DeveloperContent, Part, SystemContent, Tool, ToolNamespace
+from ..wire._contents import DeveloperContent, Part, SystemContent, ToolNamespace
 from ..wire._messages import Message
 from ..wire._roles import Role
-from ._source import full_name
+from ._source import full_name, merged
 
 
 def declared_namespaces(conversation: Iterable[Message]) -> list[ToolNamespace]:
-    """The namespaces that a conversation declares, in order.
-
-    Args:
-        conversation: The messages; system and developer messages declare tools.
-    """
+    """The namespaces that the system and developer messages declare, in order."""
     found: list[ToolNamespace] = []
     for message in conversation:
         for part in _parts(message):
@@ -27,11 +23,7 @@ def declared_namespaces(conversation: Iterable[Message]) -> list[ToolNamespace]:
 
 
 def declared_tools(conversation: Iterable[Message]) -> set[str]:
-    """The full names of all tools that a conversation declares.
-
-    Args:
-        conversation: The messages; system and developer messages declare tools.
-    """
+    """The full names of all tools that the system and developer messages declare."""
     names: set[str] = set()
     for namespace in declared_namespaces(conversation):
         names.update(full_name(namespace, tool) for tool in namespace.tools)
@@ -46,15 +38,10 @@ def declare(
     system: Iterable[ToolNamespace] = (),
     developer: Iterable[ToolNamespace] = (),
 ) -> list[Message]:
-    """A conversation that declares tools, in addition to those that it declares already.
+    """The conversation with more tools declared.
 
-    They go into its first system and its first developer message; where there is none, one is
-    made.
-
-    Args:
-        conversation: The messages.
-        system: The tools for the system message.
-        developer: The tools for the developer message.
+    They are added to the first system message and the first developer message; a missing message
+    is created.
     """
     messages = list(conversation)
     declared = declared_tools(messages)
@@ -104,17 +91,3 @@ def _with_tools(content: Any, namespaces: Iterable[ToolNamespace]) -> Any:
     for namespace in namespaces:
         known[namespace.name] = merged(known.get(namespace.name), namespace)
     return replace(content, tools=tuple(known.values()))
-
-
-def merged(first: ToolNamespace | None, second: ToolNamespace) -> ToolNamespace:
-    """Two namespaces of one name as one; tools that both have, once.
-
-    Args:
-        first: The one whose tools come first, if there is one.
-        second: The other.
-    """
-    if first is None:
-        return second
-    tools: dict[str, Tool] = {tool.name: tool for tool in (*first.tools, *second.tools)}
-    texts = dict.fromkeys(filter(None, (first.description, second.description)))
-    return ToolNamespace(first.name, tuple(tools.values()), "\n\n".join(texts) or None)

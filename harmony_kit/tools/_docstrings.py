@@ -1,4 +1,4 @@
-"""Docstrings: what they say of a function or a class, and of each parameter."""
+"""Docstring parsing: the description of a callable and of each parameter."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import Any, NamedTuple
 
 
 class Docs(NamedTuple):
-    """What a docstring says.
+    """A parsed docstring.
 
     Attributes:
         description: The text without its sections.
-        parameters: The descriptions of parameters, each on one line, by name.
+        parameters: The descriptions of parameters by name, each on one line.
     """
 
     description: str
@@ -20,11 +20,7 @@ class Docs(NamedTuple):
 
 
 def docs_of(core: Callable[..., Any]) -> Docs:
-    """What the docstring of a callable says.
-
-    Args:
-        core: A function, a class, or an object that can be called.
-    """
+    """The docstring of a function, a class or a callable object."""
     if inspect.isclass(core):
         return class_docs(core)
     if inspect.isroutine(core) or hasattr(core, "__wrapped__"):
@@ -36,23 +32,14 @@ def docs_of(core: Callable[..., Any]) -> Docs:
 
 
 def class_docs(cls: type) -> Docs:
-    """What the docstring says that a class has of its own, unless Python made it up.
-
-    Args:
-        cls: The class.
-    """
+    """The docstring of a class; inherited and generated ones are ignored."""
     doc = vars(cls).get("__doc__")
     made_up = not isinstance(doc, str) or doc.startswith(f"{cls.__name__}(")
     return parsed_docs(None if made_up else inspect.cleandoc(str(doc)))
 
 
 def parsed_docs(text: str | None) -> Docs:
-    """What the text of a docstring says.
-
-    Args:
-        text: The docstring without its indentation, in the style of Google, NumPy or
-            reStructuredText; or `None`.
-    """
+    """Parse a dedented docstring in Google, NumPy or reStructuredText style."""
     import docstring_parser
 
     if not text:
@@ -75,9 +62,9 @@ def parsed_docs(text: str | None) -> Docs:
 
 
 def _one_line(text: str) -> str:
-    """Text without the line breaks that the width of the source asked for.
+    """The text on one line.
 
-    The models' text has the description of a property on a line of its own; another line
-    would stand there without a comment sign.
+    The prompt writes the description of a property as a single comment line; a second line would
+    lack the comment sign.
     """
     return " ".join(text.split())

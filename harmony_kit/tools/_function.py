@@ -1,7 +1,7 @@
-"""A tool from a Python function: its signature, annotations and docstring as a JSON Schema.
+"""Tools from Python functions: signature, annotations and docstring become a JSON Schema.
 
-The schema describes what a call by name may pass, as JSON. What the annotations leave open it
-leaves open; an annotation that has no meaning in JSON is refused rather than guessed at.
+The schema describes the arguments of a call by name, as JSON. An annotation that JSON cannot
+express is refused.
 
     annotation                                   | schema
     ---------------------------------------------+-------------------------------------------
@@ -10,17 +10,17 @@ leaves open; an annotation that has no meaning in JSON is refused rather than gu
     `list`, `set`, `Sequence`, `Iterable`, ...   | array
     `tuple[A, B]`                                | array of that length
     `dict`, `Mapping`, ...                       | object with `additionalProperties`
-    `Literal`, an `Enum`                         | `enum`, of the members' values
-    `A | B`, `Optional`                          | a list of types if that says it, or `anyOf`
+    `Literal`, an `Enum`                         | `enum` of the members' values
+    `A | B`, `Optional`                          | a list of types if equivalent, or `anyOf`
     a `TypedDict`, dataclass, `NamedTuple`       | object with `properties`
-    `datetime`, `date`, `UUID`, `Path`, ...      | string, with its `format` if there is one
-    a class with `model_json_schema` (pydantic)  | what that gives
-    `Annotated[T, "text"]`                       | that of `T`, with a description
-    `Annotated[T, Field(ge=1)]` and the like     | that of `T`, with `minimum` and the like
+    `datetime`, `date`, `UUID`, `Path`, ...      | string, with its `format` if it has one
+    a class with `model_json_schema` (pydantic)  | the result of that method
+    `Annotated[T, "text"]`                       | the schema of `T` with a description
+    `Annotated[T, Field(ge=1)]` and the like     | the schema of `T` with `minimum` etc.
 
-Types are described where they are used, without `$ref`, which the text that the models were
-trained on does not have. For that reason a type within itself is cut to a bare object. Only
-models that describe themselves bring their references along.
+Types are described inline, without `$ref`, because the models' training format has no
+references. A recursive type is therefore cut to a bare object at its second occurrence. Only
+pydantic models keep their references.
 """
 
 from __future__ import annotations
@@ -66,27 +66,40 @@ _Schema = dict[str, Any]
 def tool_from_function(
     function: Callable[..., Any], *, name: str | None = None, description: str | None = None
 ) -> Tool:
-    """Declare a function as a tool.
+    """Make a tool from a function.
 
-    What a `functools.partial` has bound is not shown to the model.
+    Parameters bound by a `functools.partial` are hidden from the model.
 
     Args:
-        function: What runs a call: a function, sync or async, a bound method, a `partial`, or
-            any other callable that has a signature.
-        name: The tool's name; that of the function by default.
-        description: What the tool does; by default the docstring without its sections.
-            Docstrings may be in the style of Google, NumPy or reStructuredText.
+        function: The function that runs calls: a function, sync or async, a bound method, a
+            `partial`, or any other callable with a signature.
+        name: The tool's name; defaults to the function's.
+        description: The tool's description; defaults to the docstring without its sections.
+            Docstrings may be in Google, NumPy or reStructuredText style.
 
     Raises:
         ToolError: A parameter cannot be passed by name or has an annotation that JSON cannot
-            express, or the function has no signature or no name fit for a tool.
+            express, or the function has no signature or no valid name.
+
+    Example:
+        >>> def get_weather(city: str, days: int = 1) -> str:
+        ...     '''Get the weather.
+        ...
+        ...     Args:
+        ...         city: The name of the city.
+        ...     '''
+        >>> tool = tool_from_function(get_weather)
+        >>> tool.name, tool.description
+        ('get_weather', 'Get the weather.')
+        >>> tool.parameters["properties"]["city"]
+        {'type': 'string', 'description': 'The name of the city.'}
     """
     if not callable(function):
         raise ToolError(f"a {type(function).__name__} is not callable")
     core, bound = without_partials(function)
     own_name: str = getattr(core, "__name__", type(core).__name__)
     if name is None and not own_name.isidentifier():
-        raise ToolError(f"{own_name} has no name that a tool could have; give one")
+        raise ToolError(f"{own_name} has no valid tool name; pass name=...")
     docs = docs_of(core)
     try:
         parameters = _parameters(signature_of(function, bound), scope_of(core), docs)
@@ -107,12 +120,12 @@ def tool_from_function(
 def _parameters(
     signature: inspect.Signature, scope: Mapping[str, Any], docs: Docs
 ) -> _Schema | None:
-    """The schema of the arguments, or `None` if there are no parameters."""
+    """The schema of the arguments; `None` if there are no parameters."""
     if not signature.parameters:
         return None
     writer = _SchemaWriter()
     schema = writer.arguments(signature, scope, docs, "parameter")
-    # Without **kwargs, any other name is a TypeError when the function is called.
+    # Without **kwargs, an unknown name is a TypeError when the function is called.
     schema.setdefault("additionalProperties", False)
     return {**schema, "$defs": writer.definitions} if writer.definitions else schema
 
@@ -125,7 +138,7 @@ _PLAIN: Final[dict[type, str]] = {
     types.NoneType: "null",
 }
 
-# A subclass stands before its base.
+# Subclasses come before their bases.
 _SCALARS: Final[dict[type, _Schema]] = {
     **{cls: {"type": kind} for cls, kind in _PLAIN.items()},
     datetime.datetime: {"type": "string", "format": "date-time"},
@@ -144,7 +157,7 @@ class _SchemaWriter:
     """Writes the schemas of one signature.
 
     Attributes:
-        definitions: What the schemas of models refer to; it belongs at the root.
+        definitions: The `$defs` that the schemas of models refer to; they belong at the root.
     """
 
     def __init__(self) -> None:
@@ -156,14 +169,7 @@ class _SchemaWriter:
     def arguments(
         self, signature: inspect.Signature, scope: Mapping[str, Any], docs: Docs, word: str
     ) -> _Schema:
-        """An object whose properties are the parameters.
-
-        Args:
-            signature: The parameters.
-            scope: What names in annotations refer to.
-            docs: The descriptions of the parameters.
-            word: What an error calls a parameter.
-        """
+        """An object schema with the parameters as properties; errors call a parameter a `word`."""
         schema: _Schema = {"type": "object", "properties": {}}
         for parameter in signature.parameters.values():
             with at(f"{word} `{parameter}`"):
@@ -174,7 +180,7 @@ class _SchemaWriter:
         self, parameter: inspect.Parameter, schema: _Schema, scope: Mapping[str, Any], docs: Docs
     ) -> None:
         if parameter.kind in (parameter.POSITIONAL_ONLY, parameter.VAR_POSITIONAL):
-            raise UndescribableError("it is passed by position, but a model passes by name")
+            raise UndescribableError("it takes positional arguments, but calls pass them by name")
         if type(parameter.default).__name__ == "FieldInfo":
             raise UndescribableError("write Annotated[..., Field(...)] instead of = Field(...)")
         missing = parameter.annotation is parameter.empty
@@ -210,14 +216,14 @@ class _SchemaWriter:
             with at(f"key {name!r}"):
                 value = self._property(annotation, docs.parameters.get(name))
             schema["properties"][name] = value
-            # Python does not see through an annotation that is text; what is peeled off does.
+            # Python does not recognize qualifiers in a string annotation; `peel` does.
             marked = peel(annotation).required
             if name in cls.__required_keys__ if marked is None else marked:
                 required.append(name)
         return {**schema, "required": required} if required else schema
 
     def _record(self, cls: Any) -> _Schema:
-        """A dataclass or NamedTuple: what its constructor takes."""
+        """The schema of a dataclass or NamedTuple, by the parameters of its constructor."""
         hints = hints_of(cls)
         signature = signature_of(cls)
         fields = [
@@ -232,7 +238,7 @@ class _SchemaWriter:
             return self._within(cls, {"type": "object"}, lambda: write(cls))
 
     def _model(self, cls: Any) -> _Schema:
-        """A class that describes itself, as pydantic's models do."""
+        """The schema of a class that describes itself, such as a pydantic model."""
         try:
             schema = schema_of_model(cls)
         except ToolError as error:
@@ -247,7 +253,7 @@ class _SchemaWriter:
         return schema
 
     def _define(self, name: str, definition: Any) -> str:
-        """Keep a definition, under a name that no different one has."""
+        """Store a definition under a unique name, and return the name."""
         free, count = name, 1
         while self.definitions.setdefault(free, definition) != definition:
             count += 1
@@ -257,7 +263,7 @@ class _SchemaWriter:
     # Types
 
     def of(self, annotation: Any) -> _Schema:
-        """The schema of a type, in which nothing is left as text."""
+        """The schema of a type, given as an evaluated annotation."""
         peeled = peel(annotation)
         return _described(_constrained(self._of(peeled.type), peeled.metadata), peeled.text)
 
@@ -326,7 +332,7 @@ class _SchemaWriter:
         raise _no_schema(written)
 
     def _within(self, type_: Any, cut: _Schema, write: Callable[[], _Schema]) -> _Schema:
-        """Describe a type by those that it consists of; within itself it is cut short."""
+        """The schema of a type that may contain itself, cut to `cut` at its second occurrence."""
         if type_ in self._open:
             return cut
         self._open.append(type_)
@@ -338,7 +344,7 @@ class _SchemaWriter:
     def _mapping(self, type_: Any, key: Any, value: Any) -> _Schema:
         keys = self.of(key)
         if keys and keys.get("type") != "string":
-            raise UndescribableError(f"{written(type_)} has keys that are not text")
+            raise UndescribableError(f"{written(type_)} has keys that are not strings")
         names = {"propertyNames": keys} if len(keys) > 1 else {}
         return {"type": "object", **names, "additionalProperties": self.of(value) or True}
 
@@ -353,14 +359,14 @@ class _SchemaWriter:
 
 
 def _no_schema(annotation: Any) -> UndescribableError:
-    return UndescribableError(f"{written(annotation)} has no meaning in JSON")
+    return UndescribableError(f"{written(annotation)} has no JSON form")
 
 
 # --- Schemas --------------------------------------------------------------------------------
 
 
 def _described(schema: _Schema, text: str | None) -> _Schema:
-    """A schema with a description, after its type."""
+    """A schema with a description after its type."""
     if not text:
         return schema
     head = {"type": schema["type"]} if "type" in schema else {}
@@ -381,9 +387,9 @@ _LENGTH_LIMITS: Final = {
 
 
 def _constrained(schema: _Schema, metadata: Iterable[Any]) -> _Schema:
-    """A schema with the limits in an `Annotated`, told by their attributes.
+    """A schema with the limits in `Annotated` metadata, such as `Field(ge=1)` or `MaxLen(9)`.
 
-    Those are pydantic's and those of annotated-types, such as `Field(ge=1)` or `MaxLen(9)`.
+    The metadata of pydantic and annotated-types is recognized by its attributes.
     """
     limits: _Schema = {}
     kinds = _kinds(schema) if "type" in schema else ["string", "array", "object"]
@@ -437,12 +443,12 @@ def _array(items: _Schema, *, distinct: bool = False) -> _Schema:
 
 
 def _enumeration(choices: Iterable[Any], annotation: Any) -> _Schema:
-    """The values of an `Enum` or a `Literal`."""
+    """The schema of an `Enum` or a `Literal`."""
     values: dict[tuple[type, Any], Any] = {}  # True == 1, but not in JSON
     for choice in choices:
         value = choice.value if isinstance(choice, enum.Enum) else choice
         if type(value) not in _PLAIN or _json_value(value) is _NOT_JSON:
-            raise UndescribableError(f"{written(annotation)}: {value!r} is not plain JSON")
+            raise UndescribableError(f"{written(annotation)}: {value!r} is not a JSON value")
         values[type(value), value] = value
     if not values:
         raise UndescribableError(f"{written(annotation)} has no members")
@@ -450,7 +456,7 @@ def _enumeration(choices: Iterable[Any], annotation: Any) -> _Schema:
 
 
 def _union(members: Iterable[_Schema]) -> _Schema:
-    """Any of several schemas; as a list of types where that says the same."""
+    """The schema of a union: a list of types if that is equivalent, else `anyOf`."""
     variants: list[_Schema] = []
     for member in members:
         flat = member["anyOf"] if member.keys() == {"anyOf"} else [member]
@@ -462,14 +468,14 @@ def _union(members: Iterable[_Schema]) -> _Schema:
     return variants[0] if len(variants) == 1 else _optional(variants) or {"anyOf": variants}
 
 
-# The keywords that constrain values of every type; "enum" does too, but can be extended.
+# Keywords that constrain values of every type; so does "enum", but it can be extended.
 _CONCERN_NULL: Final = frozenset(
     {"const", "$ref", "$dynamicRef", "allOf", "anyOf", "oneOf", "not", "if"}
 )
 
 
 def _optional(variants: list[_Schema]) -> _Schema | None:
-    """Two variants as one schema, if they are something of a known type, or null."""
+    """A nullable schema from two variants, if one is null and the other has a known type."""
     others = [variant for variant in variants if variant != {"type": "null"}]
     if len(variants) != 2 or len(others) != 1:
         return None
@@ -488,7 +494,7 @@ def _kinds(schema: _Schema) -> list[str]:
 
 
 def _type_list(kinds: Iterable[str]) -> str | list[str]:
-    """The value of `type`, without repetition: every integer is a number."""
+    """The value of `type` without redundancy: every integer is a number."""
     distinct = dict.fromkeys(kinds)
     if "number" in distinct:
         distinct.pop("integer", None)
@@ -496,7 +502,7 @@ def _type_list(kinds: Iterable[str]) -> str | list[str]:
 
 
 def _with_references(schema: Any, names: Mapping[str, str]) -> Any:
-    """A schema whose references follow definitions to their new names."""
+    """A schema with its references changed to the new names of definitions."""
     if isinstance(schema, list):
         return [_with_references(item, names) for item in schema]
     if not isinstance(schema, dict):

@@ -1,7 +1,7 @@
 """The tools of an MCP server, through the official `mcp` package.
 
-The connection lives in a thread of its own. So it can be used from any task of any event loop,
-from several at once, and without one; and it can be closed from anywhere.
+The connection runs in its own thread. It can therefore be used from any task of any event loop,
+from several at once or without an event loop, and closed from anywhere.
 """
 
 from __future__ import annotations
@@ -29,29 +29,30 @@ if TYPE_CHECKING:
 class McpTools:
     """The tools of an MCP server, as a source for a `Toolbox` or a run.
 
-    Open it with `with` or `async with`; either serves `run` as well as `arun`:
+    Open it with `with` or `async with`; both work for `run` and `arun`:
 
         with McpTools(["python", "server.py"]) as files:
             reply = hk.run(conversation, backend, tools=[files])
 
-    The names of tools that TypeScript cannot carry get ones that it can, and the server is
-    called by its own. What a server says of itself and its tools goes into the prompt: connect
-    only to servers that you trust.
+    Tool names that are not TypeScript identifiers are replaced in the prompt; calls to the server
+    use the original names. A server's descriptions become part of the prompt: connect only to
+    servers that you trust.
 
     Args:
-        server: The command that starts a server, as a list, to talk over its standard input
-            and output; the URL of a server that speaks streamable HTTP; or anything else that
-            `mcp.Client` takes, such as a transport or a server object of this process.
-        namespace: The name of the namespace of the tools; by default that by which the server
-            calls itself. With `"functions"` they stand among other functions.
-        only: The server's names of the tools to take; all by default.
-        environment: For a command: variables to set besides the few that are handed on.
-        folder: For a command: where it runs.
+        server: The command that starts a server, as a list, to communicate over its standard input
+            and output; the URL of a server that speaks streamable HTTP; or any other argument of
+            `mcp.Client`, such as a transport or a server object in this process.
+        namespace: The name of the tools' namespace; defaults to the server's name for itself. With
+            `"functions"`, the tools are declared among other functions.
+        only: The server's names of the tools to use; all by default.
+        environment: For a command: environment variables to set in addition to the few that are
+            passed on.
+        folder: For a command: its working directory.
         headers: For a URL: HTTP headers, such as one that authorizes.
-        timeout: The most seconds that connecting and listing the tools may take.
+        timeout: The maximum time to connect and list the tools, in seconds.
 
     Raises:
-        ToolError: `environment`, `folder` or `headers` are given for another kind of server.
+        ToolError: `environment`, `folder` or `headers` do not apply to the server.
     """
 
     is_builtin = False
@@ -85,14 +86,14 @@ class McpTools:
         self._connection: Connection | None = None
         self._namespace: ToolNamespace | None = None
 
-    # What a source has
+    # The source protocol
 
     @property
     def namespace(self) -> ToolNamespace:
-        """What the model is told; the tools are those that the server had when it was opened.
+        """The declaration of the tools that the server had when it was opened.
 
         Raises:
-            ToolError: It was never opened.
+            ToolError: It has not been opened.
         """
         if self._namespace is None:
             raise ToolError(f"the MCP server {self._server} is not open: use `with`")
@@ -103,7 +104,7 @@ class McpTools:
         """The tools by full name.
 
         Raises:
-            ToolError: It was never opened.
+            ToolError: It has not been opened.
         """
         namespace = self.namespace
         return MappingProxyType({full_name(namespace, tool): tool for tool in namespace.tools})
@@ -111,11 +112,11 @@ class McpTools:
     # Opening and closing
 
     def open(self) -> None:
-        """Connect, and list the tools.
+        """Connect and list the tools.
 
         Raises:
-            ToolError: The server cannot be reached, does not answer in time, or lacks a tool
-                that was asked for; or it is open already.
+            ToolError: The server cannot be reached, does not answer in time or lacks a requested
+                tool; or it is already open.
         """
         connection = self._connect()
         try:
@@ -138,7 +139,7 @@ class McpTools:
             raise
 
     def close(self) -> None:
-        """Close the connection, and end a server that was started; calls that wait are told."""
+        """Close the connection, and stop a server that was started; pending calls fail."""
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.close()
@@ -218,7 +219,7 @@ def _calling(name: str, connection: Connection) -> Callable[..., Awaitable[ToolR
 
 
 def _parts(result: mcp.types.CallToolResult) -> tuple[str, ...]:
-    """What the model is told of a result: it reads text alone."""
+    """The parts of a result as text, which is all that the model can read."""
     parts = tuple(map(_part, result.content))
     if parts or result.structured_content is None:
         return parts
@@ -239,7 +240,7 @@ def _part(block: Any) -> str:
 
 
 _BASE64: Final = 3 / 4
-"""Bytes for a character."""
+"""Decoded bytes per character."""
 
 
 def _not_shown(what: str, data: str) -> str:

@@ -1,4 +1,4 @@
-"""A connection to an MCP server, in a thread of its own with an event loop of its own."""
+"""A connection to an MCP server, in its own thread with its own event loop."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ if TYPE_CHECKING:
 _Result = TypeVar("_Result")
 
 _MAX_LOG: Final = 4000
-"""How many bytes of what a server writes to its standard error are kept."""
+"""The number of bytes of a server's standard error that are kept."""
 
 
 class Server(NamedTuple):
-    """How to reach a server.
+    """The address of a server.
 
     Attributes:
-        target: A command as a tuple, a URL, or what `mcp.Client` takes.
-        environment: Variables for a command.
-        folder: Where a command runs.
+        target: A command as a tuple, a URL, or another argument of `mcp.Client`.
+        environment: Environment variables for a command.
+        folder: The working directory of a command.
         headers: HTTP headers for a URL.
     """
 
@@ -44,11 +44,10 @@ class Server(NamedTuple):
 
 
 class Connection:
-    """A connection that is open until it is closed or the server ends.
+    """A connection that is open until it is closed or the server exits.
 
     Args:
-        server: The server.
-        timeout: The most seconds that connecting may take.
+        timeout: The maximum time to connect, in seconds.
     """
 
     def __init__(self, server: Server, timeout: float) -> None:
@@ -59,20 +58,17 @@ class Connection:
         self._loop: asyncio.AbstractEventLoop
         self._client: mcp.Client
         self.ready: Future[tuple[mcp.Client, list[mcp.types.Tool]]] = Future()
-        """Has the client and the tools of the server once it is connected."""
+        """The client and the server's tools, once connected."""
         self._closing: Future[None] = Future()
         self.ended: Future[None] = Future()
-        """Is done when nothing is left running."""
+        """Done once nothing is running any more."""
         self._thread = threading.Thread(target=self._work, name="harmony-kit mcp", daemon=True)
         self._thread.start()
 
     # From any thread
 
     def submit(self, ask: Callable[[mcp.Client], Awaitable[_Result]]) -> Future[_Result]:
-        """Ask the server something.
-
-        Args:
-            ask: What to do with the client, in the thread of the connection.
+        """Call `ask` with the client in the connection's thread.
 
         Raises:
             ToolError: The connection is closed.
@@ -90,11 +86,11 @@ class Connection:
 
     @property
     def is_closed(self) -> bool:
-        """Whether the connection is closed, or about to be."""
+        """Whether the connection is closed or closing."""
         return self._closing.done() or self.ended.done()
 
     def close(self) -> None:
-        """Begin to close the connection; `ended` says when that is done."""
+        """Start closing the connection; `ended` is done when it is closed."""
         if not self._closing.done():
             self._closing.set_result(None)
 
@@ -124,7 +120,7 @@ class Connection:
         return ToolError(f"MCP server {self._server}: {reason}{log and f'; it wrote: {log}'}")
 
     async def _connected(self) -> None:
-        """Connect, and stay until the connection is to be closed."""
+        """Connect, and stay connected until the connection is to be closed."""
         import asyncio
 
         leave = asyncio.Event()
@@ -173,7 +169,7 @@ class Connection:
             return
         import httpx2
 
-        # The time limits are those of mcp itself: servers may hold a response open.
+        # The timeouts are the defaults of mcp: servers may keep a response open.
         timeout = httpx2.Timeout(30, read=300)
         async with (
             httpx2.AsyncClient(headers=headers, timeout=timeout) as http,
@@ -194,7 +190,7 @@ class Connection:
 
 
 async def _listed(client: mcp.Client) -> list[mcp.types.Tool]:
-    """All tools of a server, of however many pages."""
+    """All tools of a server, from every page of its list."""
     tools: list[mcp.types.Tool] = []
     cursor: str | None = None
     while True:
@@ -210,7 +206,7 @@ def _said(error: BaseException) -> str:
 
 
 class _Log:
-    """The end of what a server writes to its standard error, for when it does not start."""
+    """The last bytes of a server's standard error, for the error if it does not start."""
 
     def __init__(self) -> None:
         self._end = b""
@@ -227,15 +223,15 @@ class _Log:
                 self._end = (self._end + data)[-_MAX_LOG:]
 
     def hand_over(self) -> None:
-        """Leave the file to the server: it is read until the server ends."""
+        """Leave the file to the server; it is read until the server exits."""
         self.file.close()
 
     def close(self) -> None:
-        """Read what is left; what the server started may still hold the file open."""
+        """Read the rest; child processes of the server may still hold the file open."""
         self.file.close()
         self._thread.join(timeout=1)
 
     def text(self) -> str:
-        """What was kept."""
+        """The bytes kept so far, as text."""
         self.close()
         return self._end.decode("utf-8", "replace").strip()

@@ -1,4 +1,4 @@
-"""The methods of an object, or the functions of a module, as tools of one namespace."""
+"""The methods of an object, or the functions of a module, as the tools of a namespace."""
 
 from __future__ import annotations
 
@@ -24,18 +24,31 @@ def tools_from_object(
     description: str | None = None,
     only: Iterable[str] | None = None,
 ) -> ToolNamespace:
-    """Declare the methods of an object as tools that share its state.
+    """Make a namespace from the methods of an object, which share its state.
 
     Args:
-        source: An object, whose public methods are taken, in the order in which its class
-            defines them, those of its bases first; or a module, whose public functions are.
-        namespace: The name of the namespace; by default the name of the class as words
-            (`WeatherStation` becomes `weather_station`), or that of the module.
-        description: The text above the tools; by default the docstring of the class or module.
-        only: The names of the methods to take, in this order, instead of all public ones.
+        source: An object, whose public methods are used in the order of their definition, those of
+            base classes first; or a module, whose public functions are used.
+        namespace: The name of the namespace; defaults to the class name in snake case
+            (`WeatherStation` becomes `weather_station`) or the module name.
+        description: The text above the tools; defaults to the docstring of the class or module.
+        only: The names of the methods to use, in this order, instead of all public ones.
 
     Raises:
-        ToolError: There is no such method, none at all, or one that cannot be a tool.
+        ToolError: A method does not exist or cannot be made a tool, or there are no methods.
+
+    Example:
+        >>> class Counter:
+        ...     "Counts."
+        ...     def __init__(self):
+        ...         self.count = 0
+        ...     def increase(self, by: int = 1) -> int:
+        ...         "Increase the count."
+        ...         self.count += by
+        ...         return self.count
+        >>> namespace = tools_from_object(Counter())
+        >>> namespace.name, [tool.name for tool in namespace.tools]
+        ('counter', ['increase'])
     """
     cls: Any = source if isinstance(source, ModuleType) else type(source)
     names = _public(source) if only is None else list(only)

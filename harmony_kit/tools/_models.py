@@ -1,6 +1,6 @@
-"""Tools from pydantic models: the schema of the arguments is that of the model.
+"""Tools from pydantic models: the model's schema is the schema of the arguments.
 
-Nothing here imports pydantic: a model is told by its methods.
+This module does not import pydantic: a model is recognized by its methods.
 """
 
 from __future__ import annotations
@@ -16,11 +16,7 @@ from ..wire._contents import Tool
 
 
 def is_model(value: object) -> TypeGuard[type[Any]]:
-    """Whether a value is a class that describes itself, as pydantic's models do.
-
-    Args:
-        value: Anything.
-    """
+    """Whether a value is a class that describes itself, such as a pydantic model."""
     return inspect.isclass(value) and callable(getattr(value, "model_json_schema", None))
 
 
@@ -32,20 +28,30 @@ def tool_from_model(
     name: str | None = None,
     description: str | None = None,
 ) -> Tool:
-    """Declare a tool whose arguments are the fields of a pydantic model.
+    """Make a tool with the fields of a pydantic model as its arguments.
 
     Args:
         model: The model class.
-        function: What runs a call, sync or async; it gets the validated instance as its one
-            argument. Without it the tool is only declared.
-        name: The tool's name; that of the model by default.
-        description: What the tool does; the docstring of the model by default.
+        function: The function that runs calls, sync or async; its only argument is the validated
+            instance. Without it, the tool is only declared.
+        name: The tool's name; defaults to the model's.
+        description: The tool's description; defaults to the model's docstring.
 
     Raises:
-        ToolError: The value is no model, or its schema cannot be made.
+        ToolError: `model` is not a model, or its schema cannot be made.
+
+    Example:
+        >>> class Search:  # a pydantic.BaseModel has this method
+        ...     @classmethod
+        ...     def model_json_schema(cls):
+        ...         properties = {"query": {"type": "string"}}
+        ...         return {"description": "Search.", "type": "object", "properties": properties}
+        >>> tool = tool_from_model(Search)
+        >>> tool.name, tool.description, tool.parameters["properties"]
+        ('Search', 'Search.', {'query': {'type': 'string'}})
     """
     if not is_model(model):
-        raise ToolError(f"{model!r} is no pydantic model")
+        raise ToolError(f"{model!r} is not a pydantic model class")
     schema = schema_of_model(model)
     schema.pop("title", None)
     own_description = schema.pop("description", "")
@@ -72,24 +78,20 @@ def _taking_instance(model: type[Any], function: Callable[[Any], Any]) -> Callab
 
 
 def instance_of(model: type[Any], value: Any) -> Any:
-    """An instance of a model, validated.
-
-    Args:
-        model: The model class.
-        value: Its JSON value.
+    """A validated instance of a model, from its JSON value.
 
     Raises:
         ToolArgumentsError: The value is not valid.
     """
     try:
-        # As JSON, for there a strict model takes text for a date.
+        # As JSON text, because a strict model accepts a string for a date only there.
         return model.model_validate_json(json.dumps(value))
-    except Exception as error:  # whatever its validators raise
+    except Exception as error:  # validators can raise anything
         raise ToolArgumentsError(_reasons(error)) from error
 
 
 def _reasons(error: Exception) -> str:
-    """What a validation error says, without addresses of a documentation."""
+    """The text of a validation error without URLs of documentation."""
     try:
         found = error.errors(include_url=False)  # type: ignore[attr-defined]
         return "; ".join(f"{'.'.join(('$', *map(str, e['loc'])))}: {e['msg']}" for e in found)
@@ -98,28 +100,22 @@ def _reasons(error: Exception) -> str:
 
 
 def schema_of_model(model: type[Any]) -> dict[str, Any]:
-    """The JSON Schema of a model, without the titles that say nothing.
-
-    Args:
-        model: The model class.
+    """The JSON Schema of a model without generated titles.
 
     Raises:
-        ToolError: It has none.
+        ToolError: The model's method raised.
     """
     try:
         schema: dict[str, Any] = without_made_up_titles(dict(model.model_json_schema()))
-    except Exception as error:  # whatever the class does
+    except Exception as error:  # the method can raise anything
         raise ToolError(f"{model.__name__}.model_json_schema(): {error}") from error
     return schema
 
 
 def without_made_up_titles(schema: Any) -> Any:
-    """A schema without the titles that pydantic makes of the names of properties.
+    """A schema without the titles that pydantic generates from the names of properties.
 
-    They say nothing, and the model would see each as a comment above the property.
-
-    Args:
-        schema: The JSON Schema.
+    They carry no information, and each would appear in the prompt as a comment above the property.
     """
     if isinstance(schema, list):
         return [without_made_up_titles(item) for item in schema]

@@ -1,4 +1,4 @@
-"""Names that the TypeScript-like text of a prompt can carry."""
+"""Tool names that the TypeScript-like text of a prompt can contain."""
 
 from __future__ import annotations
 
@@ -10,12 +10,9 @@ _BLANKS: Final = re.compile(r"[\s.\-/]+")
 
 
 def identifier(name: str) -> str:
-    """A name as an identifier of TypeScript.
+    """A name as a TypeScript identifier.
 
-    Blanks, dots, slashes and hyphens become `_`; other characters are left out.
-
-    Args:
-        name: Any text.
+    Whitespace, dots, slashes and hyphens become `_`; other invalid characters are removed.
     """
     kept = "".join(c for c in _BLANKS.sub("_", name) if c.isalpha() or c.isdecimal() or c in "_$")
     if not kept:
@@ -24,15 +21,9 @@ def identifier(name: str) -> str:
 
 
 def identifiers(names: Iterable[str]) -> dict[str, str]:
-    """Find an identifier of its own for every name.
+    """A unique identifier for each name, by name.
 
-    What is an identifier stays. Another that would be taken gets a number.
-
-    Args:
-        names: The names, in order.
-
-    Returns:
-        The identifiers by the names.
+    Valid identifiers are unchanged; a name whose identifier is taken gets a number.
     """
     found: dict[str, str] = {}
     wanted = list(dict.fromkeys(names))

@@ -1,4 +1,4 @@
-"""How calls are run: how long, how often, who is asked, what is told."""
+"""Policies for running calls: timeout, retries, confirmation, error handling."""
 
 from __future__ import annotations
 
@@ -14,10 +14,9 @@ if TYPE_CHECKING:
     from ..calls._calls import ToolCall
 
 Confirmation = bool | str
-"""Whether a call may run; a text says why not."""
+"""Whether a call may run; a string is the reason why it may not."""
 
 Confirm = Callable[["ToolCall"], Confirmation | Awaitable[Confirmation]]
-"""Decides whether a call may run."""
 
 
 @checked_fields
@@ -26,23 +25,29 @@ class ToolPolicy:
     """How the calls of a tool are run.
 
     Args:
-        timeout: The most seconds that one attempt may take; `None` for no limit. An async
-            function is cancelled then. A plain function runs in a thread, and no thread can be
-            stopped: it is left behind, and what it still does happens unheard.
-        on_error: What an exception of the function does, once all attempts are used up:
-            `"tell"` tells the model, `"raise"` raises it to whoever runs the call. What the
-            model did wrong (a wrong name, wrong arguments) and a time-out are always told.
-        retries: How many more attempts there are after an exception. None follows a time-out,
-            or arguments that the tool cannot take.
-        max_result_characters: How much of a result, or of an error, the model is told, in
-            characters; `None` for all. Of a longer one the middle is left out, and the text
-            says how much. Four characters of English are about one token.
-        confirm: Asked before a call runs, with its arguments read and checked: `True` runs it,
-            `False` or a text refuses, and the model is told so. Sync or async; a sync one is
-            called in the event loop, so that questions come one after another.
+        timeout: The maximum time of one attempt in seconds; `None` for no limit. An async function
+            is cancelled. A plain function runs in a thread, which cannot be stopped: it keeps
+            running in the background and its result is discarded.
+        on_error: What happens when the function still raises after all attempts: `"tell"` reports
+            the exception to the model, `"raise"` raises it in the caller. The model's own errors
+            (an unknown name, invalid arguments) and timeouts are always reported to the model.
+        retries: The number of further attempts after an exception. There are none after a timeout
+            or invalid arguments.
+        max_result_characters: The maximum length of a result or an error in characters; `None` for
+            no limit. The middle of a longer one is replaced by a note with the number of characters
+            left out. Four characters of English are about one token.
+        confirm: A function, sync or async, that is called before a call runs, with the arguments
+            read and validated. `True` runs the call; `False` or a string refuses it and reports
+            that to the model. A sync function runs in the event loop, so that questions to a person
+            are asked one at a time.
 
     Raises:
-        OptionError: An option has a value that it cannot have.
+        OptionError: An option has an invalid value.
+
+    Example:
+        >>> policy = ToolPolicy(timeout=10, retries=1)
+        >>> policy.timeout
+        10
     """
 
     timeout: float | None = 300.0

@@ -1,8 +1,8 @@
-"""What a tool returns, as text for the model.
+"""Tool results as text for the model.
 
-Text stays text. All else becomes JSON, in which a value without a JSON form stands as the text
-that says most of it. A result is content: whatever it spells, rendering makes no special token
-of it.
+Strings are unchanged. Other values become JSON, in which a value without a JSON form is
+represented by its most informative text. Special tokens spelled out in a result are rendered as
+ordinary text.
 """
 
 from __future__ import annotations
@@ -25,8 +25,13 @@ class ToolResult:
     """A result in parts, which a tool's function may return.
 
     Attributes:
-        parts: Each is told as a result of its own, on a line of its own.
-        value: What a program may want of it, such as an image; never told to the model.
+        parts: The parts of the result; each starts on a new line.
+        value: A value for the program, such as an image; the model does not receive it.
+
+    Example:
+        >>> result = ToolResult(("1 image found", {"width": 640}))
+        >>> result.value is None
+        True
     """
 
     parts: tuple[Any, ...]
@@ -34,10 +39,7 @@ class ToolResult:
 
 
 def result_text(result: object) -> str:
-    """What the model is told of a result.
-
-    Args:
-        result: What a function returned.
+    """The text of a function's return value, for the model.
 
     Raises:
         ValueError: The value contains itself, or is nested too deeply.
@@ -58,11 +60,7 @@ def result_text(result: object) -> str:
 
 
 def whole_characters(text: str) -> str:
-    """A text that UTF-8 can carry: halves of a character are joined, or replaced by U+FFFD.
-
-    Args:
-        text: Any text, such as JSON readers make of lone escapes.
-    """
+    """A string that UTF-8 can encode: surrogate pairs are joined, lone surrogates become U+FFFD."""
     if text.isascii():
         return text
     try:
@@ -73,12 +71,7 @@ def whole_characters(text: str) -> str:
 
 
 def limited(text: str, limit: int | None) -> str:
-    """A text without its middle, if it is longer than allowed; it says what was left out.
-
-    Args:
-        text: The text.
-        limit: The most characters to keep, or `None`.
-    """
+    """A text of at most `limit` characters; a note in its middle states how many were left out."""
     if limit is None or len(text) <= limit:
         return text
     start = (limit + 1) // 2
@@ -88,16 +81,12 @@ def limited(text: str, limit: int | None) -> str:
 
 
 def error_text(error: BaseException) -> str:
-    """What the model is told of an exception.
-
-    Args:
-        error: The exception; of a group, each that it holds.
-    """
+    """The text of an exception, or of each exception of a group, for the model."""
     if isinstance(error, BaseExceptionGroup):
         return "; ".join(map(error_text, error.exceptions))
     try:
         said = str(error)
-    except Exception:  # an exception class can be as wrong as any other code
+    except Exception:  # the __str__ of an exception can raise
         said = ""
     name = type(error).__name__
     return whole_characters(f"{name}: {said}" if said else name)
@@ -107,7 +96,7 @@ def error_text(error: BaseException) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """A value of which the standard library can make JSON."""
+    """A value that the standard library can write as JSON."""
     if isinstance(value, enum.Enum):
         return _plain(value.value)
     if value is None or isinstance(value, bool | str | int):
@@ -144,7 +133,7 @@ def _ordered(values: Iterable[Any]) -> list[Any]:
 
 
 def _bytes_text(data: bytes) -> str:
-    """Bytes as the text that they are, or else as a data URI."""
+    """Bytes decoded as UTF-8, or as a data URI if they are not text."""
     try:
         return data.decode()
     except UnicodeDecodeError:

@@ -1,8 +1,8 @@
-"""Running a function once: within a time limit, without holding up the event loop.
+"""Running a function once, within a timeout, without blocking the event loop.
 
-An async function runs as a task, and is cancelled when its time is over or the caller is
-cancelled. A plain function runs in a thread of its own, which nobody can stop: it is left
-behind, and as a daemon it does not keep the process from ending.
+An async function runs as a task, which is cancelled at the timeout or with the caller. A plain
+function runs in its own daemon thread: it cannot be stopped, but does not keep the process from
+exiting.
 """
 
 from __future__ import annotations
@@ -19,32 +19,26 @@ if TYPE_CHECKING:
     import asyncio
 
 _GRACE: Final = 10.0
-"""How many seconds a cancelled function has to clean up before it is left behind."""
+"""The time that a cancelled function has to clean up before it is abandoned, in seconds."""
 
 
 class TimeIsUpError(Exception):
-    """A function took too long; not a `TimeoutError` that it raised itself."""
+    """A function exceeded its timeout; distinct from a `TimeoutError` that it raised itself."""
 
 
 class StoppedError(Exception):
-    """A function ended itself in a way that would end more than itself."""
+    """A function raised an exception that would end more than the call, such as `SystemExit`."""
 
 
 async def run_within(function: Callable[[], Any], timeout: float | None) -> Any:
-    """Call a function, sync or async, and wait for its result.
+    """The result of a function, sync or async; `timeout` is in seconds.
 
-    Args:
-        function: The function, with its arguments bound.
-        timeout: The most seconds that it may take, or `None`.
-
-    Returns:
-        What it returned, or what that gave when it was awaited; what a generator gave, as a
-        tuple.
+    An awaitable result is awaited, and a generator becomes a tuple of its items.
 
     Raises:
-        TimeIsUpError: It took too long. An async function has been cancelled.
-        StoppedError: It raised `SystemExit`, or `CancelledError` although nobody cancelled it.
-        Exception: Whatever else it raised.
+        TimeIsUpError: It exceeded the timeout; an async function was cancelled.
+        StoppedError: It raised `SystemExit`, or `CancelledError` without having been cancelled.
+        Exception: Any other exception of the function.
     """
     import asyncio
 
@@ -67,7 +61,7 @@ async def _stop(task: asyncio.Future[Any]) -> None:
     task.cancel()
     await asyncio.wait({task}, timeout=_GRACE)
     if task.done() and not task.cancelled():
-        task.exception()  # heard, so that nothing is logged about it
+        task.exception()  # retrieved, so that asyncio does not log it
 
 
 async def _outcome(function: Callable[[], Any]) -> Any:
@@ -83,10 +77,10 @@ async def _outcome(function: Callable[[], Any]) -> Any:
 
 
 async def _in_thread(function: Callable[[], Any]) -> Any:
-    """Call a function in a daemon thread of its own.
+    """Call a function in its own daemon thread.
 
-    The threads of an executor are joined when an event loop or the process ends; a function
-    that never returns would hold up both.
+    An executor joins its threads when an event loop or the process ends; a function that never
+    returns would block both.
     """
     import asyncio
 
@@ -109,11 +103,11 @@ async def _in_thread(function: Callable[[], Any]) -> Any:
             result = context.run(function)
             if inspect.isgenerator(result):
                 result = context.run(tuple, result)
-        except StopIteration as stop:  # which no future takes
+        except StopIteration as stop:  # a future cannot hold it
             error = RuntimeError(f"StopIteration: {stop.value}")
         except BaseException as raised:
             error = raised
-        with suppress(RuntimeError):  # the event loop has ended: nobody waits any more
+        with suppress(RuntimeError):  # the event loop has ended: nothing waits for the result
             loop.call_soon_threadsafe(report, result, error)
 
     threading.Thread(target=work, name="harmony-kit tool", daemon=True).start()
@@ -121,11 +115,7 @@ async def _in_thread(function: Callable[[], Any]) -> Any:
 
 
 class Slots:
-    """How many functions may run at a time, in each event loop.
-
-    Args:
-        count: The most, or `None` for any number.
-    """
+    """Limits how many functions run at a time in each event loop; `None` for no limit."""
 
     def __init__(self, count: int | None) -> None:
         self._count = count

@@ -1,4 +1,4 @@
-"""The tools of a run: what is declared, what can be run, and running it."""
+"""A set of tools: declaring them and running their calls."""
 
 from __future__ import annotations
 
@@ -19,35 +19,57 @@ from ..wire._messages import Message
 from ..wire._roles import FUNCTIONS
 from ._answers import Ending, ToolAnswer, fault_of, tool_result, wrong_arguments
 from ._conversion import ArgumentConverter
-from ._declared import declare, declared_namespaces, merged
+from ._declared import declare, declared_namespaces
 from ._policy import Confirm, ToolPolicy
 from ._results import ToolResult, error_text, limited, result_text, whole_characters
 from ._running import Slots, StoppedError, TimeIsUpError, run_within
-from ._source import ToolsLike, ToolSource, full_name, is_builtin, is_source, namespace_of
+from ._source import (
+    Declaration,
+    ToolGroup,
+    ToolsLike,
+    ToolSource,
+    declarations,
+    full_name,
+    is_source,
+    listed,
+    merged,
+    same_tool,
+)
 
 
-class Toolbox:
-    """Tools: declares them, and runs the calls that a model makes of them.
+class Toolbox(ToolGroup):
+    """A set of tools that declares them and runs the model's calls.
 
-    Iterating gives the namespaces as they are declared. One toolbox can serve any number of
-    runs, one after another or at once. Used with `async with`, it closes its sources at the
-    end.
+    Iterating yields the declared namespaces. A toolbox can serve any number of runs, sequentially
+    or concurrently. As an async context manager, it closes its sources on exit.
 
     Args:
-        tools: Functions, `Tool`s and pydantic models, which belong to the namespace
-            `functions`; whole namespaces, whose tools have functions; and sources such as an
-            MCP server, whose tools are those that it has now. What has no function is only
-            declared.
+        tools: Functions, `Tool`s and pydantic model classes, which belong to the namespace
+            `functions`; `ToolNamespace`s; sources such as an MCP server, with the tools that it has
+            now; and other toolboxes, whose own policies remain in force. A tool without a function
+            is only declared.
         policy: How calls are run.
-        policies: How those of single tools are run instead, by full name, or by the name of a
-            function alone.
-        concurrency: The most calls that run at a time in one event loop; `None` for any
-            number.
+        policies: How the calls of individual tools are run instead, by full name, or by the bare
+            name of a function.
+        concurrency: The maximum number of calls that run at a time in one event loop; `None` for no
+            limit.
 
     Raises:
-        ToolError: Two different tools have the same name, a value is no tool, or `policies`
-            names a tool that is not here.
-        OptionError: Another option has a value that it cannot have.
+        ToolError: Two different tools have the same name, a value is not a tool, or `policies`
+            names an unknown tool.
+        OptionError: Another option has an invalid value.
+
+    Example:
+        >>> import asyncio
+        >>> from harmony_kit import call_message, tool_calls
+        >>> def add(a: int, b: int) -> int:
+        ...     return a + b
+        >>> toolbox = Toolbox([add])
+        >>> list(toolbox.tools)
+        ['functions.add']
+        >>> (call,) = tool_calls([call_message("functions.add", '{"a": 1, "b": 2}')], toolbox)
+        >>> asyncio.run(toolbox.run(call)).value
+        3
     """
 
     @checked_options
@@ -63,10 +85,12 @@ class Toolbox:
         self._builtin: frozenset[str] = frozenset()
         self._tools: dict[str, Tool] = {}
         self._sources: list[ToolSource] = []
-        for value in tools:
+        self._policies: dict[str, ToolPolicy] = {}
+        for value in listed(tools):
             self._add(value)
         self._policy = ToolPolicy() if policy is None else policy
-        self._policies = {self._known(name): own for name, own in (policies or {}).items()}
+        self._has_policy = policy is not None
+        self._policies |= {self._known(name): own for name, own in (policies or {}).items()}
         check_type("policy", self._policy, ToolPolicy)
         for name, own in self._policies.items():
             check_type(f"policies[{name!r}]", own, ToolPolicy)
@@ -77,42 +101,38 @@ class Toolbox:
     # Building
 
     def _add(self, value: ToolsLike) -> None:
-        self._add_namespace(namespace_of(value), is_builtin(value))
-        if is_source(value):
-            for name, tool in value.tools.items():
-                self._add_tool(name, tool)
+        for declaration in declarations((value,)):
+            self._add_declaration(declaration)
+        if isinstance(value, Toolbox):
+            self._sources += value._sources
+            self._policies |= value._own_policies()
+        elif is_source(value):
             self._sources.append(value)
 
-    def _add_namespace(self, namespace: ToolNamespace, builtin: bool) -> None:
-        known = self._namespaces.get(namespace.name)
-        if known is not None and bool(known.tools) != bool(namespace.tools):
-            raise ToolError(f"{namespace.name} is the name of a tool and of a namespace with tools")
-        for tool in namespace.tools:
-            self._add_tool(full_name(namespace, tool), tool)
-        self._namespaces[namespace.name] = merged(known, namespace)
-        if builtin:
+    def _add_declaration(self, declaration: Declaration) -> None:
+        namespace = declaration.namespace
+        self._namespaces[namespace.name] = merged(self._namespaces.get(namespace.name), namespace)
+        declared = {full_name(namespace, tool): tool for tool in namespace.tools}
+        for name, tool in (*declared.items(), *declaration.tools.items()):
+            self._tools[name] = same_tool(name, self._tools.get(name), tool)
+        if declaration.is_builtin:
             self._builtin |= {namespace.name}
 
-    def _add_tool(self, name: str, tool: Tool) -> None:
-        known = self._tools.get(name)
-        if known is None or (known == tool and known.function is None):
-            self._tools[name] = tool
-        elif known != tool or tool.function not in (None, known.function):
-            raise ToolError(f"two different tools are called {name}")
+    def _own_policies(self) -> dict[str, ToolPolicy]:
+        """The policies that were given, for each tool by full name."""
+        general = dict.fromkeys(self._tools, self._policy) if self._has_policy else {}
+        return general | self._policies
 
     def _known(self, name: str) -> str:
         for known in (name, f"{FUNCTIONS}.{name}"):
             if known in self._tools:
                 return known
-        raise ToolError(f"a policy for {name}: there is no such tool")
+        raise ToolError(f"policies[{name!r}]: there is no such tool")
 
     def merged_with(self, conversation: Iterable[Message]) -> Toolbox:
-        """A toolbox that also has the tools that a conversation declares with their functions.
+        """A toolbox that also contains the runnable tools declared in a conversation.
 
-        A tool of this toolbox stands before one of the same name in the conversation.
-
-        Args:
-            conversation: The messages.
+        If both have a tool of the same name, that of this toolbox is used.
         """
         more = copy.copy(self)
         more._namespaces = dict(self._namespaces)
@@ -121,11 +141,12 @@ class Toolbox:
         for namespace in declared_namespaces(conversation):
             new = tuple(tool for tool in namespace.tools if more._lacks(namespace, tool))
             if new:
-                more._add_namespace(replace(namespace, tools=new), False)
+                declared = Declaration(replace(namespace, tools=new), False, {})
+                more._add_declaration(declared)
         return more
 
     def _lacks(self, namespace: ToolNamespace, tool: Tool) -> bool:
-        """Whether a tool has a function, and its like here has none."""
+        """Whether a tool can run and this toolbox only declares it, or does not have it."""
         known = self._tools.get(full_name(namespace, tool))
         if known is not None and (known.function is not None or known != tool):
             return False
@@ -138,17 +159,28 @@ class Toolbox:
         """The tools by full name, such as `"functions.get_weather"` or `"python"`."""
         return MappingProxyType(self._tools)
 
+    def declarations(self) -> list[Declaration]:
+        """The namespaces with the tools that run their calls."""
+        return [
+            Declaration(namespace, namespace.name in self._builtin, self._tools_of(namespace))
+            for namespace in self
+        ]
+
+    def _tools_of(self, namespace: ToolNamespace) -> dict[str, Tool]:
+        return {
+            name: tool
+            for name, tool in self._tools.items()
+            if name == namespace.name or name.startswith(f"{namespace.name}.")
+        }
+
     def __iter__(self) -> Iterator[ToolNamespace]:
         return iter(self._namespaces.values())
 
     def declared_in(self, conversation: Iterable[Message]) -> list[Message]:
-        """A conversation that declares all of these tools.
+        """The conversation with all of these tools declared.
 
-        Those that it does not declare yet go into its first developer message, the built-in
-        ones (python, browser) into its first system message; where there is none, one is made.
-
-        Args:
-            conversation: The messages.
+        Missing tools are added to the first developer message, built-in ones (python, browser) to
+        the first system message; a missing message is created.
         """
         return declare(
             conversation,
@@ -159,13 +191,10 @@ class Toolbox:
     # Running
 
     def can_answer(self, call: ToolCall) -> bool:
-        """Whether a call can be answered here.
+        """Whether `run` can answer a call.
 
-        It cannot if its tool is only declared: then whoever declared it answers. What is wrong
-        with a call that cannot be run can always be told.
-
-        Args:
-            call: The call.
+        It cannot if the tool is only declared: the caller has to run it. A call that cannot be run
+        at all can always be answered, with an error.
         """
         return not call.runnable or self._function(call) is not None
 
@@ -174,17 +203,16 @@ class Toolbox:
         return None if tool is None else tool.function
 
     async def run(self, call: ToolCall) -> ToolAnswer:
-        """Run a call, or tell the model why it was not run.
+        """Run a call, or answer it with an error for the model.
 
-        Whatever goes wrong is told in the message of the answer. If the caller is cancelled,
-        the tool is too.
+        If the caller is cancelled, so is the tool.
 
         Args:
-            call: The call; it addresses somebody.
+            call: A call with a recipient.
 
         Raises:
-            Exception: The function raised it, and the policy says to raise; or the policy's
-                `confirm` did.
+            Exception: The function raised and the policy is to raise, or the policy's `confirm`
+                raised.
         """
         policy = self._policies.get(call.full_name or "", self._policy)
         function = self._function(call)
@@ -203,7 +231,7 @@ class Toolbox:
             return await _attempted(call, bound, policy)
 
     def _bound(self, call: ToolCall, function: Callable[..., Any]) -> Callable[[], Any]:
-        """The function with the arguments of a call, as it declares them."""
+        """The function with the arguments of a call, converted to the types that it declares."""
         arguments = call.value
         if not isinstance(arguments, dict):
             return partial(function, arguments)
@@ -218,7 +246,7 @@ class Toolbox:
         """Close the sources.
 
         Raises:
-            Exception: A source could not be closed; the others are closed all the same.
+            Exception: A source could not be closed; the others are closed anyway.
         """
         errors = []
         for source in reversed(self._sources):
@@ -237,7 +265,7 @@ class Toolbox:
 
 
 async def _refusal(confirm: Confirm, call: ToolCall) -> str | None:
-    """Why a call may not run, in words for the model; `None` if it may."""
+    """The reason why a call may not run, for the model; `None` if it may."""
     decided = confirm(call)
     decision = await decided if inspect.isawaitable(decided) else decided
     if decision is True:
@@ -247,7 +275,7 @@ async def _refusal(confirm: Confirm, call: ToolCall) -> str | None:
 
 
 async def _attempted(call: ToolCall, function: Callable[[], Any], policy: ToolPolicy) -> ToolAnswer:
-    """Run a function as often as the policy says, until it returns."""
+    """Run a function until it returns, with as many attempts as the policy allows."""
     last: Exception | None = None
     for _ in range(policy.retries + 1):
         try:
@@ -279,6 +307,6 @@ def _told(
     text: str,
     error: BaseException | None = None,
 ) -> ToolAnswer:
-    """The answer that tells of something that went wrong."""
+    """An answer that reports an error."""
     text = limited(whole_characters(f"Error: {text}"), policy.max_result_characters)
     return ToolAnswer(tool_result(call, text), ending, error=error)

@@ -1,4 +1,4 @@
-"""The format itself: messages to tokens, tokens to messages."""
+"""The Harmony format: messages to tokens and tokens to messages."""
 
 from __future__ import annotations
 

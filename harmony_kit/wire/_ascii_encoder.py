@@ -1,8 +1,8 @@
-"""Byte-pair encoding of ASCII text in plain Python: slow for a text, but ready at once.
+"""Byte-pair encoding of ASCII text in pure Python: slow to encode, but quick to construct.
 
-tiktoken takes more than 100 ms to take in 200,000 ranks before it encodes the first letter.
-A process that renders one short prompt spends most of its time on that. The encoder here
-needs the ranks alone.
+tiktoken needs more than 100 ms to load the 200,000 ranks before it encodes the first character,
+which is most of the running time of a process that renders one short prompt. This encoder needs
+only the dictionary of ranks.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from itertools import pairwise
 from typing import Final
 
 LONGEST_PIECE: Final = 64
-"""Characters. The merge below is quadratic in the length of a piece."""
+"""In characters. The merge below is quadratic in the length of a piece."""
 
-# The split of o200k_base (see vocabulary.py), in ASCII, where it has few classes of letters.
+# The pattern of o200k_base (see _vocabulary.py), reduced to ASCII.
 _PIECES: Final = re.compile(
     r"""
       [^\r\nA-Za-z0-9]? [A-Z]* [a-z]+ (?i:'s|'t|'re|'ve|'m|'ll|'d)?
@@ -32,11 +32,11 @@ _PIECES: Final = re.compile(
 
 
 class AsciiEncoder:
-    """Encodes ASCII text up to a number of characters, and says when it is not the one to ask.
+    """Encodes ASCII text until a total number of characters is reached.
 
     Args:
         ranks: The rank of every ordinary token by its bytes.
-        characters: How many characters it encodes in all.
+        characters: The total.
     """
 
     def __init__(self, ranks: Mapping[bytes, int], characters: int) -> None:
@@ -44,11 +44,7 @@ class AsciiEncoder:
         self._characters = characters
 
     def encode(self, text: str) -> list[int] | None:
-        """The token ids of a text, or `None` where another encoder has to do it.
-
-        Args:
-            text: Any text.
-        """
+        """The token ids of a text; `None` if it is not ASCII, too long, or over the total."""
         if len(text) > self._characters or not text.isascii():
             return None
         pieces = _PIECES.findall(text)
@@ -58,13 +54,13 @@ class AsciiEncoder:
         tokens: list[int] = []
         for piece in pieces:
             tokens += _merge(piece.encode(), self._ranks.get)
-        # New numbers, side by side in memory: those of the ranks lie so far apart that every
+        # New integer objects, adjacent in memory: those of the ranks are so far apart that every
         # later copy of the tokens would take twice as long.
         return array("I", tokens).tolist()
 
 
 def _merge(piece: bytes, rank_of: Callable[[bytes], int | None]) -> list[int]:
-    """Join the pair of lowest rank, the first among equals, until no pair is a token."""
+    """Join the first pair of lowest rank, repeatedly, until no pair is a token."""
     rank = rank_of(piece)
     if rank is not None:
         return [rank]

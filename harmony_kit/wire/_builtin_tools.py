@@ -1,7 +1,7 @@
-"""The tools that gpt-oss was trained on, as a system message declares them.
+"""The tools that gpt-oss was trained with, as a system message declares them.
 
-The texts are part of the format (section "Built-in tools"): the model has seen these very
-words. Declaring a tool is not running it.
+The texts are part of the format (section "Built-in tools") and must not change, because the model
+was trained on them. To run the tools, see `harmony_kit.builtins`.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ BROWSER: Final = ToolNamespace(
         ),
     ),
 )
-"""Searching, opening and reading web pages; its calls go to the analysis channel."""
+"""Searches, opens and reads web pages; calls go to the analysis channel."""
 
 PYTHON: Final = ToolNamespace(
     "python",
@@ -87,4 +87,4 @@ PYTHON: Final = ToolNamespace(
         "the cluster."
     ),
 )
-"""Running Python code in a notebook; its calls go to the analysis channel."""
+"""Runs Python code in a notebook; calls go to the analysis channel."""

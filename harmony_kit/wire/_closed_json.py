@@ -1,12 +1,12 @@
-"""Whether a JSON value was written to its end, however it is spelt."""
+"""Tells complete JSON, or text close to JSON, from truncated JSON."""
 
 from __future__ import annotations
 
 import re
 from typing import Final
 
-# Strings (the group is the quote with which one ends, empty where it never does) and brackets.
-# A single quote begins a string only where a value or a key can stand, as in Python's spelling.
+# Strings (the group is the closing quote; empty if there is none) and brackets. A single quote,
+# as in a Python literal, begins a string only where a value or a key can begin.
 _MARK: Final = re.compile(
     r"""
     " (?: [^"\\] | \\. )*+ ( "? )
@@ -21,13 +21,12 @@ _WORDS: Final = frozenset({"true", "false", "null", "True", "False", "None"})
 
 
 def is_closed_json(text: str) -> bool:
-    """Whether a text is one JSON value, or nearly, that has closed all that it opened.
+    """Whether a text is one JSON value in which every string and bracket is closed.
 
-    Nothing but whitespace may stand around it. A number by itself is never closed: more digits may
-    have been to come.
+    Whitespace around it is allowed. A number alone is never closed, since digits may be missing.
 
     Args:
-        text: JSON, or nearly, such as a dictionary as Python spells it.
+        text: JSON, or text close to JSON such as a Python dictionary.
 
     Example:
         >>> is_closed_json('{"city": "Paris"}'), is_closed_json('{"city": "Par')

@@ -1,4 +1,4 @@
-"""What system and developer messages say: instructions, settings, tools as they are declared."""
+"""The contents of system and developer messages: instructions, settings, declared tools."""
 
 from __future__ import annotations
 
@@ -22,23 +22,26 @@ from ._roles import CHANNELS, KNOWLEDGE_CUTOFF, MODEL_IDENTITY, ReasoningEffort
 
 @dataclass(frozen=True, init=False, repr=False)
 class Tool:
-    """A tool as the model sees it, and optionally the function that runs it.
+    """The declaration of a tool, and optionally the function that runs it.
 
     Args:
         name: The name within its namespace, such as `"get_weather"`.
-        description: What the tool does; may span lines.
-        parameters: A JSON Schema of the arguments, or `None` for a tool without any.
-        function: What runs a call; takes the arguments by name. It is no part of the
-            value: tools are equal if the model sees the same.
+        description: What the tool does; may have several lines.
+        parameters: A JSON Schema of the arguments; `None` for a tool without arguments.
+        function: Called with the arguments as keywords to run a call. Comparisons ignore it.
 
     Raises:
         InvalidMessageError: A field has the wrong type, or the schema is not JSON.
+
+    Example:
+        >>> Tool("get_time", "The time in a city.", {"type": "object"}).parameters
+        {'type': 'object'}
     """
 
     name: str
     description: str
     parameters_json: str | None
-    """The JSON Schema as compact JSON text, in the order in which it was given."""
+    """The JSON Schema as compact JSON text, in the given order."""
     function: Callable[..., Any] | None = field(compare=False)
 
     @checked_options
@@ -65,7 +68,7 @@ class Tool:
 
     @property
     def parameters(self) -> Any:
-        """A fresh copy of the JSON Schema of the arguments, or `None`."""
+        """A new copy of the JSON Schema of the arguments, or `None`."""
         import json
 
         return None if self.parameters_json is None else json.loads(self.parameters_json)
@@ -77,15 +80,19 @@ class Tool:
 @checked_fields
 @dataclass(frozen=True)
 class ToolNamespace:
-    """Tools under a common name, such as `functions` or `browser`.
+    """Tools with a common prefix, such as `functions` or `browser`.
 
     Args:
-        name: The name before the dot of a recipient.
-        tools: The tools; none for a tool that is addressed by the bare name, like `python`.
-        description: A text above the tools; may span lines.
+        name: The part of a recipient before the dot.
+        tools: The tools; empty for a tool that is addressed by the bare name, such as `python`.
+        description: A text above the tools; may have several lines.
 
     Raises:
         InvalidMessageError: A field has the wrong type.
+
+    Example:
+        >>> ToolNamespace("functions", (Tool("get_time"),)).tools[0].name
+        'get_time'
     """
 
     name: str
@@ -100,20 +107,24 @@ class ToolNamespace:
 
 @dataclass(frozen=True, init=False, repr=False)
 class ResponseFormat:
-    """A shape that the final answer shall have, declared in the developer message.
+    """A JSON Schema for the final answer, declared in the developer message.
 
     Args:
         name: The name of the format.
-        schema: The JSON Schema of the answer.
-        description: What the format is for; may span lines.
+        schema: The JSON Schema.
+        description: What the format is for; may have several lines.
 
     Raises:
         InvalidMessageError: A field has the wrong type, or the schema is not JSON.
+
+    Example:
+        >>> ResponseFormat("city", {"type": "string"}).schema_json
+        '{"type":"string"}'
     """
 
     name: str
     schema_json: str
-    """The JSON Schema as compact JSON text, in the order in which it was given."""
+    """The JSON Schema as compact JSON text, in the given order."""
     description: str | None
 
     @checked_options
@@ -129,7 +140,7 @@ class ResponseFormat:
 
     @property
     def schema(self) -> Any:
-        """A fresh copy of the JSON Schema."""
+        """A new copy of the JSON Schema."""
         import json
 
         return json.loads(self.schema_json)
@@ -146,26 +157,30 @@ def _namespaces(values: object) -> tuple[ToolNamespace, ...]:
     names = [namespace.name for namespace in namespaces]
     for position, name in enumerate(names):
         if name in names[:position]:
-            raise InvalidMessageError(f"a second namespace {name!r}", field=f"tools[{position}]")
+            raise InvalidMessageError(f"duplicate namespace {name!r}", field=f"tools[{position}]")
     return namespaces
 
 
 @checked_fields
 @dataclass(frozen=True, kw_only=True)
 class SystemContent:
-    """What a system message says: identity, dates, effort, built-in tools, channels.
+    """The content of a system message: identity, dates, effort, built-in tools, channels.
 
     Args:
         model_identity: The first line.
-        knowledge_cutoff: Until when the training data reaches, such as `"2024-06"`.
-        current_date: Today, such as `"2025-06-28"`. Never taken from the clock.
-        reasoning_effort: How much to think.
-        valid_channels: The channels to name; none leaves the section out.
-        channel_required: Whether to say that every message must have a channel.
+        knowledge_cutoff: Where the training data ends, such as `"2024-06"`.
+        current_date: The date, such as `"2025-06-28"`. It is never taken from the clock.
+        reasoning_effort: How much the model is to reason.
+        valid_channels: The channels to list; if empty, the section is omitted.
+        channel_required: Whether to state that every message must have a channel.
         tools: Built-in tools, such as `BROWSER` and `PYTHON`.
 
     Raises:
         InvalidMessageError: A field has the wrong type or an unknown value.
+
+    Example:
+        >>> SystemContent(reasoning_effort="high").reasoning_effort
+        <ReasoningEffort.HIGH: 'high'>
     """
 
     model_identity: str | None = MODEL_IDENTITY
@@ -192,15 +207,19 @@ class SystemContent:
 @checked_fields
 @dataclass(frozen=True, kw_only=True)
 class DeveloperContent:
-    """What a developer message says: instructions, function tools, response formats.
+    """The content of a developer message: instructions, function tools, response formats.
 
     Args:
-        instructions: What users of other formats call the system prompt.
-        tools: The tools on offer, by namespace.
-        response_formats: Shapes for the final answer.
+        instructions: The text that other formats call the system prompt.
+        tools: The tools that the model may call, by namespace.
+        response_formats: Formats of the final answer.
 
     Raises:
         InvalidMessageError: A field has the wrong type.
+
+    Example:
+        >>> DeveloperContent(instructions="Answer briefly.").instructions
+        'Answer briefly.'
     """
 
     instructions: str | None = None
@@ -217,4 +236,4 @@ class DeveloperContent:
 
 Part = str | SystemContent | DeveloperContent
 Content = Part | tuple[Part, ...]
-"""What a message says: one part, or several that follow one another without a separator."""
+"""The content of a message: one part, or several that are joined without a separator."""

@@ -1,4 +1,4 @@
-"""What parsing gives: events while tokens arrive, and the whole completion."""
+"""The results of parsing: events while tokens arrive, and the whole completion."""
 
 from __future__ import annotations
 
@@ -13,32 +13,41 @@ from ..errors import OptionError
 from ._messages import Header, Message, put_content, put_header, put_rendering, put_tokens
 from ._problems import Problem, rank
 from ._roles import Channel, Role
+from ._vocabulary import CALL, END, RETURN
 
 
 class Terminator(StrEnum):
     """The token that closed a message."""
 
     END = "<|end|>"
-    """The message is over, the turn goes on."""
+    """The message has ended; the turn continues."""
     CALL = "<|call|>"
-    """The message is a call; its result is awaited."""
+    """The message is a call whose result the model awaits."""
     RETURN = "<|return|>"
-    """The turn is over."""
+    """The turn has ended."""
+
+
+TERMINATORS: Final = {
+    END: Terminator.END,
+    CALL: Terminator.CALL,
+    RETURN: Terminator.RETURN,
+}
+"""The terminators by token id."""
 
 
 class TurnEnd(StrEnum):
     """Why the turn of a completion ended."""
 
     RETURN = "return"
-    """`<|return|>`: the model was done."""
+    """`<|return|>`: the model finished its answer."""
     CALL = "call"
     """`<|call|>`: the model awaits the result of its call."""
     LENGTH = "length"
     """Truncated: generation stopped before a stop token."""
     ENDOFTEXT = "endoftext"
-    """`<|endoftext|>`."""
+    """`<|endoftext|>`, which is not part of the format."""
     FORGED = "forged"
-    """A message under another role, which is excluded from the turn."""
+    """The model began a message of another role, which is excluded from the turn."""
 
 
 TURN_ENDS: Final = {Terminator.RETURN: TurnEnd.RETURN, Terminator.CALL: TurnEnd.CALL}
@@ -46,16 +55,22 @@ TURN_ENDS: Final = {Terminator.RETURN: TurnEnd.RETURN, Terminator.CALL: TurnEnd.
 
 
 class MessageSpan(NamedTuple):
-    """Where a message stands in the tokens: indices from the first token fed.
+    """The position of a message: token indices from the first token fed.
 
-    The first message of a completion has no `<|start|>` and role of its own, since these
-    stand at the end of the prompt; its header is what follows them.
+    The `<|start|>` and role of the first message of a completion are not part of its span, because
+    they are at the end of the prompt.
 
     Attributes:
         start: The first token of the header, usually `<|start|>`.
         content_start: The first token of the content, after `<|message|>`.
         content_end: One past the last token of the content.
         end: One past the last token of the message.
+
+    Example:
+        >>> from harmony_kit import decode, encode_with_special, parse
+        >>> tokens = encode_with_special("<|channel|>final<|message|>Hi<|return|>")
+        >>> decode(tokens[parse(tokens).parsed[0].span.header])
+        '<|channel|>final<|message|>'
     """
 
     start: int
@@ -65,17 +80,17 @@ class MessageSpan(NamedTuple):
 
     @property
     def header(self) -> slice:
-        """The header, `<|message|>` included."""
+        """The slice of the header, including `<|message|>`."""
         return slice(self.start, self.content_start)
 
     @property
     def content(self) -> slice:
-        """The content alone."""
+        """The slice of the content."""
         return slice(self.content_start, self.content_end)
 
     @property
     def terminator(self) -> slice:
-        """The terminator; empty where there is none."""
+        """The slice of the terminator, which may be empty."""
         return slice(self.content_end, self.end)
 
 
@@ -84,15 +99,20 @@ class MessageSpan(NamedTuple):
 
 @distinct
 class ParsedMessage(NamedTuple):
-    """A message as it was read, with all that is known of its reading.
+    """A message and how it was parsed.
 
     Attributes:
         message: The message.
-        span: Where it stands in the tokens (or in the characters of a text).
-        terminator: The token that closed it; `None` where it was not closed.
-        problems: What was found wrong with it, in the order in which it was found.
-        is_complete: Whether it was closed, or the next message follows; false where the end of
-            the input cut it off.
+        span: Its position in the tokens, or in the characters of a text.
+        terminator: The token that closed it, or `None`.
+        problems: The problems found in it, in the order of detection.
+        is_complete: Whether it was closed or another message follows; false if the input ended
+            inside it.
+
+    Example:
+        >>> from harmony_kit import encode_with_special, parse
+        >>> parse(encode_with_special("<|channel|>final<|message|>H")).parsed[0].is_complete
+        False
     """
 
     message: Message
@@ -113,7 +133,7 @@ class ParsedMessage(NamedTuple):
 
     @property
     def is_whole(self) -> bool:
-        """Whether the message may stand in a history.
+        """Whether the message can be part of a history.
 
         A text must be complete; for calls see `Message.is_whole`.
         """
@@ -122,10 +142,10 @@ class ParsedMessage(NamedTuple):
         return self.terminator is Terminator.CALL or self.message.is_whole
 
     def has_problem(self, code: str) -> bool:
-        """Whether reading it met a problem of a kind.
+        """Whether it has a problem of a kind.
 
         Args:
-            code: The kind, a key of `PROBLEM_KINDS`.
+            code: The code of the problem; docs/problems.md lists them.
         """
         return any(found.code == code for found in self.problems)
 
@@ -141,15 +161,7 @@ def plain_message(
     span: MessageSpan,
     terminator: Terminator,
 ) -> ParsedMessage:
-    """A message without a problem, made in a third of the time; a parser makes many of them.
-
-    Args:
-        header: As for `trusted_message`.
-        content: Likewise.
-        tokens: Likewise.
-        span: Where it stands.
-        terminator: What closed it.
-    """
+    """A parsed message without problems, made in a third of the time of the constructors."""
     message = _new(Message)
     put_header(message, header)
     put_content(message, content)
@@ -161,18 +173,20 @@ def plain_message(
 
 @dataclass(frozen=True)
 class Completion:
-    """All that was read.
+    """The result of parsing a completion or a conversation.
 
-    The spans of the messages, and those of the problems whose `outside` is true, partition
-    the tokens.
+    Every token belongs to the span of exactly one message, or of one problem whose `outside` is
+    true.
 
     Attributes:
-        parsed: The messages in order, those after the end of the turn included.
-        stray: The problems that are about no message.
-        problems_omitted: How many problems more there were than are told apart.
-        turn_end: Why the turn ended; `None` for a conversation, and for a text that does not
-            say it.
-        turn_length: How many leading messages belong to the turn; all of a conversation.
+        parsed: All messages in order, including those after the end of the turn.
+        stray: The problems that do not belong to a message.
+        problems_omitted: The number of problems that were only counted, because there were too
+            many.
+        turn_end: Why the turn ended; `None` for a conversation, and for a text that does not show
+            it.
+        turn_length: How many of the messages, from the first, belong to the turn; all of a
+            conversation.
 
     Example:
         >>> from harmony_kit import encode_with_special, parse
@@ -189,60 +203,58 @@ class Completion:
 
     @property
     def messages(self) -> tuple[Message, ...]:
-        """The messages in order, also those after the end of the turn and one that was cut off."""
+        """All messages in order, including those after the end of the turn and a truncated one."""
         return tuple([parsed.message for parsed in self.parsed])
 
     @property
     def turn(self) -> tuple[ParsedMessage, ...]:
-        """The messages of the turn as they were read."""
+        """The parsed messages of the turn."""
         return self.parsed[: self.turn_length]
 
     @cached_property
     def problems(self) -> tuple[Problem, ...]:
-        """All problems, by the place where they begin, then in the order of their table."""
+        """All problems, sorted by position and then in the order of the table of codes."""
         found = [problem for parsed in self.parsed for problem in parsed.problems]
         return tuple(sorted([*found, *self.stray], key=rank))
 
     @property
     def stop(self) -> Terminator | None:
-        """What closed the last message of the turn: `<|return|>` or `<|call|>` if it is whole."""
+        """The terminator of the last message of the turn, or `None`."""
         return self.parsed[self.turn_length - 1].terminator if self.turn_length else None
 
     @property
     def incomplete(self) -> ParsedMessage | None:
-        """The message that the end of the input cut off, if any."""
+        """The truncated message at the end of the input, or `None`."""
         last = self.parsed[-1] if self.parsed else None
         return None if last is None or last.is_complete else last
 
     @property
     def text(self) -> str | None:
-        """The answer, also where it was cut off: the last text on the final channel."""
+        """The answer: the last text on the final channel, even if truncated; `None` without one."""
         answers = (p.text for p in reversed(self.turn) if is_answer(p.message))
         return next(answers, None)
 
     @property
     def reasoning(self) -> str | None:
-        """The texts on the analysis channel, a blank line between them; `None` without any."""
+        """The texts on the analysis channel, separated by blank lines; `None` without any."""
         texts = [p.text for p in self.turn if is_reasoning(p.message)]
         return "\n\n".join(texts) if texts else None
 
     @property
     def calls(self) -> tuple[ParsedMessage, ...]:
-        """The messages of the turn that call a tool; `tool_calls` reads them."""
+        """The messages of the turn that call a tool; `harmony_kit.tool_calls` reads them."""
         return tuple(parsed for parsed in self.turn if parsed.header.is_call)
 
     @checked_options
     def history(self, *, finish_reason: FinishReason | None = None) -> tuple[Message, ...]:
-        """The messages of the turn that may stand in a history: those that are whole.
-
-        What was cut off is left out, as a call that is not whole must never be run.
+        """The messages of the turn that can be part of a history; truncated ones are left out.
 
         Args:
-            finish_reason: Why the engine stopped, where that is known. At `"stop"` a text is
-                whole although the engine kept the stop token to itself.
+            finish_reason: Why the engine stopped, if known. With `"stop"`, a text without a
+                terminator is complete, since engines may omit the stop token from their output.
 
         Raises:
-            OptionError: There is no such reason.
+            OptionError: The reason is unknown.
         """
         check_finish_reason(finish_reason)
         is_stopped = finish_reason == "stop"
@@ -254,40 +266,31 @@ class Completion:
 
 
 FinishReason = Literal["stop", "length", "abort"]
-"""Why a generation ended: at a stop token, at the token limit, or because it was aborted."""
+"""Why generation ended: at a stop token, at the token limit, or because it was aborted."""
 
 
 def check_finish_reason(value: FinishReason | None) -> None:
-    """Refuse what is not a finish reason; `None` stands for an unknown one.
-
-    Args:
-        value: The reason.
-
-    Raises:
-        OptionError: There is no such reason.
-    """
+    """Raise an `OptionError` unless a value is a finish reason, or `None` for an unknown one."""
     if value is not None and value not in get_args(FinishReason):
         known = ", ".join(repr(reason) for reason in get_args(FinishReason))
-        raise OptionError(f"{value!r} is none of {known}", option="finish_reason")
+        raise OptionError(f"{value!r} is not one of {known}", option="finish_reason")
 
 
 def is_answer(message: Message) -> bool:
-    """Whether a message is an answer to the user that says something.
-
-    Args:
-        message: The message.
-    """
+    """Whether a message is an answer to the user that is not empty."""
     header = message.header
     is_final = header.role is Role.ASSISTANT and header.channel == Channel.FINAL
     return is_final and not header.is_call and message.text != ""
 
 
-def is_reasoning(message: Message) -> bool:
-    """Whether a message is the model's reasoning, and no call.
+def is_shown(header: Header) -> bool:
+    """Whether users see the text of a message: an answer or commentary, and not a call."""
+    is_text = header.role is Role.ASSISTANT and not header.is_call
+    return is_text and header.channel in (Channel.FINAL, Channel.COMMENTARY)
 
-    Args:
-        message: The message.
-    """
+
+def is_reasoning(message: Message) -> bool:
+    """Whether a message is reasoning of the model, and not a call."""
     header = message.header
     is_analysis = header.role is Role.ASSISTANT and header.channel == Channel.ANALYSIS
     return is_analysis and not header.is_call
@@ -298,11 +301,11 @@ def is_reasoning(message: Message) -> bool:
 
 @distinct
 class MessageStarted(NamedTuple):
-    """A header is complete.
+    """The header of a message is complete.
 
     Attributes:
-        message_index: The position of the message among those parsed.
-        header: What the header says.
+        message_index: The index of the message in `Completion.parsed`.
+        header: The header.
     """
 
     message_index: int
@@ -311,12 +314,12 @@ class MessageStarted(NamedTuple):
 
 @distinct
 class ContentDelta(NamedTuple):
-    """A piece of a message's content.
+    """New text of a message's content.
 
     Attributes:
-        message_index: The position of the message among those parsed.
-        header: The message's header.
-        text: The piece; never empty.
+        message_index: The index of the message in `Completion.parsed`.
+        header: The header of the message.
+        text: The text that was added; never empty.
     """
 
     message_index: int
@@ -330,17 +333,17 @@ class ContentDelta(NamedTuple):
 
     @property
     def recipient(self) -> str | None:
-        """Whom the message addresses."""
+        """The recipient of the message."""
         return self.header.recipient
 
 
 @distinct
 class MessageEnded(NamedTuple):
-    """A message is over.
+    """A message has ended.
 
     Attributes:
-        message_index: The position of the message among those parsed.
-        parsed: The message as it was read.
+        message_index: The index of the message in `Completion.parsed`.
+        parsed: The message and how it was parsed.
     """
 
     message_index: int
@@ -353,25 +356,25 @@ class MessageEnded(NamedTuple):
 
     @property
     def span(self) -> MessageSpan:
-        """Where it stands in the tokens."""
+        """The position of the message in the tokens."""
         return self.parsed.span
 
     @property
     def terminator(self) -> Terminator | None:
-        """What closed it; `None` where nothing did."""
+        """The token that closed it, or `None`."""
         return self.parsed.terminator
 
 
 @distinct
 class ProblemFound(NamedTuple):
-    """Something was not as the format has it.
+    """Something deviates from the format.
 
     Attributes:
-        problem: What, where, and what was done about it.
+        problem: What it is, where, and how it was repaired.
     """
 
     problem: Problem
 
 
 Event = MessageStarted | ContentDelta | MessageEnded | ProblemFound
-"""What happens while tokens are fed."""
+"""The events that feeding a parser returns."""

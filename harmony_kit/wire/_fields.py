@@ -1,4 +1,4 @@
-"""Checks of the fields of messages and contents."""
+"""Checks and conversions of the fields of messages and contents."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def member(kind: type[_Enum], value: Any, name: str) -> _Enum:
     except ValueError:
         known = ", ".join(kind)
         raise InvalidMessageError(
-            f"unknown {name.replace('_', ' ')} {value!r}; there are {known}", field=name
+            f"unknown {name.replace('_', ' ')} {value!r}; expected one of {known}", field=name
         ) from None
 
 
@@ -54,7 +54,7 @@ def tuple_of(kind: type[_Item], values: object, name: str) -> tuple[_Item, ...]:
 
 
 def json_text(value: object, name: str) -> str:
-    """A JSON Schema as text: hashable, immune to later changes of the caller's dict."""
+    """A JSON Schema as text, which is hashable and unaffected by later changes of the dict."""
     if not isinstance(value, Mapping | bool):
         raise InvalidMessageError(
             f"expected a JSON Schema (a dict or a bool), got {kind_of(value)}", field=name

@@ -14,12 +14,12 @@ def system_text(
     has_function_tools: bool = False,
     schema_style: SchemaStyle = "reference",
 ) -> str:
-    """What a system message says (format, section "System message format").
+    """The text of a system message (format, section "System message format").
 
     Args:
         content: The content.
         has_function_tools: Whether the conversation declares function tools.
-        schema_style: How tool parameters are written, as for `render`.
+        schema_style: As for `RenderOptions`.
     """
     facts = []
     if content.model_identity is not None:
@@ -48,12 +48,7 @@ def _channels_section(content: SystemContent, has_function_tools: bool) -> str:
 
 
 def developer_text(content: DeveloperContent, *, schema_style: SchemaStyle = "reference") -> str:
-    """What a developer message says (format, section "Developer message format").
-
-    Args:
-        content: The content.
-        schema_style: How tool parameters are written, as for `render`.
-    """
+    """The text of a developer message (format, section "Developer message format")."""
     sections = []
     if content.instructions is not None:
         sections += ["# Instructions", content.instructions]
@@ -73,12 +68,7 @@ def _response_format(response_format: ResponseFormat) -> str:
 def tools_section(
     namespaces: Iterable[ToolNamespace], *, schema_style: SchemaStyle = "reference"
 ) -> str:
-    """The section that declares tools (format, section "Defining available tools").
-
-    Args:
-        namespaces: The tools, in the order in which they are written.
-        schema_style: How tool parameters are written, as for `render`.
-    """
+    """The section that declares tools (format, section "Defining available tools")."""
     sections = ["# Tools"]
     sections += ["\n".join(_namespace_lines(namespace, schema_style)) for namespace in namespaces]
     return "\n\n".join(sections)
@@ -113,7 +103,7 @@ def _comment(text: str) -> list[str]:
 
 
 def _lines(text: str) -> list[str]:
-    """Lines as the reference counts them: ended by a line feed, one carriage return dropped."""
+    """Lines split as the reference does: at line feeds, without one carriage return before them."""
     *ended, rest = text.split("\n")
     lines = [line.removesuffix("\r") for line in ended]
     return [*lines, rest] if rest else lines

@@ -1,8 +1,8 @@
-"""The values of a conversation: messages, what stands in them, and the tools they declare.
+"""Messages and their headers.
 
-All of them are frozen: two equal values are interchangeable, and what is computed from one
-(its tokens, say) can be kept. They are checked when they are made, so that a wrong type or
-an unknown role is reported where it was written.
+Both are frozen: equal values are interchangeable, and results computed from one (such as its
+tokens) can be cached. Fields are checked by the constructor, so that an error is raised where the
+wrong value was given.
 """
 
 from __future__ import annotations
@@ -22,15 +22,19 @@ from ._vocabulary import CALL
 
 
 class Header(NamedTuple):
-    """Everything that a message's header says.
+    """The header of a message.
 
     Attributes:
-        role: Who wrote the message.
+        role: The author's role.
         name: The author's name; for a tool its full name.
-        channel: What the message is for.
-        recipient: Whom it addresses.
-        content_type: What its content is, one word such as `"json"`.
-        constrained: Whether `<|constrain|>` stands before the content type.
+        channel: The channel, usually a `Channel`.
+        recipient: The role or tool that the message addresses.
+        content_type: The type of the content, one word such as `"json"`.
+        constrained: Whether `<|constrain|>` precedes the content type.
+
+    Example:
+        >>> Header(Role.ASSISTANT, recipient="functions.get_weather").is_call
+        True
     """
 
     role: Role
@@ -42,12 +46,12 @@ class Header(NamedTuple):
 
     @property
     def is_call(self) -> bool:
-        """Whether the message calls a tool: only the recipient decides."""
+        """Whether the message calls a tool: it is the assistant's, and addresses one."""
         return self.role is Role.ASSISTANT and self.recipient not in NO_TOOLS
 
 
 NO_TOOLS: Final = frozenset({None, "all", "user", "assistant"})
-"""Whom a message may address without calling a tool; `all` is nobody in particular."""
+"""Recipients that are not tools; `all` addresses no one in particular."""
 
 
 def _checked_header(
@@ -65,11 +69,12 @@ def _checked_header(
     check_optional_text(content_type, "content_type")
     check_bool(constrained, "constrained")
     if role is Role.TOOL and name is None:
-        raise InvalidMessageError("a tool message needs the tool's name", field="name")
-    if constrained and content_type is None:
         raise InvalidMessageError(
-            "a constrained content needs a content type", field="content_type"
+            "a tool message needs the full name of the tool, such as 'functions.get_weather'",
+            field="name",
         )
+    if constrained and content_type is None:
+        raise InvalidMessageError("constrained=True needs a content_type", field="content_type")
     return Header(role, name, channel, recipient, content_type, constrained)  # type: ignore[arg-type]
 
 
@@ -77,25 +82,24 @@ def _checked_header(
 
 
 class Message:
-    """One message of a conversation: a frozen value, equal to any other with the same fields.
+    """One message of a conversation, a frozen value.
 
-    A message that was parsed without a problem remembers its tokens, and rendering repeats them.
-    They are no part of its value: they do not count in comparisons, and a copy with another
-    field has none.
+    A message that was parsed without a problem remembers its token ids, and rendering repeats them.
+    Comparisons ignore them, and a copy with changed fields has none.
 
     Args:
-        role: Who wrote it; a `Role` or its name.
+        role: A `Role` or its name.
         content: Text, a `SystemContent`, a `DeveloperContent`, or a sequence of those.
-        name: The author's name within the role. For a tool message it is the tool's full
-            name, such as `"functions.get_weather"`, and stands in the role's place.
-        channel: What the message is for; usually a `Channel`.
-        recipient: Whom it is addressed to: for a tool call the tool's full name.
-        content_type: What the content is, as one word such as `"json"` or `"code"`.
-        constrained: Whether `<|constrain|>` stands before the content type.
+        name: The author's name. For a tool message it is required: the tool's full name, such as
+            `"functions.get_weather"`, which the header has instead of the role.
+        channel: The channel, usually a `Channel`.
+        recipient: The role or tool that it addresses; in a tool call, the tool's full name.
+        content_type: The type of the content, one word such as `"json"` or `"code"`.
+        constrained: Whether `<|constrain|>` precedes the content type.
 
     Raises:
         InvalidMessageError: A field has the wrong type, the role is unknown, a tool message
-            has no name, or a content stands under a role that cannot have it.
+            has no name, or the role does not allow the content.
 
     Example:
         >>> Message("assistant", "Hello!", channel="final")
@@ -107,7 +111,7 @@ class Message:
     header: Header
     """All fields but the content."""
     content: Content
-    """What it says."""
+    """The content, as text or as parts."""
     _tokens: bytes | None  # packed by `pack_tokens`; empty where only `is_closed_call` is known
     _rendering: Any
 
@@ -131,37 +135,37 @@ class Message:
 
     @property
     def role(self) -> Role:
-        """Who wrote it."""
+        """The author's role."""
         return self.header.role
 
     @property
     def name(self) -> str | None:
-        """The author's name within the role; a tool's full name."""
+        """The author's name; a tool's full name."""
         return self.header.name
 
     @property
     def channel(self) -> str | None:
-        """What the message is for."""
+        """The channel."""
         return self.header.channel
 
     @property
     def recipient(self) -> str | None:
-        """Whom it is addressed to."""
+        """The role or tool that it addresses."""
         return self.header.recipient
 
     @property
     def content_type(self) -> str | None:
-        """What the content is, as one word."""
+        """The type of the content, such as `"json"`."""
         return self.header.content_type
 
     @property
     def constrained(self) -> bool:
-        """Whether `<|constrain|>` stands before the content type."""
+        """Whether `<|constrain|>` precedes the content type."""
         return self.header.constrained
 
     @property
     def is_call(self) -> bool:
-        """Whether it calls a tool: a message of the assistant that addresses one."""
+        """Whether it calls a tool: it is the assistant's, and addresses one."""
         return self.header.is_call
 
     @property
@@ -181,7 +185,7 @@ class Message:
 
     @property
     def is_closed_call(self) -> bool:
-        """Whether it is a call of which it is known that `<|call|>` closed it."""
+        """Whether it is a call that is known to have been closed by `<|call|>`."""
         if self._tokens is None or not self.is_call:
             return False
         ids, _, added = unpack_tokens(self._tokens)
@@ -189,10 +193,10 @@ class Message:
 
     @property
     def is_whole(self) -> bool:
-        """Whether it is known to be whole, so that it may stand in a history: any text is.
+        """Whether it can be part of a history: any message but a call that may be truncated.
 
-        A call must be closed by `<|call|>`, or have arguments that are one closed JSON value; else
-        it may be the beginning of another call. Code has no end of its own.
+        A call is whole if `<|call|>` closed it, or if its arguments are one complete JSON value.
+        Code for `python` does not show where it ends, so such a call needs `<|call|>`.
         """
         if not self.is_call or self.is_closed_call:
             return True
@@ -200,7 +204,7 @@ class Message:
 
     @property
     def tokens(self) -> MessageTokens | None:
-        """The ids from which it was parsed; `None` where they are not known."""
+        """The ids from which it was parsed, or `None`."""
         if not self._tokens:
             return None
         packed, prompted, added = unpack_tokens(self._tokens)
@@ -210,14 +214,18 @@ class Message:
         return MessageTokens(ids, prompted, len(ids) - added)
 
     def replace(self, **changes: Any) -> Message:
-        """A copy with other fields; it remembers no tokens.
+        """A copy with changed fields, which remembers no tokens.
 
         Args:
             **changes: Arguments of `Message`.
 
         Raises:
-            InvalidMessageError: The result is no message.
-            TypeError: There is no such argument.
+            InvalidMessageError: A value is not valid.
+            TypeError: An argument is unknown.
+
+        Example:
+            >>> Message("user", "Hello!").replace(content="Bye!")
+            Message('user', 'Bye!')
         """
         return Message(**{**self.header._asdict(), "content": self.content, **changes})
 
@@ -250,17 +258,17 @@ class Message:
 
 
 class MessageTokens(NamedTuple):
-    """The token ids of a message as it was parsed, which a rendering repeats.
+    """The token ids of a parsed message, which rendering repeats.
 
-    They begin with `<|start|>`. The first message of a completion has its `<|start|>assistant` from
-    the end of the prompt. A terminator that was missing is added; `<|end|>` stands in the place
-    of `<|return|>`, as in every history.
+    They begin with `<|start|>`; in the first message of a completion, `<|start|>assistant` comes
+    from the end of the prompt. A missing terminator is added, and `<|return|>` is replaced by
+    `<|end|>`, as in every history.
 
     Attributes:
         ids: The ids of the whole message, from `<|start|>` to its terminator.
-        sampled_start: The first of them that a model generated.
-        sampled_end: One past the last that a model generated; equal to `sampled_start` where it is
-            not known that a model did.
+        sampled_start: The index of the first id that a model generated.
+        sampled_end: One past the index of the last id that a model generated; equal to
+            `sampled_start` if none is known to be generated.
     """
 
     ids: tuple[int, ...]
@@ -275,43 +283,37 @@ put_header, put_content, put_tokens, put_rendering = (
 
 
 def pack_tokens(ids: bytes, prompted: int, added: int) -> bytes:
-    """The tokens of a message that a model generated, in as little memory as they need.
+    """The tokens of a generated message in a compact form.
 
-    Tokens that nobody is known to have generated are `ids` alone.
+    Tokens that are not known to be generated are stored as `ids` alone.
 
     Args:
-        ids: The ids as an array of unsigned integers of 4 bytes each.
-        prompted: How many at the beginning the prompt gave.
-        added: How many at the end were added, 0 or 1.
+        ids: The ids as unsigned 32-bit integers.
+        prompted: How many ids at the start come from the prompt.
+        added: How many ids at the end were added, 0 or 1.
     """
     return ids + bytes((2 * prompted + added,))
 
 
 def unpack_tokens(tokens: bytes) -> tuple[bytes, int, int | None]:
-    """What `pack_tokens` was given; `added` is `None` if nobody is known to have generated them.
-
-    Args:
-        tokens: The packed tokens.
-    """
+    """The arguments of `pack_tokens`; `added` is `None` for ids not known to be generated."""
     if len(tokens) % 4 == 0:
         return tokens, 0, None
     return tokens[:-1], tokens[-1] // 2, tokens[-1] % 2
 
 
 CLOSED_CALL: Final = b""
-"""What a call remembers that `<|call|>` closed, and whose tokens are not kept."""
+"""Stored instead of tokens by a call that `<|call|>` closed and whose tokens are not known."""
 _CALL: Final = array("I", [CALL]).tobytes()
 
 
 def trusted_message(header: Header, content: Content, tokens: bytes | None = None) -> Message:
-    """A message of values that are known to be right: no checks, a quarter of the time.
-
-    For the parser, which makes thousands a second of what it read itself.
+    """A message of valid values, made without checks in a quarter of the time.
 
     Args:
         header: The header.
         content: The content.
-        tokens: Its tokens, as `pack_tokens` gives them.
+        tokens: Its tokens, as `pack_tokens` returns them.
     """
     message = _new(Message)
     put_header(message, header)
@@ -322,12 +324,7 @@ def trusted_message(header: Header, content: Content, tokens: bytes | None = Non
 
 
 def with_tokens(message: Message, tokens: MessageTokens | None) -> Message:
-    """The same message, remembering its tokens.
-
-    Args:
-        message: The message.
-        tokens: The tokens, which must spell exactly this message; `None` to forget them.
-    """
+    """A copy of a message that remembers tokens, which must be those of the message, or none."""
     if tokens is None:
         return trusted_message(message.header, message.content)
     ids, start, end = tokens
@@ -360,7 +357,7 @@ def _checked_part(part: object, role: Role, place: str) -> Part:
     home = Role.SYSTEM if isinstance(part, SystemContent) else Role.DEVELOPER
     if role is not home:
         raise InvalidMessageError(
-            f"{kind_of(part)} may stand only in a {home} message, not in a {role} message",
+            f"{kind_of(part)} is allowed only in a {home} message, not in a {role} message",
             field=place,
         )
     return part

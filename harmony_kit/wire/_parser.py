@@ -1,19 +1,18 @@
-"""Tokens to messages, fed a token at a time or all at once.
+"""Parses tokens to messages, one token at a time or all at once.
 
-`Parser` does no I/O. Tokens go in, events come out: a message started, a piece of its
-content, the message ended, a problem was found. However the tokens are cut into chunks, the
-messages and problems are the same, and the pieces of a content join to exactly that content.
+`Parser` does no I/O. It takes tokens and returns events: a message started, text was added to its
+content, the message ended, a problem was found. The messages and problems do not depend on how the
+tokens are divided into chunks, and the texts of a message's events concatenate to its content.
 
-Reading never fails: what a model should not have written is restored to what it meant, each
-time with a `Problem` that names the tokens and the repair. No token is lost: each belongs to
-a message or to a problem. Strict reading is the same, and raises a `ParseError` with the first
-of the problems.
+Lenient parsing never fails: malformed output is repaired, and every repair is reported as a
+`Problem` with its position. No token is lost: each belongs to a message or to a problem. Strict
+parsing raises a `ParseError` for the first problem instead.
 
-Three objects do the work: `Scanner` finds messages in tokens, `Turn` judges what they mean
-together, `ProblemLog` collects the problems.
+`Scanner` finds messages in the tokens, `Turn` applies the rules about several messages, and
+`ProblemLog` collects the problems.
 
 A *completion* (the prompt ended with `<|start|>assistant`) is one turn of the assistant. A
-*conversation* (no role, or another one) may hold anything.
+*conversation* (the prompt ended with another role, or without one) may have any messages.
 """
 
 from __future__ import annotations
@@ -40,18 +39,21 @@ from ._vocabulary import FIRST_SPECIAL, ordinary_token_table
 def parse(
     tokens: Iterable[int], *, role: Role | str | None = Role.ASSISTANT, strict: bool = False
 ) -> Completion:
-    """Parse a whole sequence of tokens.
+    """Parse a complete sequence of tokens.
 
     Args:
-        tokens: Token ids: a completion, as it follows a prompt that ends in
-            `<|start|>assistant`; with `role=None` a conversation that begins with
-            `<|start|>`.
+        tokens: Token ids: a completion of a prompt that ends with `<|start|>assistant`; with
+            `role=None`, a conversation that begins with `<|start|>`.
         role: The role with which the prompt ended, or `None`.
         strict: Whether to raise at the first problem instead of repairing it.
 
+    Returns:
+        The messages and problems.
+
     Raises:
-        ParseError: With `strict`: there is a problem; the error names code and token.
-        UnknownTokenError: A value is no integer.
+        ParseError: With `strict`, there is a problem; the error has its code and position.
+        UnknownTokenError: A value is not an integer.
+        HarmonyError: The role is unknown, or is `tool`.
 
     Example:
         >>> from harmony_kit import encode_with_special
@@ -71,27 +73,30 @@ def _known_role(role: Role | str | None) -> Role | None:
     try:
         known = None if role is None else Role(role)
     except ValueError:
-        raise HarmonyError(f"unknown role {role!r}") from None
+        names = ", ".join(name for name in Role if name is not Role.TOOL)
+        raise HarmonyError(f"unknown role {role!r}; expected None or one of {names}") from None
     if known is Role.TOOL:
-        raise HarmonyError("a tool's header names the tool: use role=None and <|start|>")
+        raise HarmonyError(
+            "role='tool' does not name the tool: use role=None and tokens that begin with <|start|>"
+        )
     return known
 
 
 class _Reading:
-    """A scanner, a turn and a problem log that work together."""
+    """The scanner, turn and problem log of one parse."""
 
     __slots__ = ("log", "scanner", "turn")
 
     def __init__(
         self, role: Role | None, *, strict: bool, events: list[Event] | None, remembers: bool = True
     ) -> None:
-        self.log = ProblemLog(strict, _Told(events))
+        self.log = ProblemLog(strict, _Reporter(events))
         self.turn = Turn(role is Role.ASSISTANT, self.log, events)
         self.scanner = Scanner(role, self.turn, self.log, events, remembers=remembers)
 
 
-class _Told:
-    """Gives problems as events."""
+class _Reporter:
+    """Adds problems to a list of events."""
 
     __slots__ = ("_events",)
 
@@ -106,16 +111,16 @@ class _Told:
 class Parser:
     """Parses tokens as they arrive.
 
-    A parser can be pickled between two calls, and goes on where it was.
+    A parser can be pickled between two calls, and the copy continues from there.
 
     Args:
-        role: The role with which the prompt ended (`<|start|>assistant`), so that the first
-            header goes on from there; `None` if the tokens begin with `<|start|>`. If the
-            prompt ended in a prefill, feed that first.
+        role: The role with which the prompt ended (`<|start|>assistant`), which the tokens
+            continue; `None` if the tokens begin with `<|start|>`. If the prompt ended with a
+            prefill, feed the prefill first.
         strict: Whether to raise at the first problem instead of repairing it.
 
     Raises:
-        HarmonyError: The role is unknown, or that of a tool, whose header has to name it.
+        HarmonyError: The role is unknown, or is `tool`.
 
     Example:
         >>> from harmony_kit import encode_with_special
@@ -156,69 +161,63 @@ class Parser:
 
     @classmethod
     def of_text(cls, role: Role | str | None, strict: bool) -> Parser:
-        """A parser of bytes given as the tokens that spell them, for the reader of texts.
-
-        Its messages remember no tokens, since no model generated these.
-
-        Args:
-            role: As for `Parser`.
-            strict: As for `Parser`.
-        """
+        """A parser for tokens made from a text, which its messages do not remember."""
         parser = cls(role=role, strict=strict)
         parser._remembers = False
         parser.reset()
         return parser
 
     def reset(self) -> None:
-        """Forget all that was fed, and begin anew with the same role."""
+        """Discard all input, and begin again with the same role."""
         self._events: list[Event] = []  # of the current call
         self._reading = _Reading(
             self._role, strict=self._strict, events=self._events, remembers=self._remembers
         )
         self._error: HarmonyError | None = None
         self._is_closed = False
-        # The delta of every token met in this message that is plain text by itself; None while
-        # no such token can come. And what the scanner has not been told yet of text that was
-        # streamed: tokens by themselves, and before them what came in chunks.
+        # The events of the tokens seen in this message that are valid UTF-8 by themselves; None
+        # while the next token is not certain to be content.
         self._deltas: dict[int, ContentDelta] | None = None
         self._met: dict[int, ContentDelta] = {}
-        self._header: Header | None = None  # of the message to which they belong
+        self._header: Header | None = None  # of that message
         self._index = -1
+        # Streamed text that the scanner has not received yet: single tokens, and before them the
+        # texts and packed ids of chunks.
         self._streamed: list[int] = []
         self._texts: list[str] = []
         self._ids: list[bytes] = []
 
-    # --- What was read ---
+    # --- Results ---
 
     @property
     def role(self) -> Role | None:
-        """The role that the prompt gave, until the first header is read."""
-        return self._reading.scanner.given_role
+        """The role with which the prompt ended, until the first header has been read."""
+        return self._reading.scanner.message.given_role
 
     @property
     def strict(self) -> bool:
-        """Whether the first problem raises."""
+        """Whether the first problem raises an error."""
         return self._strict
 
     @property
     def messages(self) -> tuple[Message, ...]:
-        """The messages that are complete, and known to be what they are."""
+        """The messages that are complete and whose channel is known."""
         return tuple(parsed.message for parsed in self._reading.turn.parsed)
 
     @property
     def header(self) -> Header | None:
         """The header of the message whose content is being read, or `None`."""
-        return self._reading.scanner.header
+        return self._reading.scanner.message.header
 
     @property
     def content(self) -> str:
-        """The content so far of the message that is being read; empty between messages.
+        """The content so far of the message being read; empty between messages.
 
-        Reading it at every step costs only what is new, as long as the text read before is
-        not kept.
+        Access takes time proportional to the new text only, as long as the caller does not keep a
+        reference to the previous value.
         """
         self._settle()
-        return self._reading.scanner.content
+        return self._reading.scanner.message.text.text
 
     @property
     def position(self) -> int:
@@ -228,13 +227,13 @@ class Parser:
 
     @property
     def turn_ended(self) -> bool:
-        """Whether the turn of a completion is over, so that nothing more is to be generated."""
+        """Whether the turn of a completion has ended, so that generation can stop."""
         return self._reading.turn.is_over
 
     def result(self) -> Completion:
-        """The messages that are complete, and what else is known so far.
+        """The complete messages and the problems so far.
 
-        After an error: the messages before it.
+        After an error, the messages before it.
         """
         if self._error is not None:
             parsed = self._reading.turn.parsed
@@ -250,19 +249,27 @@ class Parser:
             tokens: A token id, or a sequence of them.
 
         Returns:
-            What happened, in order. The content of a message comes as one delta per call.
-            While it is not decided what a message is, nothing of it is given. Messages after
-            the end of the turn give no events; they are in the result.
+            The events, in order. A message's new content is one `ContentDelta` per call. While the
+            channel of a message is not known, its events are withheld. Messages after the end of
+            the turn have no events; they are in `result()`.
 
         Raises:
-            ParseError: With `strict`, there is a problem: the first of all, which may be known
-                only at the end of its message. If something happened before that, it is
-                returned, and the next call raises. From then on every call does; what was
-                complete stays in `messages`.
-            UnknownTokenError: A value is no integer; likewise.
+            ParseError: With `strict`, there is a problem: the first one, which may become known
+                only at the end of its message. If there are events before it, they are returned
+                and the next call raises. All later calls raise the same error; `messages` keeps
+                the complete messages.
+            UnknownTokenError: A value is not an integer; this is raised in the same way.
+            HarmonyError: The parser is closed.
+
+        Example:
+            >>> from harmony_kit import encode_with_special
+            >>> parser = Parser()
+            >>> events = parser.feed(encode_with_special("<|channel|>final<|message|>Hi"))
+            >>> events[-1].text
+            'Hi'
         """
         if isinstance(tokens, int):
-            # The path of nearly every token of a stream: plain text within a content.
+            # The path of nearly every streamed token: text within a content.
             deltas = self._deltas
             if deltas is not None:
                 delta = deltas.get(tokens) or self._new_delta(tokens)
@@ -277,7 +284,7 @@ class Parser:
         if length == 1 and isinstance(tokens[0], int):
             return self.feed(tokens[0])  # engines stream their tokens like that
         if self._deltas is not None:
-            # Likewise of a chunk that is plain text and ends with a whole character.
+            # Likewise for a chunk that is text and ends with a complete character.
             try:
                 ids = _packer(length)(*tokens)
                 text = b"".join(itemgetter(*tokens)(_joinable_table())).decode()
@@ -292,24 +299,22 @@ class Parser:
         return self._feed(tokens if isinstance(tokens, list | tuple) else list(tokens))
 
     def close(self) -> list[Event]:
-        """Say that no more tokens come. What is not closed ends here.
+        """End the input, and with it the message being read.
+
+        Returns:
+            The remaining events.
 
         Raises:
-            ParseError: With `strict`: something is incomplete, or there was a problem before.
-            UnknownTokenError: A value before was no token id.
+            ParseError: With `strict`, a message is incomplete, or there was a problem before.
+            UnknownTokenError: A value fed before was not an integer.
         """
         return self.close_broken(0)
 
     def close_broken(self, length: int) -> list[Event]:
-        """Like `close`, after the beginning of a special token that broke off.
-
-        Token ids never break off; the reader of texts has need of this.
+        """Do the same as `close`, for a text that ends inside the spelling of a special token.
 
         Args:
-            length: How many more units of input that beginning has.
-
-        Raises:
-            ParseError: As for `close`.
+            length: The length of the incomplete spelling.
         """
         self._settle()
         self._deltas = None
@@ -340,25 +345,26 @@ class Parser:
             if not self._events:
                 raise
         else:
-            if reading.scanner.takes_text:
-                header, place = reading.scanner.header, len(reading.turn.parsed)
+            message = reading.scanner.message
+            if message.takes_text:
+                header, place = message.header, len(reading.turn.parsed)
                 if place != self._index or header is not self._header:
                     self._header, self._index, self._met = header, place, {}
                 self._deltas = self._met
         return self._take_events()
 
     def _refuse(self) -> NoReturn:
-        raise self._error or HarmonyError("the parser is closed")
+        raise self._error or HarmonyError("the parser is closed and takes no more input")
 
     def _take_events(self) -> list[Event]:
         events = self._events[:]
         self._events.clear()
         return events
 
-    # --- One token of plain text ---
+    # --- Streamed text ---
 
     def _new_delta(self, token: int) -> ContentDelta | None:
-        """The delta of a token that is plain text by itself and new in this message."""
+        """The event of a token not seen before in this message; `None` if it is not valid UTF-8."""
         if not 0 <= token < FIRST_SPECIAL:
             return None
         try:
@@ -370,7 +376,7 @@ class Parser:
         return delta
 
     def _settle(self) -> None:
-        """Tell the scanner of the tokens of plain text that were streamed."""
+        """Pass the streamed text on to the scanner."""
         streamed = self._streamed
         if streamed:
             table = ordinary_token_table()
@@ -384,7 +390,7 @@ class Parser:
 
 
 def _integer(token: object, position: int) -> int:
-    """A token id of another type of integers, such as numpy's."""
+    """A token id of another integer type, such as numpy's."""
     try:
         return index(token)  # type: ignore[arg-type]
     except TypeError:
@@ -393,17 +399,17 @@ def _integer(token: object, position: int) -> int:
 
 _make = tuple.__new__
 
-# Raised by packing, joining and decoding what is not plain text.
+# Raised when packing, joining or decoding tokens that are not text.
 _NOT_PLAIN: Final = (struct.error, TypeError, IndexError, ValueError)
 
 
 @lru_cache(64)
 def _packer(length: int) -> Callable[..., bytes]:
-    """Packs so many token ids, and refuses negative numbers; faster than `array`."""
+    """A function that packs so many token ids, faster than `array`; it refuses negative numbers."""
     return struct.Struct(f"{length}I").pack
 
 
 @cache
 def _joinable_table() -> tuple[bytes | None, ...]:
-    """The table of token bytes, in which the others are nothing that `bytes.join` takes."""
+    """The table of token bytes, with `None`, which `bytes.join` refuses, for all other ids."""
     return tuple([piece or None for piece in ordinary_token_table()])

@@ -1,7 +1,7 @@
-"""What lenient reading noticed: one table of codes, and the value that says where.
+"""Problems that lenient parsing finds and repairs: the table of codes, and their collection.
 
-A problem is never an exception: it says what was found, at which tokens, and what was done
-about it. Strict parsing raises a `ParseError` with the same code at the first of them.
+A problem states what was found, at which tokens, and how it was repaired. Strict parsing raises a
+`ParseError` with the code of the first problem.
 """
 
 from __future__ import annotations
@@ -14,29 +14,29 @@ from ..errors import ParseError
 
 
 class Layer(StrEnum):
-    """Who notices a problem."""
+    """The part of parsing that finds a problem."""
 
     HEADER = "header"
     """Reading one header."""
     STRUCTURE = "structure"
-    """Messages and the tokens between them."""
+    """Finding messages in the tokens."""
     CONTENT = "content"
-    """The tokens of one content."""
+    """Reading the tokens of one content."""
     TURN = "turn"
-    """The messages of a completion together."""
+    """Relating the messages of a completion to each other."""
     TEXT = "text"
     """Reading text instead of tokens."""
     CALL = "call"
-    """Making a tool call of a message."""
+    """Reading the tool call in a message."""
 
 
 class ProblemKind(NamedTuple):
-    """What a code means.
+    """The description of a code.
 
     Attributes:
-        layer: Who notices it.
+        layer: The part of parsing that finds it.
         meaning: What was found.
-        repair: What is done about it.
+        repair: How it is repaired.
     """
 
     layer: Layer
@@ -45,11 +45,11 @@ class ProblemKind(NamedTuple):
 
 
 class Span(NamedTuple):
-    """A stretch of the input: token indices, or characters where text was read.
+    """A range of the input: token indices, or characters of a parsed text.
 
     Attributes:
-        start: The first.
-        end: One past the last.
+        start: The first index.
+        end: One past the last index.
     """
 
     start: int
@@ -57,15 +57,21 @@ class Span(NamedTuple):
 
 
 class Problem(NamedTuple):
-    """Something that is not as the format has it.
+    """A deviation from the format.
 
     Attributes:
-        code: The kind, a key of `PROBLEM_KINDS`.
-        span: Where: token indices from the first token fed, or characters of a text.
-        message: What was found and what was done, in words.
-        detail: What it is about, such as the word that was not understood.
-        outside: Whether the span belongs to no message. Such spans and those of the
-            messages partition the input.
+        code: The kind of problem; docs/problems.md lists them.
+        span: Its position: token indices from the first token fed, or characters of a text.
+        message: What was found and how it was repaired, in words.
+        detail: The value concerned, such as the word that was not understood.
+        outside: Whether the span is outside all messages. Such spans and those of the messages
+            partition the input.
+
+    Example:
+        >>> from harmony_kit import encode_with_special, parse
+        >>> found = parse(encode_with_special("<|channel|>finalx<|message|>H<|end|>")).problems[0]
+        >>> found.code, found.detail
+        ('unknown_channel_normalized', 'finalx')
     """
 
     code: str
@@ -78,15 +84,7 @@ class Problem(NamedTuple):
 def problem(
     code: str, start: int, end: int, detail: str | None = None, *, outside: bool = False
 ) -> Problem:
-    """A problem of a kind, with the words of the table.
-
-    Args:
-        code: The kind.
-        start: Where it begins.
-        end: Where it ends.
-        detail: What it is about.
-        outside: Whether the span belongs to no message.
-    """
+    """A problem with the message that the table has for its code."""
     kind = PROBLEM_KINDS[code]
     return Problem(code, Span(start, end), f"{kind.meaning}; {kind.repair}", detail, outside)
 
@@ -96,90 +94,106 @@ _TURN, _TEXT, _CALL = Layer.TURN, Layer.TEXT, Layer.CALL
 
 PROBLEM_KINDS: Final[dict[str, ProblemKind]] = {
     # --- One header ---
-    "missing_role": ProblemKind(_HEADER, "no role after <|start|>", "taken for the assistant's"),
+    "missing_role": ProblemKind(_HEADER, "no role after <|start|>", "read as the assistant's"),
     "role_normalized": ProblemKind(
-        _HEADER, "a role written wrongly, such as assistantassistant", "read as the role meant"
+        _HEADER, "a misspelled role, such as assistantassistant", "read as the role meant"
     ),
     "unknown_role": ProblemKind(
-        _HEADER, "an author that is no role and no tool", "kept as a tool of that name"
+        _HEADER, "an author that is neither a role nor a tool", "read as a tool of that name"
     ),
     "missing_channel": ProblemKind(
         _HEADER,
         "an assistant message without a channel",
-        "final if it ends the turn, analysis if another message follows, commentary if a call",
+        "final if it ends the turn, analysis if a message follows, commentary if it is a call",
     ),
     "missing_channel_marker": ProblemKind(
-        _HEADER, "a channel without <|channel|> before it", "read as the channel"
+        _HEADER, "a channel without <|channel|> before it", "read as a channel"
     ),
     "empty_channel": ProblemKind(
         _HEADER, "no channel follows <|channel|>", "the marker is ignored"
     ),
     "repeated_channel": ProblemKind(_HEADER, "more than one channel", "the last one counts"),
     "unknown_channel": ProblemKind(
-        _HEADER, "a channel that the format does not know", "kept as it stands"
+        _HEADER, "a channel that the format does not define", "kept unchanged"
     ),
     "unknown_channel_normalized": ProblemKind(
-        _HEADER, "a channel written wrongly, such as finalx", "read as the channel meant"
+        _HEADER, "a misspelled channel, such as finalx", "read as the channel meant"
     ),
-    "empty_recipient": ProblemKind(_HEADER, "no recipient follows to=", "ignored"),
-    "duplicate_recipient": ProblemKind(_HEADER, "the same recipient twice", "read once"),
+    "empty_recipient": ProblemKind(_HEADER, "no recipient follows to=", "to= is ignored"),
+    "duplicate_recipient": ProblemKind(
+        _HEADER, "the same recipient twice", "the repetition is ignored"
+    ),
     "conflicting_recipient": ProblemKind(
-        _HEADER, "two different recipients", "the last one counts; the call is ambiguous"
+        _HEADER, "two different recipients", "the last one counts; the call is marked as ambiguous"
     ),
     "self_recipient": ProblemKind(
-        _HEADER, "the assistant addresses the assistant", "kept, and no call"
+        _HEADER, "the assistant addresses the assistant", "kept; not read as a call"
     ),
     "empty_constrain": ProblemKind(
         _HEADER, "no content type follows <|constrain|>", "the marker is ignored"
     ),
     "glued_constrain": ProblemKind(
-        _HEADER, "<|constrain|> without a blank before it", "read as if it were there"
+        _HEADER, "<|constrain|> without a space before it", "read as if the space were there"
     ),
     "unknown_content_type": ProblemKind(
-        _HEADER, "a content type other than json and code", "kept as it stands"
+        _HEADER, "a content type other than json and code", "kept unchanged"
     ),
-    "unexpected_header_text": ProblemKind(_HEADER, "words that are no part of a header", "ignored"),
+    "unexpected_header_text": ProblemKind(
+        _HEADER, "words that cannot be part of a header", "ignored"
+    ),
     "header_whitespace": ProblemKind(
-        _HEADER, "blanks where a header has none, or other than one space", "ignored"
+        _HEADER, "whitespace other than one space, or where a header has none", "ignored"
     ),
     "special_token_in_header": ProblemKind(
-        _HEADER, "a special token that has no place in a header", "ignored"
+        _HEADER, "a special token that is not allowed in a header", "ignored"
     ),
-    # --- Messages and what stands between them ---
-    "repeated_start": ProblemKind(_STRUCTURE, "<|start|> again before a header", "read once"),
-    "repeated_message": ProblemKind(_STRUCTURE, "<|message|> twice", "read once"),
+    # --- Messages and the tokens between them ---
+    "repeated_start": ProblemKind(
+        _STRUCTURE, "<|start|> twice before a header", "the repetition is ignored"
+    ),
+    "repeated_message": ProblemKind(_STRUCTURE, "<|message|> twice", "the repetition is ignored"),
     "missing_start": ProblemKind(
         _STRUCTURE, "a message that does not begin with <|start|>", "read as the assistant's"
     ),
     "missing_message": ProblemKind(
         _STRUCTURE,
         "a message without <|message|>",
-        "its content begins where a header cannot go on",
+        "the content begins where the header cannot continue",
     ),
     "missing_terminator": ProblemKind(
-        _STRUCTURE, "a message that was not closed", "it ends where the next begins or input ends"
+        _STRUCTURE,
+        "a message without a terminator",
+        "it ends where the next message begins or the input ends",
     ),
-    "garbage_header": ProblemKind(_STRUCTURE, "a header that says nothing", "kept apart"),
+    "garbage_header": ProblemKind(
+        _STRUCTURE, "a header without <|message|>, content or recipient", "not part of any message"
+    ),
     "empty_message_dropped": ProblemKind(
-        _STRUCTURE, "a message that is neither addressed nor has a content", "not made"
+        _STRUCTURE, "a message without recipient and content", "dropped"
     ),
-    "truncated_header": ProblemKind(_STRUCTURE, "the input ends inside a header", "kept apart"),
-    "text_between_messages": ProblemKind(_STRUCTURE, "text between two messages", "kept apart"),
-    "stray_terminator": ProblemKind(_STRUCTURE, "a terminator that closes nothing", "kept apart"),
+    "truncated_header": ProblemKind(
+        _STRUCTURE, "the input ends inside a header", "not part of any message"
+    ),
+    "text_between_messages": ProblemKind(
+        _STRUCTURE, "text between two messages", "not part of any message"
+    ),
+    "stray_terminator": ProblemKind(
+        _STRUCTURE, "a terminator without a message", "not part of any message"
+    ),
     "ended_by_endoftext": ProblemKind(
         _STRUCTURE, "<|endoftext|> instead of a terminator", "the message and the turn end there"
     ),
     "trailing_tokens": ProblemKind(
-        _STRUCTURE, "tokens after the end of the turn", "kept, but not part of the turn"
+        _STRUCTURE, "tokens after the end of the turn", "parsed, but not part of the turn"
     ),
     "more_problems": ProblemKind(
-        _STRUCTURE, "more problems than are told apart", "their tokens are kept apart"
+        _STRUCTURE, "more problems than are listed", "their tokens are not part of any message"
     ),
     # --- One content ---
     "special_token_in_body": ProblemKind(
-        _CONTENT, "a control token inside a content", "spelt out as text"
+        _CONTENT, "a control token inside a content", "read as its spelling"
     ),
-    "reserved_special_token": ProblemKind(_CONTENT, "a reserved token", "spelt out as text"),
+    "reserved_special_token": ProblemKind(_CONTENT, "a reserved token", "read as its spelling"),
     "unknown_token": ProblemKind(
         _CONTENT, "an id that is not in the vocabulary", "read as the character U+FFFD"
     ),
@@ -187,32 +201,36 @@ PROBLEM_KINDS: Final[dict[str, ProblemKind]] = {
         _CONTENT, "bytes that are not UTF-8", "read as the character U+FFFD"
     ),
     # --- A whole completion ---
-    "empty_output": ProblemKind(_TURN, "a completion without a message", "no message is made"),
+    "empty_output": ProblemKind(_TURN, "a completion without any message", "parsed as no messages"),
     "no_final": ProblemKind(
-        _TURN, "the turn ended without a final answer or a call", "the turn stays without one"
+        _TURN, "the turn ended without a final answer or a call", "none is added"
     ),
-    "empty_final": ProblemKind(_TURN, "a final answer without text", "kept empty"),
-    "unterminated_call": ProblemKind(_TURN, "a call that breaks off in its header", "kept empty"),
+    "empty_final": ProblemKind(_TURN, "a final answer without text", "kept as an empty message"),
+    "unterminated_call": ProblemKind(
+        _TURN, "a call that is truncated in its header", "kept as a call without arguments"
+    ),
     "missing_recipient": ProblemKind(
-        _TURN, "what looks like a call but addresses nobody", "a call without a name"
+        _TURN,
+        "a message that looks like a call but has no recipient",
+        "read as a call without a name",
     ),
-    "call_ended_with_end": ProblemKind(_TURN, "a call closed by <|end|>", "a call all the same"),
-    "call_ended_with_return": ProblemKind(
-        _TURN, "a call closed by <|return|>", "a call all the same"
-    ),
+    "call_ended_with_end": ProblemKind(_TURN, "a call closed by <|end|>", "read as a call"),
+    "call_ended_with_return": ProblemKind(_TURN, "a call closed by <|return|>", "read as a call"),
     "text_ended_with_call": ProblemKind(
-        _TURN, "<|call|> after a text that addresses nobody", "a text all the same"
+        _TURN, "<|call|> after a text without a recipient", "read as a text"
     ),
     "tool_call_on_final": ProblemKind(
-        _TURN, "a call on the final channel", "a call, and no answer"
+        _TURN, "a call on the final channel", "read as a call, not as an answer"
     ),
     "tool_call_on_analysis": ProblemKind(
-        _TURN, "a call of a function on the analysis channel", "a call all the same"
+        _TURN, "a call of a function on the analysis channel", "read as a call"
     ),
-    "multiple_calls": ProblemKind(_TURN, "a call after <|call|>", "both are calls of the turn"),
-    "call_after_final": ProblemKind(_TURN, "a call after a final answer", "kept in its order"),
+    "multiple_calls": ProblemKind(
+        _TURN, "a call after <|call|>", "both calls are part of the turn"
+    ),
+    "call_after_final": ProblemKind(_TURN, "a call after a final answer", "kept in order"),
     "text_after_call": ProblemKind(
-        _TURN, "a text after a call that was not answered yet", "kept in its order"
+        _TURN, "a text after a call that has no result yet", "kept in order"
     ),
     "hallucinated_turn": ProblemKind(
         _TURN, "a user's message in a completion", "the turn ends before it"
@@ -225,65 +243,61 @@ PROBLEM_KINDS: Final[dict[str, ProblemKind]] = {
     ),
     # --- Text ---
     "partial_special_token": ProblemKind(
-        _TEXT, "the text ends inside the spelling of a special token", "kept apart"
+        _TEXT, "the text ends inside the spelling of a special token", "not part of any message"
     ),
     "stripped_special_tokens": ProblemKind(
-        _TEXT, "a text without its special tokens", "they are restored where the words show them"
+        _TEXT,
+        "a text that lost its special tokens",
+        "they are restored where the header words show them",
     ),
     "partially_stripped_special_tokens": ProblemKind(
         _TEXT, "a text that lost some of its special tokens", "the others are restored"
     ),
     "no_harmony_markup": ProblemKind(
-        _TEXT, "a text without any sign of the format", "taken for the final answer"
+        _TEXT, "a text without any sign of the format", "read as the final answer"
     ),
     # --- Calls ---
-    "undeclared_tool": ProblemKind(_CALL, "a tool that was not declared", "never run"),
-    "recipient_normalized": ProblemKind(
-        _CALL, "a tool's name written wrongly", "read as the name meant"
-    ),
+    "undeclared_tool": ProblemKind(_CALL, "a tool that was not declared", "the call is not run"),
+    "recipient_normalized": ProblemKind(_CALL, "a misspelled tool name", "read as the name meant"),
     "repeated_call": ProblemKind(_CALL, "the same call again", "marked as a duplicate"),
-    "empty_arguments": ProblemKind(_CALL, "no arguments at all", "read as an empty object"),
-    "truncated_json": ProblemKind(_CALL, "JSON that breaks off", "closed where it ends"),
-    "json_repaired": ProblemKind(_CALL, "text that is almost JSON", "read as the JSON meant"),
+    "empty_arguments": ProblemKind(_CALL, "no arguments", "read as an empty object"),
+    "truncated_json": ProblemKind(_CALL, "truncated JSON", "closed where it ends"),
+    "json_repaired": ProblemKind(_CALL, "text that is close to JSON", "read as the JSON meant"),
     "double_encoded_json": ProblemKind(_CALL, "JSON inside a JSON string", "unpacked"),
     "enveloped_arguments": ProblemKind(
-        _CALL, "the arguments inside an object that names them or the tool", "taken out of it"
+        _CALL, "the arguments wrapped in an object that names them or the tool", "unwrapped"
     ),
-    "json_wrapped_code": ProblemKind(_CALL, "code inside a JSON object", "taken out of it"),
-    "not_json": ProblemKind(_CALL, "arguments that no repair makes JSON", "kept as text"),
-    "duplicate_keys": ProblemKind(_CALL, "an object with a key twice", "the last one counts"),
+    "json_wrapped_code": ProblemKind(_CALL, "code wrapped in a JSON object", "unwrapped"),
+    "not_json": ProblemKind(_CALL, "arguments that cannot be repaired to JSON", "kept as text"),
+    "duplicate_keys": ProblemKind(_CALL, "an object with duplicate keys", "the last one counts"),
     "schema_coercion": ProblemKind(
-        _CALL, "a value of a wrong type that loses nothing in the right one", "converted"
+        _CALL, "a value of the wrong type that can be converted without loss", "converted"
     ),
     "schema_mismatch": ProblemKind(
-        _CALL, "arguments that are not what the tool asks for", "never run"
+        _CALL, "arguments that do not match the schema of the tool", "the call is not run"
     ),
     "too_deep": ProblemKind(_CALL, "arguments nested too deeply", "kept as text"),
 }
-"""What every code means."""
+"""The description of every code."""
 
 _ORDER: Final = {code: position for position, code in enumerate(PROBLEM_KINDS)}
 
 
 def rank(found: Problem) -> tuple[int, int]:
-    """The place of a problem among others: by its start, then in the order of the table.
-
-    Args:
-        found: The problem.
-    """
+    """The sort key of a problem: its position, then the order of the table."""
     return found.span.start, _ORDER[found.code]
 
 
 # --- While reading --------------------------------------------------------------------------
 
 PROBLEMS_KEPT: Final = 10_000
-"""How many problems a parser tells apart.
+"""How many problems a parser lists.
 
-Of more, those about tokens of a message are only counted; those about tokens that belong to
-no message are kept as `more_problems`, one for each stretch of such tokens.
+Beyond that, problems within messages are only counted; problems outside of messages become
+`more_problems`, one for each run of adjacent tokens.
 """
 
-# What is still worth reporting of tokens after the end of the turn.
+# The only problems that are reported after the end of the turn.
 _REPORTED_AFTER_THE_TURN: Final = frozenset(
     {
         "trailing_tokens",
@@ -295,28 +309,27 @@ _REPORTED_AFTER_THE_TURN: Final = frozenset(
     }
 )
 
-
-# These decide whether a call may be run; a message has few of them.
+# Listed even beyond the limit, since they decide whether a call may be run; a message has few.
 _NEEDED_BY_CALLS: Final = frozenset(
     {"missing_recipient", "missing_message", "conflicting_recipient"}
 )
 
 
 class ProblemLog:
-    """Collects the problems of a parse, each with the message that it is about.
+    """Collects the problems of a parse by message.
 
-    Adjacent problems of one kind are merged; their number is bounded. Strict reading raises the
-    first of them, by `rank`, as soon as no earlier one can come.
+    Adjacent problems of one kind are merged, and their number is limited. Strict parsing raises the
+    first of them by `rank`, as soon as no earlier one can follow.
 
     Args:
         strict: Whether to raise.
-        tell: Called with every problem once it cannot grow any more.
+        tell: Called with every problem once it is final.
 
     Attributes:
-        stray: The problems that are about no message.
-        omitted: How many problems more there were than are kept.
-        after_turn: Whether the turn is over, so that little is worth reporting.
-        has_trailing: Whether tokens after the turn were reported.
+        stray: The problems that do not belong to a message.
+        omitted: How many problems were only counted.
+        after_turn: Whether the turn has ended, after which few problems are reported.
+        has_trailing: Whether `trailing_tokens` was reported.
     """
 
     __slots__ = (
@@ -342,9 +355,9 @@ class ProblemLog:
         self._tell = tell
         self._kept = 0
         self._current: list[Problem] = []  # of the message that is being read
-        self._last: Problem | None = None  # may still grow by one like it
+        self._last: Problem | None = None  # may still be merged with the next
         self._last_home = self._current
-        self._first: Problem | None = None  # by rank; strict reading raises it
+        self._first: Problem | None = None  # by rank; strict parsing raises it
 
     def report(
         self,
@@ -359,13 +372,13 @@ class ProblemLog:
         """Note a problem.
 
         Args:
-            code: The kind.
-            start: Where it begins.
-            end: Where it ends.
-            detail: What it is about.
-            outside: Whether the span belongs to no message.
-            home: The problems among which it belongs; by default those of the message that is
-                being read, or `stray` if it lies outside.
+            code: As for `Problem`.
+            start: The start of its span.
+            end: The end of its span.
+            detail: As for `Problem`.
+            outside: As for `Problem`.
+            home: The list to which it is added; by default that of the message being read, or
+                `stray` if it is outside.
         """
         if self.after_turn and code not in _REPORTED_AFTER_THE_TURN:
             if not outside:
@@ -386,7 +399,7 @@ class ProblemLog:
             self._first = found
 
     def settle(self) -> None:
-        """Keep the last problem: it cannot grow any more."""
+        """Add the last problem to its list: nothing more is merged with it."""
         found, self._last = self._last, None
         if found is None:
             return
@@ -407,13 +420,13 @@ class ProblemLog:
             self.stray.append(problem("more_problems", *span, outside=True))
 
     def take(self) -> list[Problem]:
-        """The problems of the message that is being read, which ends here."""
+        """Remove and return the problems of the message being read."""
         self.settle()
         found, self._current = self._current, []
         return found
 
     def abandon(self) -> None:
-        """What was being read is no message: its problems are about none."""
+        """Move the problems of the message being read to `stray`: it is not a message after all."""
         if self._last_home is self._current:
             self.settle()
         if self._current:
@@ -421,18 +434,18 @@ class ProblemLog:
             self._current.clear()
 
     def problems(self) -> tuple[Problem, ...]:
-        """The problems so far that are about no message, or about one that is not complete."""
+        """The problems so far that do not belong to a complete message."""
         last = () if self._last is None or self._kept >= PROBLEMS_KEPT else (self._last,)
         return (*self.stray, *self._current, *last)
 
     def check(self, before: int | None = None) -> None:
-        """Raise the first problem, if reading is strict.
+        """Raise the first problem, if parsing is strict.
 
         Args:
-            before: The place before which no further problem can come; `None` if none can come.
+            before: The position before which no further problem can be found; `None` at the end.
 
         Raises:
-            ParseError: There is one before that place.
+            ParseError: There is a problem before that position.
         """
         first = self._first
         if first is not None and (before is None or first.span.start < before):
@@ -440,11 +453,7 @@ class ProblemLog:
 
 
 def parse_error(found: Problem) -> ParseError:
-    """What strict reading raises at a problem.
-
-    Args:
-        found: The problem.
-    """
+    """The error that strict parsing raises for a problem."""
     kind = PROBLEM_KINDS[found.code]
     reason = kind.meaning if found.detail is None else f"{kind.meaning}: {found.detail!r}"
     return ParseError(found.code, reason, position=found.span.start)

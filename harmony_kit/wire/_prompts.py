@@ -1,4 +1,4 @@
-"""From a prompt and its completion to the next prompt, without tokenising anything again."""
+"""Extends a prompt by its completion and new messages, without tokenizing the old ones again."""
 
 from __future__ import annotations
 
@@ -26,29 +26,32 @@ def extend(
     options: RenderOptions | None = None,
     **changes: Unpack[RenderKeywords],
 ) -> Prompt:
-    """The next prompt: the last one, what the model wrote, and new messages.
+    """The next prompt: the previous prompt, its completion, and new messages.
 
-    It begins with the prompt and the completion, id for id, so that an engine finds them in its
-    cache and a trainer sees the ids that were sampled. A completion that was cut off is closed by
-    an id that was not sampled; in the place of a last `<|return|>` stands `<|end|>`, as in every
-    history. It is what `render` gives for the same conversation, where that remembers its tokens.
+    It begins with the ids of the prompt and the completion, so that an engine finds them in its
+    prefix cache and a trainer gets the sampled ids. A truncated completion is closed by a
+    terminator that was not sampled, and a last `<|return|>` is replaced by `<|end|>`, as in every
+    history. `render` returns the same for the same messages if they remember their tokens.
 
-    A new segment begins, and `Prompt.extends` is false, where something cannot stay: reasoning of
-    a turn that is finished (`drop_analysis="never"` keeps it), a call that is not whole, or
-    messages whose framing had to be repaired, which are written anew.
+    `Prompt.extends` is false if ids could not be kept: if reasoning of a finished turn is dropped
+    (`drop_analysis="never"` keeps it), a call is incomplete, or messages had to be repaired and
+    are rendered again.
 
     Args:
-        prompt: The prompt, which ends in `<|start|>assistant`, and perhaps in the beginning of
-            a message; a `Prompt` also knows which of its ids were sampled.
-        completion: Token ids that the model generated, the stop token included if there was one.
-        new_messages: What follows, such as results of tools.
-        next_role: Whose message the model is to write next, as for `render`.
+        prompt: The prompt, which ends with `<|start|>assistant` or with a prefill after it; a
+            `Prompt` also knows which of its ids were sampled.
+        completion: Token ids that the model generated, including the stop token if there is one.
+        new_messages: The messages that follow, such as the results of tools.
+        next_role: The role of the message that the model generates next, as for `render`.
         options: How to render.
-        **changes: Options that differ from those: the fields of `RenderOptions`.
+        **changes: Fields of `RenderOptions` that differ from `options`.
+
+    Returns:
+        The token ids, and which of them were sampled.
 
     Raises:
-        InvalidMessageError: A new message cannot be rendered; the error says which.
-        OptionError: The prompt does not end in a message of the assistant, or is not well-formed;
+        InvalidMessageError: A new message cannot be rendered; the error names it.
+        OptionError: The prompt does not end with a message of the assistant, or is not well-formed;
             or an option has an unknown value.
         TypeError: An option has an unknown name.
 
@@ -105,17 +108,17 @@ class _Given:
             self._prompt, self._sampled = list(prompt), ()
         self._completion = list(completion)
         self._opening = _opening(self._prompt)
-        # What stands after <|start|>assistant is the beginning of the message.
+        # The model continued the message that is already in the prompt.
         self._prefill = self._prompt[self._opening + len(_ASSISTANT) :]
         self._read: Completion = parse([*self._prefill, *self._completion])
 
     @property
     def may_finish_a_turn(self) -> bool:
-        """Whether there is an answer, after which reasoning may have to go."""
+        """Whether there is an answer, after which reasoning may be dropped."""
         return any(parsed.message.channel == "final" for parsed in self._read.turn)
 
     def closed(self) -> Prompt | None:
-        """The prompt and its completion, closed; `None` where something of it cannot stay."""
+        """The prompt and its completion, closed; `None` if the ids cannot all be kept."""
         turn = self._read.turn
         has_rest = len(turn) != len(self._read.parsed)
         if not turn or has_rest or any(found.outside for found in self._read.stray):
@@ -135,7 +138,7 @@ class _Given:
     def rendered_anew(
         self, new: Sequence[Message], next_role: Role | str | None, options: RenderOptions
     ) -> Prompt:
-        """The prompt of all messages, whose tokens are kept where they can stay."""
+        """The prompt of all messages, with the tokens of those that can keep them."""
         pieces = [*self._of_prompt(), *self._of_completion(options)]
         messages = [*(piece.message for piece in pieces), *new]
         kept = {index for index, _ in kept_messages(messages, options.drop_analysis)}
@@ -188,16 +191,19 @@ class _Given:
 
 
 def _opening(prompt: Sequence[int]) -> int:
-    """Where the message of the assistant begins in which a prompt ends."""
+    """The index at which the assistant's message at the end of a prompt begins."""
     for index in range(len(prompt) - 1, -1, -1):
         if prompt[index] == START:
             if list(prompt[index : index + len(_ASSISTANT)]) == _ASSISTANT:
                 return index
             break
-    raise OptionError("it does not end in <|start|>assistant", option="prompt")
+    raise OptionError(
+        "expected a prompt that ends with <|start|>assistant or with a prefill after it",
+        option="prompt",
+    )
 
 
 def _can_stay(parsed: ParsedMessage) -> bool:
-    """Whether a message of a completion stays as the model wrote it."""
+    """Whether a message of a completion keeps the ids that the model generated."""
     is_allowed = not parsed.header.is_call or parsed.is_whole
     return is_allowed and parsed.message.tokens is not None

@@ -1,11 +1,11 @@
-"""Messages to tokens: prompts, plain conversations and training examples.
+"""Renders messages to tokens.
 
-A message becomes its header, its contents and its terminator. Content is only ever encoded
-as ordinary text: whatever is written in a message, a tool result or a tool's description,
-no control token comes of it.
+A message is rendered as header, content and terminator. Content is always encoded as ordinary text:
+special tokens spelled out in a message, a tool result or the description of a tool do not become
+control tokens.
 
-A rendered message is kept with the (frozen) message, so that a prompt which extends an
-earlier one by a message costs that message.
+The tokens of a message are cached on the (frozen) message, so that a prompt that extends an earlier
+one takes time for the new messages only.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _ROLES: Final = tuple(Role)
 
 
 class _Style(NamedTuple):
-    """All that decides, beside the message, how a message is rendered."""
+    """Everything other than the message that affects its tokens."""
 
     header_order: HeaderOrder
     schema_style: SchemaStyle
@@ -46,7 +46,7 @@ class _Style(NamedTuple):
 
 @cache
 def style_of(options: RenderOptions, has_function_tools: bool) -> _Style:
-    # Cached so that equal styles are one object, and kept renderings are compared by identity.
+    # Cached so that equal styles are one object, and cached renderings are compared by identity.
     return _Style(options.header_order, options.schema_style, options.verbatim, has_function_tools)
 
 
@@ -71,18 +71,23 @@ def render(
 
     Args:
         conversation: The messages, oldest first.
-        next_role: Whose message the model is to write: the prompt then ends in `<|start|>`
-            and this role. `None` renders the conversation alone.
+        next_role: The role of the message that the model generates next: the prompt ends with
+            `<|start|>` and this role. `None` renders the conversation alone.
         options: How to render.
-        **changes: Options that differ from those: the fields of `RenderOptions`.
+        **changes: Fields of `RenderOptions` that differ from `options`.
 
     Returns:
         Token ids.
 
     Raises:
-        InvalidMessageError: A message cannot be rendered; the error says which, and where.
+        InvalidMessageError: A message cannot be rendered; the error names it and the field.
         OptionError: An option has an unknown value.
         TypeError: An option has an unknown name.
+
+    Example:
+        >>> tokens = render([Message("user", "Hello!")])
+        >>> render_text(tokens)
+        '<|start|>user<|message|>Hello!<|end|><|start|>assistant'
     """
     chosen = RenderOptions.of(options, changes, "render")
     messages = checked_messages(conversation)
@@ -100,14 +105,21 @@ def render(
 
 @dataclass(frozen=True)
 class Prompt(Sequence[int]):
-    """A prompt, and which of its ids a model generated.
+    """A prompt, and which of its ids were sampled from a model.
+
+    It is a sequence of its token ids.
 
     Attributes:
         tokens: Token ids.
-        sampled: The stretches of ids that are known to have been sampled, in order.
-        extends: Whether it begins, id for id, with an earlier prompt and its completion (but for a
-            last `<|return|>`, in whose place a history has `<|end|>`). If not, a new segment
-            begins: engines find less of it in their caches, and a trainer has to start anew.
+        sampled: The ranges of ids that are known to have been sampled, in order.
+        extends: Whether it begins with the ids of an earlier prompt and its completion, where
+            `<|end|>` may replace a last `<|return|>`. If not, an engine finds less of the prompt in
+            its prefix cache, and a trainer must begin a new sequence.
+
+    Example:
+        >>> prompt = render_prompt([Message("user", "Hi")])
+        >>> prompt[:2], len(prompt), any(prompt.mask)
+        ([200006, 1428], 7, False)
     """
 
     tokens: list[int]
@@ -116,7 +128,7 @@ class Prompt(Sequence[int]):
 
     @property
     def mask(self) -> list[bool]:
-        """For each id, whether a model sampled it."""
+        """For each id, whether it was sampled."""
         mask = [False] * len(self.tokens)
         for start, end in self.sampled:
             mask[start:end] = [True] * (end - start)
@@ -140,18 +152,28 @@ def render_prompt(
     options: RenderOptions | None = None,
     **changes: Unpack[RenderKeywords],
 ) -> Prompt:
-    """Render a conversation as `render` does, telling which ids a model sampled.
+    """Render a conversation as `render` does, and report which ids were sampled from a model.
 
     Args:
         conversation: The messages, oldest first.
         next_role: As for `render`.
         options: How to render.
-        **changes: Options that differ from those: the fields of `RenderOptions`.
+        **changes: Fields of `RenderOptions` that differ from `options`.
+
+    Returns:
+        The token ids, and which of them were sampled.
 
     Raises:
-        InvalidMessageError: A message cannot be rendered; the error says which, and where.
+        InvalidMessageError: A message cannot be rendered; the error names it and the field.
         OptionError: An option has an unknown value.
         TypeError: An option has an unknown name.
+
+    Example:
+        >>> from harmony_kit import encode_with_special, parse
+        >>> completion = encode_with_special("<|channel|>final<|message|>Hi<|end|>")
+        >>> prompt = render_prompt(parse(completion).messages, next_role=None)
+        >>> prompt.sampled  # all but <|start|>assistant
+        (Span(start=2, end=7),)
     """
     chosen = RenderOptions.of(options, changes, "render_prompt")
     messages = checked_messages(conversation)
@@ -167,7 +189,7 @@ def render_prompt(
 
 
 def _sampled_part(message: Message, start: int, end: int) -> Iterable[Span]:
-    """The stretch of a rendered message that a model sampled, if any."""
+    """The range of a rendered message that was sampled, if any."""
     if message._tokens:
         _, prompted, added = unpack_tokens(message._tokens)
         if added is not None:
@@ -175,11 +197,7 @@ def _sampled_part(message: Message, start: int, end: int) -> Iterable[Span]:
 
 
 def joined_spans(spans: Iterable[Span]) -> tuple[Span, ...]:
-    """Stretches in order, those that meet as one.
-
-    Args:
-        spans: The stretches; empty ones are left out.
-    """
+    """Merge adjacent spans of a sorted sequence, and drop empty ones."""
     joined: list[Span] = []
     for span in spans:
         if span.start == span.end:
@@ -202,13 +220,22 @@ def render_message(
 
     Args:
         message: The message.
-        has_function_tools: Whether the conversation around it declares function tools, which
-            a system message mentions.
+        has_function_tools: Whether the conversation declares function tools, which a system
+            message mentions.
         options: How to render.
-        **changes: Options that differ from those: the fields of `RenderOptions`.
+        **changes: Fields of `RenderOptions` that differ from `options`.
+
+    Returns:
+        Token ids.
 
     Raises:
-        InvalidMessageError: The message cannot be rendered.
+        InvalidMessageError: The message cannot be rendered; the error names the field.
+        OptionError: An option has an unknown value.
+        TypeError: An option has an unknown name.
+
+    Example:
+        >>> render_text(render_message(Message("assistant", "Hello!", channel="final")))
+        '<|start|>assistant<|channel|>final<|message|>Hello!<|end|>'
     """
     chosen = RenderOptions.of(options, changes, "render_message")
     style = style_of(chosen, has_function_tools)
@@ -221,21 +248,25 @@ def token_counts(
     options: RenderOptions | None = None,
     **changes: Unpack[RenderKeywords],
 ) -> list[int]:
-    """How many tokens each message has in the prompt of a conversation.
+    """Count the tokens of each message in the prompt of a conversation.
 
     Args:
         conversation: The messages, oldest first.
         options: How to render.
-        **changes: Options that differ from those: the fields of `RenderOptions`.
+        **changes: Fields of `RenderOptions` that differ from `options`.
 
     Returns:
-        One number for each message, 0 for what is left out. Their sum is the length of `render`
-        without a next role.
+        One number per message, 0 for a message that is dropped. Their sum is the length of the
+        result of `render` with `next_role=None`.
 
     Raises:
-        InvalidMessageError: A message cannot be rendered; the error says which, and where.
+        InvalidMessageError: A message cannot be rendered; the error names it and the field.
         OptionError: An option has an unknown value.
         TypeError: An option has an unknown name.
+
+    Example:
+        >>> token_counts([Message("user", "Hello!"), Message("assistant", "Hi", channel="final")])
+        [6, 7]
     """
     chosen = RenderOptions.of(options, changes, "token_counts")
     messages = checked_messages(conversation)
@@ -248,31 +279,35 @@ def token_counts(
 
 @checked_options
 def render_text(tokens: Sequence[int]) -> str:
-    """Tokens as text for a person to read, special tokens spelt out.
+    """Decode tokens to text for people to read, with special tokens spelled out.
 
-    Not a rendering to feed to a model: text in a message that spells a special token looks
-    the same as the token itself.
+    Do not use the text as a prompt: a special token and the same characters in a message's content
+    look alike in it.
 
     Args:
         tokens: Token ids.
 
+    Returns:
+        The text; bytes that are not UTF-8 become U+FFFD.
+
     Raises:
         UnknownTokenError: An id is not in the vocabulary.
+
+    Example:
+        >>> render_text([200006, 1428, 200008])
+        '<|start|>user<|message|>'
     """
     return decode(tokens)
 
 
 def checked_messages(conversation: Iterable[Message]) -> tuple[Message, ...]:
-    """The messages of a conversation.
-
-    Args:
-        conversation: The messages.
+    """The messages of a conversation as a tuple.
 
     Raises:
-        InvalidMessageError: Something among them is none; the error says which.
+        InvalidMessageError: An item is not a message; the error has its index.
     """
     messages = tuple(conversation)
-    if set(map(type, messages)) <= {Message}:  # the usual case, and much faster than a loop
+    if set(map(type, messages)) <= {Message}:  # much faster than a loop
         return messages
     for index, message in enumerate(messages):
         if not isinstance(message, Message):
@@ -283,8 +318,9 @@ def checked_messages(conversation: Iterable[Message]) -> tuple[Message, ...]:
 
 
 def declares_functions(messages: Sequence[Message]) -> bool:
+    """Whether a message declares function tools."""
     for message in messages:
-        if type(message.content) is str:  # most are, and this is asked of all in every prompt
+        if type(message.content) is str:  # the usual case; this runs for every message and prompt
             continue
         for part in _contents(message):
             if isinstance(part, DeveloperContent) and any(
@@ -295,6 +331,7 @@ def declares_functions(messages: Sequence[Message]) -> bool:
 
 
 def is_final(message: Message) -> bool:
+    """Whether a message is on the final channel of the assistant."""
     header = message.header
     return header.channel == Channel.FINAL and header.role is Role.ASSISTANT
 
@@ -302,12 +339,7 @@ def is_final(message: Message) -> bool:
 def kept_messages(
     messages: Sequence[Message], policy: DropAnalysis
 ) -> Iterable[tuple[int, Message]]:
-    """The messages that are rendered, each with its index.
-
-    Args:
-        messages: The messages of a conversation.
-        policy: Which reasoning is left out.
-    """
+    """The messages that are rendered, each with its index."""
     before = 0
     if policy == "reference":
         last = next((m for m in reversed(messages) if m.role is Role.ASSISTANT), None)
@@ -327,7 +359,7 @@ def kept_messages(
 
 def _last_final(messages: Sequence[Message]) -> int:
     final, assistant = Channel.FINAL, Role.ASSISTANT
-    for place in range(len(messages) - 1, -1, -1):  # plain, for every prompt asks this
+    for place in range(len(messages) - 1, -1, -1):  # no generator: this runs for every prompt
         header = messages[place].header
         if header.channel == final and header.role is assistant:
             return place
@@ -335,13 +367,10 @@ def _last_final(messages: Sequence[Message]) -> int:
 
 
 def next_header(role: Role | str | None) -> list[int]:
-    """How a prompt ends whose next message a role writes.
-
-    Args:
-        role: The role; `None` for nothing.
+    """The tokens `<|start|>` and a role, with which a prompt ends; empty for `None`.
 
     Raises:
-        OptionError: There is no such role.
+        OptionError: The role is unknown.
     """
     if role is None:
         return []
@@ -358,7 +387,7 @@ def _opening(role: str) -> tuple[int, ...]:
 
 
 def message_tokens(message: Message, style: _Style, index: int | None) -> list[int]:
-    """The tokens of a message: those that it remembers, or those of its canonical form."""
+    """The tokens of a message: those that it remembers, or those of its header and content."""
     if style.verbatim and message._tokens:
         return memoryview(unpack_tokens(message._tokens)[0]).cast("I").tolist()
     return _render(message, style, index).tokens

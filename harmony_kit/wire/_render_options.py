@@ -1,4 +1,4 @@
-"""How conversations are rendered."""
+"""The options of rendering."""
 
 from __future__ import annotations
 
@@ -19,34 +19,34 @@ from ._header.writing import HeaderOrder
 from ._roles import SchemaStyle
 
 DropAnalysis = Literal["reference", "finished-turns", "never"]
-"""Which analysis messages of earlier turns are left out of a rendering.
+"""Which analysis messages of earlier turns are dropped from a rendering.
 
-`"finished-turns"`: the analysis before the *last* final answer, which is what the format's
-documentation describes ("drop any previous CoT content"). `"reference"`: as openai-harmony: where
-the last assistant message is a final answer, the analysis before the *first* final answer.
-`"never"`: keep all.
+`"finished-turns"`: the analysis before the *last* final answer, as the documentation of the format
+describes ("drop any previous CoT content"). `"reference"`: the same as openai-harmony, which drops
+the analysis before the *first* final answer if the last assistant message is a final answer.
+`"never"`: none.
 """
 
 
 def check_choice(name: str, value: object, choices: Sequence[str]) -> None:
     if value not in choices:
         known = ", ".join(repr(str(choice)) for choice in choices)
-        raise OptionError(f"{value!r} is none of {known}", option=name)
+        raise OptionError(f"{value!r} is not one of {known}", option=name)
 
 
 @checked_fields
 @dataclass(frozen=True, kw_only=True)
 class RenderOptions:
-    """How conversations are rendered; the same defaults hold wherever a prompt is made.
+    """How conversations are rendered.
 
     Args:
-        drop_analysis: Which reasoning of earlier turns is left out; see `DropAnalysis`.
-        header_order: Where the recipient stands in a header; see `HeaderOrder`.
-        schema_style: How tool parameters are written: `"reference"` is byte for byte what
-            the model was trained on, `"extended"` covers all of JSON Schema.
+        drop_analysis: Which reasoning of earlier turns is dropped; see `DropAnalysis`.
+        header_order: Whether the recipient comes before or after the channel; see `HeaderOrder`.
+        schema_style: How tool parameters are written: `"reference"` as openai-harmony does, which
+            is what the model was trained on; `"extended"` including all keywords of JSON Schema.
         verbatim: Whether messages that remember their tokens (`Message.tokens`) are rendered as
-            these, id for id, so that prompts go on from what a model generated. The header order
-            is that of the other messages.
+            those ids, so that prompts begin with the ids that the model generated. `header_order`
+            applies to the other messages only.
 
     Raises:
         OptionError: An option has an unknown value.
@@ -62,7 +62,7 @@ class RenderOptions:
     verbatim: bool = True
 
     REFERENCE: ClassVar[RenderOptions]
-    """The options with which `render` gives the tokens of openai-harmony."""
+    """The options with which `render` returns the same tokens as openai-harmony."""
 
     def __post_init__(self) -> None:
         for name, choices in _CHOICES.items():
@@ -74,16 +74,20 @@ class RenderOptions:
     def of(
         cls, options: RenderOptions | None, changes: Mapping[str, Any], where: str
     ) -> RenderOptions:
-        """Options with some of them changed, as keyword arguments of a function say it.
+        """Combine the `options` and the keyword arguments of a function.
 
         Args:
-            options: The options; the defaults if there are none.
-            changes: Values by the name of the option.
-            where: The function, for errors.
+            options: The options; `None` for the defaults.
+            changes: The options that differ, by name.
+            where: The name of the function, for errors.
 
         Raises:
-            TypeError: There is no option of that name.
+            TypeError: An option has an unknown name.
             OptionError: An option has an unknown value.
+
+        Example:
+            >>> RenderOptions.of(None, {"verbatim": False}, "render").verbatim
+            False
         """
         options = _DEFAULTS if options is None else options
         if not isinstance(options, RenderOptions):
@@ -111,7 +115,7 @@ _CHOICES: Final = {
     "header_order": get_args(HeaderOrder),
     "schema_style": get_args(SchemaStyle),
 }
-# What functions take beside the options, for the suggestions of errors.
+# Other arguments of the functions that take options, for suggestions in errors.
 _OTHER_OPTIONS: Final = {
     "render": ("next_role",),
     "render_prompt": ("next_role",),

@@ -1,4 +1,4 @@
-"""The words of the format: roles, channels, efforts, and the texts that a system message has."""
+"""The names that the format defines: roles, channels, efforts, and a system message's defaults."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Final, Literal
 
 
 class Role(StrEnum):
-    """Who wrote a message; the order is that of authority, highest first."""
+    """The author of a message, in order of authority, highest first."""
 
     SYSTEM = "system"
     DEVELOPER = "developer"
@@ -17,18 +17,18 @@ class Role(StrEnum):
 
 
 class Channel(StrEnum):
-    """What an assistant message is for. A message may also carry a channel not listed here."""
+    """The purpose of an assistant message. A message may have a channel that is not listed here."""
 
     ANALYSIS = "analysis"
-    """Reasoning, never to be shown to an end user."""
+    """Reasoning, which must not be shown to end users."""
     COMMENTARY = "commentary"
-    """Calls of function tools, and preambles that an end user may see."""
+    """Calls of function tools, and preambles that end users may see."""
     FINAL = "final"
     """The answer."""
 
 
 class ReasoningEffort(StrEnum):
-    """How much the model is asked to think before it answers."""
+    """How much the model is to reason before it answers."""
 
     LOW = "low"
     MEDIUM = "medium"
@@ -41,4 +41,4 @@ CHANNELS: Final[tuple[str, ...]] = (Channel.ANALYSIS, Channel.COMMENTARY, Channe
 FUNCTIONS: Final = "functions"
 """The namespace of function tools."""
 SchemaStyle = Literal["reference", "extended"]
-"""How a JSON Schema is written: as openai-harmony does, or with all that it says."""
+"""How a JSON Schema is written: as openai-harmony does, or including all of its keywords."""

@@ -1,12 +1,11 @@
-"""Text to messages: special tokens spelt out, or lost on the way.
+"""Parses text to messages, with special tokens spelled out or missing.
 
-An engine that gives text instead of token ids gives it in one of two forms. Either the
-special tokens are spelt out (`<|channel|>final<|message|>...`): then reading is that of
-`Parser`. Or they were dropped (`analysis...assistantfinal...`): then the words that stood
-between them are all there is to go by.
+An engine that returns text instead of token ids returns one of two forms. If the special tokens are
+spelled out (`<|channel|>final<|message|>...`), the text is parsed by `Parser`. If they were
+stripped (`analysis...assistantfinal...`), messages are found by the words that are left of headers.
 
-Spans count characters here. With token ids, prefer `Parser`: in a text, a content that spells
-`<|end|>` and the token itself are the same.
+Spans count characters here. Prefer `Parser` where token ids are available, since a text does not
+show whether `<|end|>` is a token or content.
 """
 
 from __future__ import annotations
@@ -48,22 +47,29 @@ def parse_text(
     strict: bool = False,
     stripped: bool | None = None,
 ) -> Completion:
-    """Parse a whole text.
+    """Parse a complete text.
 
     Args:
-        text: A completion as text, as it follows `<|start|>assistant`; with `role=None` a
+        text: A completion of a prompt that ends with `<|start|>assistant`; with `role=None`, a
             conversation that begins with `<|start|>`.
         role: The role with which the prompt ended, or `None`.
         strict: Whether to raise at the first problem instead of repairing it.
-        stripped: Whether the special tokens were dropped. `None` decides: they were if the
-            text starts with a channel to which its content is glued, and has `assistant`
-            glued to a channel further on.
+        stripped: Whether the special tokens are missing. With `None`, they are if the text begins
+            with a channel to which content is glued, and later has `assistant` glued to a channel.
 
     Returns:
-        The messages; all spans count characters.
+        The messages and problems; all spans count characters.
 
     Raises:
-        ParseError: With `strict`: there is a problem; its position counts characters.
+        ParseError: With `strict`, there is a problem; its position counts characters.
+        HarmonyError: The role is unknown, is `tool`, or is not the assistant's with
+            `stripped=True`.
+
+    Example:
+        >>> parse_text("<|channel|>final<|message|>Hello!<|return|>").text
+        'Hello!'
+        >>> parse_text("analysisThe user greets.assistantfinalHello!").text
+        'Hello!'
     """
     if stripped is None:
         is_completion = role == Role.ASSISTANT  # only the assistant's text is guessed at
@@ -77,26 +83,31 @@ def parse_text(
 
 
 def looks_stripped(text: str) -> bool:
-    """Whether a text shows that its special tokens were dropped.
-
-    Args:
-        text: A completion.
-    """
+    """Whether the special tokens of a completion were stripped, as far as its text shows."""
     return bool(_GLUED_START.match(text) and _GLUED_ASSISTANT.search(text))
 
 
 class TextParser:
-    """Parses text as it arrives, cut anywhere, also inside the spelling of a special token.
+    """Parses text as it arrives, in chunks of any size.
 
     Args:
         role: As for `Parser`.
         strict: As for `Parser`.
-        stripped: Whether the special tokens were dropped; there is no choosing before the
-            whole text is known.
+        stripped: Whether the special tokens are missing. Unlike `parse_text`, a parser cannot find
+            this out, since it does not have the whole text.
 
     Raises:
-        HarmonyError: The role is unknown, that of a tool, or not the assistant's while
-            `stripped`.
+        HarmonyError: The role is unknown, is `tool`, or is not the assistant's with
+            `stripped=True`.
+
+    Example:
+        >>> parser = TextParser()
+        >>> for text in ("<|chan", "nel|>final<|mess", "age|>Hello!<|return|>"):
+        ...     events = parser.feed(text)
+        >>> parser.close()
+        []
+        >>> parser.result().text
+        'Hello!'
     """
 
     @checked_options
@@ -107,53 +118,57 @@ class TextParser:
         strict: bool = False,
         stripped: bool = False,
     ) -> None:
-        self._reader: _SpeltReader | _StrippedReader
+        self._reader: _SpelledReader | _StrippedReader
         if not stripped:
-            self._reader = _SpeltReader(role, strict)
+            self._reader = _SpelledReader(role, strict)
         elif role != Role.ASSISTANT:
-            raise HarmonyError("a text without special tokens is read as the assistant's")
+            raise HarmonyError(f"stripped=True needs role='assistant', got {role!r}")
         else:
             self._reader = _StrippedReader(strict)
 
     def feed(self, text: str) -> list[Event]:
-        """Consume a piece of text.
+        """Consume text.
 
         Args:
             text: The next characters, any number.
 
         Returns:
-            What happened, as from `Parser.feed`.
+            The events, as from `Parser.feed`.
 
         Raises:
             ParseError: With `strict`, there is a problem.
+            HarmonyError: The parser is closed.
         """
         return self._reader.feed(text)
 
     def close(self) -> list[Event]:
-        """Say that no more text comes.
+        """End the input, and with it the message being read.
+
+        Returns:
+            The remaining events.
 
         Raises:
-            ParseError: With `strict`, something is incomplete.
+            ParseError: With `strict`, a message is incomplete, or there was a problem before.
         """
         return self._reader.close()
 
     def result(self) -> Completion:
-        """The messages that are complete, and what else is known so far."""
+        """The complete messages and the problems so far."""
         return self._reader.result()
 
 
-# --- Special tokens spelt out ---------------------------------------------------------------
+# --- Special tokens spelled out -------------------------------------------------------------
 
 _SPELLING: Final = re.compile(r"<\|[a-z]+(?:_[0-9]+)?\|>")
-# The beginning of such a spelling at the end of a text.
+# A prefix of such a spelling at the end of a text.
 _BROKEN: Final = re.compile(r"<(?:\|(?:[a-z]+(?:_[0-9]*)?\|?)?)?\Z")
-# Anything shorter is no sign of a token that broke off.
+# A shorter prefix is not taken as a truncated special token.
 _SHORTEST_PART: Final = len("<|c")
 
 
 @cache
 def _byte_tokens() -> bytes:
-    """For each byte, the token that is that byte alone; their ids are all below 256."""
+    """For each byte, the id of the token of that byte alone; all of them are below 256."""
     tokens = bytearray(256)
     for token, piece in enumerate(ordinary_token_table()[:256]):
         tokens[piece[0]] = token
@@ -161,20 +176,20 @@ def _byte_tokens() -> bytes:
 
 
 def _broken_token(text: str) -> str:
-    """The beginning of a special token with which a text ends, or nothing."""
+    """The prefix of a special token's spelling at the end of a text; may be empty."""
     match = _BROKEN.search(text)
     part = match.group() if match else ""
     return part if any(name.startswith(part) for name in SPECIAL_TOKENS) else ""
 
 
 class _Characters:
-    """Counts in characters what the parser counts in units: special tokens, and other bytes."""
+    """Converts positions of the parser, which counts special tokens and bytes, to characters."""
 
-    _LONGEST: Final = 1024  # bytes, of which a look-up goes through as many
+    _LONGEST: Final = 1024  # bytes per part; a look-up reads one part
 
     def __init__(self) -> None:
         self._parts: list[bytes] = []  # empty for a special token
-        self._units = [0]  # where each part begins
+        self._units = [0]  # the start of each part
         self._characters = [0]
 
     def add(self, part: bytes, units: int, characters: int) -> None:
@@ -188,7 +203,7 @@ class _Characters:
             self.add(part, len(part), _count_characters(part))
 
     def at(self, unit: int) -> int:
-        """The character at which a unit stands."""
+        """The character that contains a unit."""
         index = bisect_right(self._units, unit) - 1
         within = unit - self._units[index]
         if not within:
@@ -201,12 +216,12 @@ def _in_characters(error: ParseError, position: int) -> ParseError:
 
 
 def _count_characters(data: bytes) -> int:
-    """How many characters begin in a piece of UTF-8."""
+    """How many characters begin in a part of UTF-8 data."""
     return len(data) if data.isascii() else sum((byte & 0xC0) != 0x80 for byte in data)
 
 
-class _SpeltReader:
-    """Feeds a parser with the special tokens of a text, and its other bytes one by one."""
+class _SpelledReader:
+    """Feeds a parser with the special tokens of a text, and the tokens of its other bytes."""
 
     def __init__(self, role: Role | str | None, strict: bool) -> None:
         self._parser = Parser.of_text(role, strict)
@@ -251,7 +266,7 @@ class _SpeltReader:
         self._characters.add_text(data)
         return data.translate(_byte_tokens())
 
-    # --- Counting in characters ---
+    # --- Positions in characters ---
 
     def _counted(self, read: Callable[[], list[Event]]) -> list[Event]:
         try:
@@ -275,11 +290,10 @@ class _SpeltReader:
         return found._replace(span=Span(*map(self._characters.at, found.span)))
 
 
-# --- Special tokens dropped -----------------------------------------------------------------
+# --- Special tokens missing -----------------------------------------------------------------
 
-# What is left of a header: a recipient before or after the channel, a content type. Some
-# engines drop only some of the special tokens. Lengths are bounded so that a reader never
-# has to wait for long.
+# What is left of a header: a channel, a recipient before or after it, a content type. Some engines
+# strip only some of the special tokens. Lengths are limited so that a reader withholds little text.
 _NAME: Final = r"(?: (?! assistant (?: analysis | commentary | final ) ) [\w.\-] )"
 _HEADER: Final = rf"""
     (?:
@@ -299,7 +313,7 @@ _NEXT: Final = rf"""
     (?P<terminator> <\|(?:end|call|return)\|> )? (?: \s{{0,4}} <\|start\|> )?
     assistant {_HEADER}
 """
-# A header is complete when so much follows that no further part of it can begin.
+# A header is complete when so many characters follow that no further part of it can begin.
 _LOOKAHEAD: Final = len(" <|constrain|>json<|message|>")
 _LAST_TERMINATOR: Final = re.compile(r"<\|(?:end|call|return)\|>\Z")
 
@@ -312,13 +326,13 @@ _GLUED_ASSISTANT: Final = re.compile(r"assistant(?:analysis|commentary|final| to
 
 @cache
 def _pattern(text: str) -> Any:
-    import regex  # unlike the standard library's, it says where a match might still come
+    import regex  # unlike re, it reports partial matches
 
     return regex.compile(text, regex.VERBOSE)
 
 
 def _plain_text(text: str, *, strict: bool) -> Completion:
-    """A text without any sign of the format: the final answer."""
+    """Parse a text without any sign of the format as the final answer."""
     reader = _StrippedReader(strict)
     reader.leave_plain()
     reader.feed(text)
@@ -327,30 +341,30 @@ def _plain_text(text: str, *, strict: bool) -> Completion:
 
 
 class _StrippedReader:
-    """Reads the words that special tokens left behind."""
+    """Finds messages by the header words that are left without special tokens."""
 
     def __init__(self, strict: bool) -> None:
         self._log = ProblemLog(strict, self._tell)
-        self._held = ""  # the end of the text, in which a header may begin
-        self._position = 0  # where that begins
-        self._is_start = True  # whether the first header may still come
-        self._is_plain = False  # whether no header is looked for
+        self._held = ""  # the end of the text, where a header may begin
+        self._position = 0  # the position of that
+        self._is_start = True  # whether the first header may still follow
+        self._is_plain = False  # whether all text is content
         self._is_closed = False
-        self._header: Header | None = None  # of the current message; None if it has none
+        self._header: Header | None = None  # of the current message
         self._start = 0
         self._content_start = 0
         self._pieces: list[str] = []
-        self._has_spelt = False  # whether some special tokens were left
+        self._has_spelled = False  # whether some special tokens were left
         self._parsed: list[ParsedMessage] = []
         self._events: list[Event] = []
 
     def leave_plain(self) -> None:
-        """Look for no headers at all."""
+        """Treat all text as content."""
         self._is_plain = True
 
     def feed(self, text: str) -> list[Event]:
         if self._is_closed:
-            raise HarmonyError("the parser is closed")
+            raise HarmonyError("the parser is closed and takes no more input")
         self._held += _SURROGATE.sub("\ufffd", text)
         self._read(is_last=False)
         return self._take_events()
@@ -408,7 +422,7 @@ class _StrippedReader:
                 self._show(last.start() if last else len(self._held))
                 return
             self._show(match.start())
-            if match.start():  # positions have moved
+            if match.start():  # the positions in the match are out of date
                 match = _pattern(_NEXT).match(self._held, partial=not is_last)
             if self._is_undecided(match, is_last):
                 return
@@ -422,8 +436,8 @@ class _StrippedReader:
         return bool(match.partial) or len(self._held) - match.end() < _LOOKAHEAD
 
     def _begin(self, match: Any, start: int = 0) -> None:
-        """A header begins, at a place of what is held."""
-        self._has_spelt |= "<|" in match.group()
+        """Begin the message of a header, which starts at an index of the held text."""
+        self._has_spelled |= "<|" in match.group()
         channel = match["channel"] or Channel.COMMENTARY.value
         recipient = match["after"] or match["before"]
         self._header = Header(Role.ASSISTANT, None, channel, recipient, match["type"])
@@ -442,7 +456,7 @@ class _StrippedReader:
         return taken
 
     def _show(self, length: int) -> None:
-        """What is held, up to a place, is content."""
+        """Add the held text up to an index to the content."""
         text = self._advance(length)
         if not text:
             return
@@ -453,12 +467,14 @@ class _StrippedReader:
     # --- Ending messages ---
 
     def _end(self) -> None:
-        """The text is over."""
+        """End the last message."""
         if self._header is None and not self._parsed:
             self._end_plain()
             return
         self._end_message(self._held)
-        code = "partially_stripped_special_tokens" if self._has_spelt else "stripped_special_tokens"
+        code = (
+            "partially_stripped_special_tokens" if self._has_spelled else "stripped_special_tokens"
+        )
         self._log.report(code, 0, self._position + len(self._held))
 
     def _end_plain(self) -> None:
@@ -474,14 +490,14 @@ class _StrippedReader:
             self._log.report("stray_terminator", self._position, end, outside=True)
 
     def _end_message(self, terminator: str, channel: Channel = Channel.ANALYSIS) -> None:
-        """Close the current message; without a header it is on the channel given."""
+        """Close the current message; if it has no header, it is on the given channel."""
         content = "".join(self._pieces)
         self._pieces = []
         header, self._header = self._header, None
         index = len(self._parsed)
         if header is None:
             if not content and not terminator:
-                return  # a text that begins with its second header
+                return  # the text begins with the header of the second message
             header = Header(Role.ASSISTANT, channel=channel.value)
             if channel is not Channel.FINAL:
                 self._log.report("missing_channel", 0, 0)

@@ -1,4 +1,4 @@
-"""Conversations to training examples: token ids, and the message and part of each."""
+"""Renders training examples: token ids, with the message and the part that each belongs to."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from ._vocabulary import MESSAGE, RETURN, START
 
 
 class TokenPart(StrEnum):
-    """The part of its message in which a token stands."""
+    """The part of a message that a token belongs to."""
 
     HEADER = "header"
     """From `<|start|>` to `<|message|>`."""
@@ -40,9 +40,9 @@ class TrainingRendering:
 
     Attributes:
         tokens: Token ids.
-        message_indices: For each token, the index of its message in the conversation given.
-        parts: For each token, the part of the message in which it stands.
-        messages: The conversation.
+        message_indices: For each token, the index in `messages` of its message.
+        parts: For each token, the part of the message that it belongs to.
+        messages: The conversation, including messages that were dropped from the rendering.
     """
 
     tokens: list[int]
@@ -54,9 +54,17 @@ class TrainingRendering:
         """For each token, whether it counts in the loss.
 
         Args:
-            include: Decides by message and part. By default all that an assistant writes:
-                every token of its messages, save the `<|start|>assistant` that opens its
-                turn, which stands in the prompt.
+            include: Returns whether the tokens of a part of a message count. By default, all
+                tokens count that the assistant generates: those of its messages, except the
+                `<|start|>assistant` at the start of its turn, which is part of the prompt.
+
+        Returns:
+            One bool per token.
+
+        Example:
+            >>> rendering = render_training([Message("user", "Hi"), Message("assistant", "Hey")])
+            >>> sum(rendering.loss_mask())  # <|message|>, Hey and <|end|>
+            3
         """
         if include is not None:
             chosen = {
@@ -81,18 +89,27 @@ def render_training(
 ) -> TrainingRendering:
     """Render a conversation as a training example.
 
-    Like `render` without a next role, but a final answer at the end closes with
-    `<|return|>`, the token at which the model shall stop.
+    This is `render` without a next role, except that a final answer at the end is closed by
+    `<|return|>`, the stop token that the model must learn.
 
     Args:
         conversation: The messages, oldest first.
         options: How to render.
-        **changes: Options that differ from those: the fields of `RenderOptions`.
+        **changes: Fields of `RenderOptions` that differ from `options`.
+
+    Returns:
+        The token ids, with the message and part of each.
 
     Raises:
-        InvalidMessageError: A message cannot be rendered; the error says which, and where.
+        InvalidMessageError: A message cannot be rendered; the error names it and the field.
         OptionError: An option has an unknown value.
         TypeError: An option has an unknown name.
+
+    Example:
+        >>> from harmony_kit.wire import render_text
+        >>> rendering = render_training([Message("assistant", "Hey", channel="final")])
+        >>> render_text(rendering.tokens)
+        '<|start|>assistant<|channel|>final<|message|>Hey<|return|>'
     """
     chosen = RenderOptions.of(options, changes, "render_training")
     messages = checked_messages(conversation)

@@ -1,10 +1,10 @@
-"""What the messages of a completion mean together: the rules of a turn of the assistant.
+"""The rules about the messages of a completion, which is one turn of the assistant.
 
-The rules are two tables: what a header means after what came before it, and what the end of a
-message means. A message of another role is forged and ends the turn before it. A message without
-a channel waits for what follows: it is the final answer if it ends the turn, and reasoning if
-another message comes; one that was not closed waits as well, since that is worth reporting only
-if the turn goes on. In a conversation, which anybody's messages may make up, no rule applies.
+They are two tables: problems of a header, given the messages before it, and problems of a message
+that has ended. A message of another role is forged and ends the turn before it. A message without
+a channel is pending until the next one: it is the final answer if it ends the turn, and reasoning
+if another message follows. A message without a terminator is pending too, because this is a problem
+only if the turn continues. To a conversation, no rule applies.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ from ._vocabulary import END_OF_TEXT, RETURN
 
 
 class Start(NamedTuple):
-    """A header of the assistant, and what came before it.
+    """A header of the assistant, and what precedes it in the turn.
 
     Attributes:
-        header: What it says.
+        header: The header.
         has_start: Whether it begins with `<|start|>`.
-        is_answered: Whether a final answer came before.
-        is_awaiting: Whether a call with arguments came before.
-        follows_call: Whether the message before ended with `<|call|>`.
+        is_answered: Whether there was a final answer.
+        is_awaiting: Whether there was a call with arguments.
+        follows_call: Whether the previous message ended with `<|call|>`.
     """
 
     header: Header
@@ -65,7 +65,7 @@ START_RULES: Final[tuple[tuple[str, Callable[[Start], bool]], ...]] = (
         lambda it: not it.header.is_call and it.is_awaiting and it.header.channel in _SHOWN,
     ),
 )
-"""The problems of a header in its place; their span is that of the header."""
+"""The problems of a header; their span is that of the header."""
 
 
 def _call_problem(it: Start) -> str | None:
@@ -73,14 +73,14 @@ def _call_problem(it: Start) -> str | None:
 
 
 class End(NamedTuple):
-    """A message of the assistant that is over.
+    """A message of the assistant that has ended.
 
     Attributes:
         header: Its header.
         has_content: Whether its content is not empty.
-        is_unmarked: Whether no `<|message|>` stood before its content.
-        terminator: What closed it.
-        looks_like_call: Whether a message that addresses nobody looks like a call.
+        is_unmarked: Whether `<|message|>` is missing.
+        terminator: Its terminator, or `None`.
+        looks_like_call: Whether it was closed as a call and looks like one.
     """
 
     header: Header
@@ -91,7 +91,7 @@ class End(NamedTuple):
 
     @property
     def breaks_off(self) -> bool:
-        """Whether a call ends within its header."""
+        """Whether it is a call that ends within its header."""
         return self.header.is_call and not self.has_content and self.is_unmarked
 
     @property
@@ -101,7 +101,7 @@ class End(NamedTuple):
 
 
 _ALL, _HEADER, _TERMINATOR = range(3)
-"""The parts of a message that a problem can be about."""
+"""The parts of a message that a problem can have as its span."""
 
 END_RULES: Final[tuple[tuple[str, int, Callable[[End], bool]], ...]] = (
     ("unterminated_call", _ALL, lambda it: it.breaks_off and not it.is_closed_as_call),
@@ -133,7 +133,7 @@ END_RULES: Final[tuple[tuple[str, int, Callable[[End], bool]], ...]] = (
         ),
     ),
 )
-"""The problems of a message that is over, each with the part that it is about."""
+"""The problems of a message that has ended, each with the part that is its span."""
 
 FORGED: Final = {
     Role.USER: "hallucinated_turn",
@@ -143,7 +143,7 @@ FORGED: Final = {
 }
 """The problem of a message of another role in a completion."""
 
-# Problems of messages whose tokens can stand as they are: rendering cannot write them otherwise.
+# Problems for which a message keeps its tokens, since rendering would write the same ones.
 _NOT_OF_FRAMING: Final = frozenset(
     {
         "call_after_final",
@@ -161,36 +161,23 @@ _OF_A_CUT: Final = _NOT_OF_FRAMING | {"missing_terminator"}
 _TURN_ENDING_TOKENS: Final = {RETURN: TurnEnd.RETURN, END_OF_TEXT: TurnEnd.ENDOFTEXT}
 
 
-# Remembered, since a completion has few different headers.
+# Cached, since a completion has few different headers.
 @lru_cache(maxsize=1024)
 def start_problems(*facts: object) -> tuple[str, ...]:
-    """The codes of the rules that apply to a header.
-
-    Args:
-        *facts: The fields of `Start`.
-    """
+    """The codes of the problems of a header, given the fields of `Start`."""
     start = Start(*facts)  # type: ignore[arg-type]
     return tuple(code for code, applies in START_RULES if applies(start))
 
 
 @lru_cache(maxsize=1024)
 def end_problems(*facts: object) -> tuple[tuple[str, int], ...]:
-    """The codes of the rules that apply to a message that is over, and the parts concerned.
-
-    Args:
-        *facts: The fields of `End`.
-    """
+    """The codes and parts of the problems of an ended message, given the fields of `End`."""
     end = End(*facts)  # type: ignore[arg-type]
     return tuple((code, part) for code, part, applies in END_RULES if applies(end))
 
 
 def looks_like_call(header: Header, content: str) -> bool:
-    """Whether a message has the content of a call.
-
-    Args:
-        header: Its header.
-        content: What it says.
-    """
+    """Whether a message has a content type or content that is typical of a call."""
     return header.content_type in ("json", "code") or content.lstrip().startswith("{")
 
 
@@ -202,11 +189,11 @@ class EndedMessage(NamedTuple):
 
     Attributes:
         header: Its header.
-        content: What it says.
-        span: Where it stands.
-        terminator: What closed it.
+        content: Its content.
+        span: Its position.
+        terminator: Its terminator, or `None`.
         is_cut: Whether the input ended within it.
-        tokens: What to remember, as for `trusted_message`, if it has no problem.
+        tokens: Its tokens, as for `trusted_message`, to be remembered if it has no problem.
     """
 
     header: Header
@@ -218,12 +205,12 @@ class EndedMessage(NamedTuple):
 
 
 class _Pending(NamedTuple):
-    """A message that has ended, and waits for what follows.
+    """An ended message that depends on what follows.
 
     Attributes:
         ended: The message.
         problems: Its problems so far.
-        unclosed: Where its terminator is missing, if it is.
+        unclosed: The position of its missing terminator; `None` if it has one.
     """
 
     ended: EndedMessage
@@ -232,16 +219,16 @@ class _Pending(NamedTuple):
 
 
 class Turn:
-    """Puts messages together, and judges those of a completion.
+    """Collects messages, and applies the rules to those of a completion.
 
     Args:
         is_completion: Whether the messages are a turn of the assistant.
-        log: Told of problems.
-        events: Where events go; `None` if nobody wants them.
+        log: Receives the problems.
+        events: Receives the events, or `None`.
 
     Attributes:
-        parsed: The messages that are over and decided.
-        is_held: Whether the message that is being read waits for its channel.
+        parsed: The messages that have ended and are not pending.
+        is_held: Whether the channel of the message being read is not known yet.
         is_over: Whether the turn has ended.
         end: Why it ended.
         length: How many messages belong to it.
@@ -276,22 +263,22 @@ class Turn:
         self._pending: _Pending | None = None
         self._answered = False  # whether there was a final answer
         self._called = False  # whether there was a call
-        self._awaiting = False  # whether one with arguments awaits its result
-        self._is_cut = False  # whether the tokens ended inside something
-        self._has_stray_return = False  # whether a <|return|> closed nothing since
+        self._awaiting = False  # whether there was one with arguments
+        self._is_cut = False  # whether the input ended inside a message or header
+        self._has_stray_return = False  # whether a <|return|> without a message came last
 
     @property
     def shows(self) -> bool:
-        """Whether the content that is being read is given as events."""
+        """Whether the content being read is reported as events."""
         return not self.is_held and not self.is_over
 
     @property
     def pending_start(self) -> int | None:
-        """Where the message begins that waits for what follows."""
+        """The position of the pending message, or `None`."""
         return None if self._pending is None else self._pending.ended.span.start
 
     def completion(self) -> Completion:
-        """What was read so far."""
+        """The result so far."""
         pending = () if self._pending is None else self._pending.problems
         return Completion(
             tuple(self.parsed),
@@ -301,17 +288,10 @@ class Turn:
             len(self.parsed) if self.length is None else self.length,
         )
 
-    # --- Beginnings ---
+    # --- Headers ---
 
     def begin(self, header: Header, start: int, content_start: int, has_start: bool) -> Header:
-        """A header is complete: judge it; returns it with its channel restored.
-
-        Args:
-            header: What it says.
-            start: Where the message begins.
-            content_start: Where its content begins.
-            has_start: Whether it begins with `<|start|>`.
-        """
+        """Check a header that is complete; returns it with its channel restored."""
         self._has_stray_return = False
         if not self.is_completion:
             self._release(is_followed=True)
@@ -344,13 +324,13 @@ class Turn:
     def close(
         self, ended: EndedMessage, token: int | None, *, is_unmarked: bool, unclosed: int | None
     ) -> None:
-        """A message is over: judge it, and add it unless it waits for what follows.
+        """Check a message that has ended, and add it or make it pending.
 
         Args:
             ended: The message.
-            token: What stands at its end; `None` at the end of the tokens.
-            is_unmarked: Whether no `<|message|>` stood before its content.
-            unclosed: Where its terminator is missing, if another message follows.
+            token: The token that ended it; `None` at the end of the input.
+            is_unmarked: Whether `<|message|>` is missing.
+            unclosed: The position of its missing terminator, if another message follows.
         """
         header, content, span = ended.header, ended.content, ended.span
         self._is_cut |= ended.is_cut
@@ -373,7 +353,7 @@ class Turn:
             self._finish(_TURN_ENDING_TOKENS[token], span.content_end)
 
     def _judge_end(self, ended: EndedMessage, is_unmarked: bool) -> bool:
-        """Report what the end of a message means; whether it is a call that names nobody."""
+        """Report the problems of a message's end; returns whether it is a call without a name."""
         header, content, span, terminator = ended[:4]
         is_like_call = terminator is Terminator.CALL and looks_like_call(header, content)
         found = end_problems(header, bool(content), is_unmarked, terminator, is_like_call)
@@ -389,7 +369,7 @@ class Turn:
         return is_call_without_name
 
     def _note(self, header: Header, content: str) -> None:
-        """Remember what a message of the turn means for those after it."""
+        """Note what the rules for later messages need to know of a message."""
         if self.is_completion and not self.is_over:
             if header.is_call:
                 self._called = True
@@ -398,20 +378,16 @@ class Turn:
                 self._answered = True
 
     def add(self, ended: EndedMessage, problems: list[Problem]) -> None:
-        """Add a message that is decided.
-
-        Args:
-            ended: The message.
-            problems: Its problems.
+        """Add a message with its problems.
 
         Raises:
-            ParseError: Reading is strict, and there is a problem.
+            ParseError: Parsing is strict, and there is a problem.
         """
         header, content, span, terminator, is_cut, tokens = ended
         self._log.check(None if is_cut else span.end)
         allowed = _OF_A_CUT if is_cut else _NOT_OF_FRAMING
         is_clean = not self._log.omitted and all(found.code in allowed for found in problems)
-        # After the end of the turn it is not reported what is wrong with a message.
+        # After the end of the turn, the problems of a message are not reported.
         if self.is_over or not is_clean:
             is_closed = header.is_call and terminator is Terminator.CALL
             tokens = CLOSED_CALL if is_closed else None
@@ -423,18 +399,15 @@ class Turn:
 
     @property
     def is_simple(self) -> bool:
-        """Whether any message without a problem can simply be added to `parsed`."""
+        """Whether a message without a problem can be appended to `parsed` directly."""
         has_no_rules = not self.is_completion and self._pending is None
         return has_no_rules and self._events is None
 
     def add_plain(self, parsed: ParsedMessage) -> bool:
         """Add a whole message, from `<|start|>` to its terminator, if no rule applies to it.
 
-        Args:
-            parsed: The message.
-
         Returns:
-            Whether it was added; else it has to be read step by step.
+            Whether it was added; if not, it must be read step by step.
         """
         header, content, terminator = parsed.header, parsed.text, parsed.terminator
         if self.is_over or self._pending is not None:
@@ -463,7 +436,7 @@ class Turn:
         )
 
     def _release(self, channel: Channel = Channel.ANALYSIS, *, is_followed: bool = False) -> None:
-        """Decide the message that waits, if one does.
+        """Add the pending message, if there is one.
 
         Args:
             channel: Its channel, if it has none.
@@ -487,7 +460,7 @@ class Turn:
         self.add(ended, problems)
 
     def _begin_late(self, header: Header, content: str) -> None:
-        """Give the events of a message that is known only as a whole."""
+        """Report the events of a message all at once."""
         self._log.settle()
         if self._events is not None:
             index = len(self.parsed)
@@ -498,7 +471,7 @@ class Turn:
     def _report_late(
         self, header: Header, content: str, span: MessageSpan, problems: list[Problem]
     ) -> None:
-        """Judge a message that turned out to be the answer."""
+        """Report the problems of a pending message that turned out to be the answer."""
         if not content:
             self._log.report("empty_final", span.start, span.end, home=problems)
         codes = start_problems(header, False, self._answered, self._awaiting, False)
@@ -513,18 +486,13 @@ class Turn:
     # --- The end of the turn ---
 
     def stray_terminator(self, token: int, position: int) -> None:
-        """A terminator that closes no message: only if nothing follows is it the turn's end.
-
-        Args:
-            token: The terminator.
-            position: Where it stands.
-        """
+        """Note a terminator without a message: it ends the turn if nothing follows."""
         if token == END_OF_TEXT and self.is_completion and not self.is_over:
             self._finish(TurnEnd.ENDOFTEXT, position)
         self._has_stray_return = token == RETURN
 
     def cut(self) -> None:
-        """The input ends inside something that is no message yet."""
+        """Note that the input ends inside a header."""
         self._is_cut = True
 
     def _finish(self, end: TurnEnd, position: int, *, is_followed: bool = True) -> None:
@@ -537,11 +505,7 @@ class Turn:
         self.is_over = self._log.after_turn = True
 
     def finish(self, position: int) -> None:
-        """No more tokens come.
-
-        Args:
-            position: How many there were.
-        """
+        """End the input at a position."""
         if not self.is_completion:
             self._release(is_followed=True)
             return

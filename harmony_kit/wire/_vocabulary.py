@@ -1,13 +1,12 @@
-"""The vocabulary o200k_harmony: ids, bytes and special tokens, without any download.
+"""The vocabulary o200k_harmony: ids, bytes and special tokens.
 
-The 199,998 byte-pair ranks of o200k_base travel in the package. Two things are built from
-them, each on first need and independently: the table of token bytes, which parsing uses
-(about 20 ms), and the encoder, which rendering uses (about 60 ms for the first short texts of
-a process, another 130 ms where more is encoded).
+The package contains the 199,998 byte-pair ranks of o200k_base, so nothing is downloaded. Two
+structures are built from them on first use: the table of token bytes for parsing (about 20 ms), and
+the encoder for rendering (about 60 ms for the first short texts of a process, another 130 ms when
+more text is encoded).
 
-Encoding here is always of *ordinary* text: `encode("<|start|>")` gives the tokens that
-spell those characters, never the control token. Only `encode_with_special` produces
-control tokens from text, and only those that it is told to.
+`encode` treats all text as ordinary: `encode("<|start|>")` returns the tokens of these characters,
+not the control token. Only `encode_with_special` converts text to control tokens.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ FIRST_SPECIAL: Final = START_OF_TEXT
 """The lowest special token id; all ids below are ordinary text."""
 
 SIZE: Final = 201089
-"""How many token ids there are: 0 to 201088."""
+"""The number of token ids, which are 0 to 201088."""
 
 _NAMED: Final = {
     START_OF_TEXT: "<|startoftext|>",
@@ -53,10 +52,10 @@ _NAMED: Final = {
 SPECIAL_TOKENS: Final[dict[str, int]] = {
     _NAMED.get(token, f"<|reserved_{token}|>"): token for token in range(FIRST_SPECIAL, SIZE)
 }
-"""The spelling of every special token, and its id."""
+"""The ids of the special tokens by spelling, such as `"<|start|>"`."""
 
 SPECIAL_TOKEN_NAMES: Final[dict[int, str]] = {token: name for name, token in SPECIAL_TOKENS.items()}
-"""The id of every special token, and its spelling."""
+"""The spellings of the special tokens by id."""
 
 NAMED_SPECIAL_TOKENS: Final = frozenset(_NAMED)
 """The special tokens that have a meaning; the others are reserved."""
@@ -65,10 +64,9 @@ TERMINATORS: Final = frozenset({RETURN, END, CALL})
 """The tokens that close a message."""
 
 STOP_TOKENS: Final = frozenset({RETURN, CALL})
-"""The tokens at which generation of an assistant turn ends."""
+"""The tokens that end the generation of an assistant turn."""
 
-# How text is cut before byte pairs are merged: the split of o200k_base, which is part of the
-# vocabulary and decides the tokens as much as the ranks do.
+# How o200k_base splits text before byte pairs are merged. Like the ranks, it determines the tokens.
 _PATTERN: Final = "|".join(
     [
         r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?",
@@ -81,18 +79,18 @@ _PATTERN: Final = "|".join(
     ]
 )
 
-# Two bytes that no token contains and that cannot arise across the end of one.
+# Two bytes that occur neither within a token nor across the end of a token and the separator.
 _SEPARATOR: Final = b"\xff\xfe"
 
 Encoder = Callable[[str], list[int]]
-"""Ordinary text to token ids, exactly as o200k_base does it, on text without lone surrogates."""
+"""Encodes ordinary text without lone surrogates to exactly the token ids of o200k_base."""
 
 
 # --- Bytes of tokens ------------------------------------------------------------------------
 
 
 def _ranks() -> list[bytes]:
-    from pkgutil import get_data  # ten times as fast to import as importlib.resources
+    from pkgutil import get_data  # imports ten times faster than importlib.resources
 
     packed = get_data(__package__, "data/o200k_base.ranks.zlib")
     assert packed is not None
@@ -106,22 +104,18 @@ def _rank_table() -> dict[bytes, int]:
 
 @cache
 def ordinary_token_table() -> tuple[bytes, ...]:
-    """The bytes of every ordinary token by id; no bytes at every other index there is.
+    """The bytes of every ordinary token by id; `b""` at all other indices.
 
-    The table is twice as long as the vocabulary, so that a special token, an id beyond the
-    vocabulary and a small negative number (which Python counts from the end) all find `b""`
-    or raise `IndexError`. From -202181 down to -402178 a negative number does find a token,
-    which no tuple can prevent: there the reader has to look.
+    The table is twice as long as the vocabulary. Thus a special token, an id beyond the vocabulary
+    and a small negative number, which Python takes as an index from the end, find `b""` or raise
+    `IndexError`. Callers must exclude the numbers from -402178 to -202181, which find a token.
     """
     ranks = _ranks()
     return tuple(ranks + [b""] * (2 * SIZE - len(ranks)))
 
 
 def token_bytes(token: int) -> bytes:
-    """The bytes of one token; of a special token, its spelling.
-
-    Args:
-        token: A token id.
+    """The bytes of one token; for a special token, its spelling.
 
     Raises:
         UnknownTokenError: The id is not in the vocabulary.
@@ -130,10 +124,7 @@ def token_bytes(token: int) -> bytes:
 
 
 def decode_bytes(tokens: Sequence[int]) -> bytes:
-    """The bytes that a sequence of tokens stands for, special tokens spelt out.
-
-    Args:
-        tokens: Token ids.
+    """The bytes of a sequence of tokens, with special tokens spelled out.
 
     Raises:
         UnknownTokenError: An id is not in the vocabulary.
@@ -156,25 +147,28 @@ def decode_bytes(tokens: Sequence[int]) -> bytes:
 
 @checked_options
 def decode(tokens: Sequence[int], errors: str = "replace") -> str:
-    """The text that a sequence of tokens stands for, special tokens spelt out.
+    """Decode tokens to text, with special tokens spelled out.
 
     Args:
         tokens: Token ids.
-        errors: What to do with bytes that are not UTF-8, as for `bytes.decode`.
+        errors: How to handle bytes that are not UTF-8, as for `bytes.decode`.
+
+    Returns:
+        The text.
 
     Raises:
         UnknownTokenError: An id is not in the vocabulary.
         UnicodeDecodeError: With `errors="strict"`, the bytes are not UTF-8.
+
+    Example:
+        >>> decode([200006, 1428, 200008, 13225, 0])
+        '<|start|>user<|message|>Hello!'
     """
     return decode_bytes(tokens).decode("utf-8", errors)
 
 
 def decode_leniently(tokens: Sequence[int]) -> str:
-    """The text that tokens stand for; what is no text, ids not in the vocabulary too, is U+FFFD.
-
-    Args:
-        tokens: Any integers.
-    """
+    """The text of any integers, with U+FFFD for unknown ids and bytes that are not UTF-8."""
     table = ordinary_token_table()
     pieces = []
     for token in tokens:
@@ -187,7 +181,15 @@ def decode_leniently(tokens: Sequence[int]) -> str:
 
 @checked_options
 def export_tiktoken() -> bytes:
-    """The ranks in the published `.tiktoken` form, byte for byte the file `o200k_base.tiktoken`."""
+    """Export the byte-pair ranks in the format of tiktoken.
+
+    Returns:
+        The content of the published file `o200k_base.tiktoken`.
+
+    Example:
+        >>> export_tiktoken().splitlines()[0]
+        b'IQ== 0'
+    """
     from base64 import b64encode
 
     return b"".join(b"%s %d\n" % (b64encode(piece), rank) for rank, piece in enumerate(_ranks()))
@@ -196,13 +198,13 @@ def export_tiktoken() -> bytes:
 # --- Text to tokens -------------------------------------------------------------------------
 
 
-# The look-ahead of `\s+(?!\S)` makes tiktoken's regex engine backtrack, which costs a third of
-# the time and overflows its stack on about a million blanks. It matters only for a run of two or
-# more blanks before a visible character: all but the last are one piece, and the last may belong
-# to the next word. Such runs are cut out here, and tiktoken gets the pattern without it.
+# The look-ahead of `\s+(?!\S)` makes tiktoken's regex engine backtrack, which takes a third of
+# the time and overflows its stack on about a million spaces. It matters only for a run of two or
+# more whitespace characters before a visible one: all but the last are one piece, and the last may
+# belong to the next word. Such runs are split off here; tiktoken's pattern omits the look-ahead.
 _PATTERN_WITHOUT_LOOK_AHEAD: Final = _PATTERN.replace(r"|\s+(?!\S)", "")
 
-# `\s` in that pattern is Unicode's White_Space; these are its members without \r, \n and space.
+# `\s` in that pattern is Unicode's White_Space; this is all of it but \r, \n and space.
 _OTHER_BLANKS: Final = (
     "\t\v\f\x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a"
     "\u2028\u2029\u202f\u205f\u3000"
@@ -210,10 +212,10 @@ _OTHER_BLANKS: Final = (
 
 
 def _runs_of(blank: str) -> re.Pattern[str]:
-    """What finds the runs of two or more blanks that a visible character follows.
+    """A pattern of runs of two or more whitespace characters before a visible one.
 
-    It is linear: each run is read once, since from within a run the look-behind fails at once.
-    It begins with what `re` seeks fast: a literal, or a set of characters.
+    It takes linear time, because inside a run the look-behind fails at once. It begins with a
+    literal or a set of characters, which `re` searches for fast.
     """
     return re.compile(rf"({blank}{blank}(?<!{blank}{{3}}){blank}*+(?=[^\r\n]))")
 
@@ -221,12 +223,12 @@ def _runs_of(blank: str) -> re.Pattern[str]:
 def _has_other_blanks(text: str) -> bool:
     if text.isascii():
         return "\t" in text or "\v" in text or "\f" in text
-    # Python takes all of them for unprintable, and mostly finds another such character early.
+    # Python counts all of them as unprintable; in most texts it finds some such character early.
     return not text.isprintable() and any(map(text.__contains__, _OTHER_BLANKS))
 
 
 def tiktoken_encoder() -> Encoder:
-    """The default encoder: tiktoken, made faster and kept from failing on long runs of blanks."""
+    """The default encoder: tiktoken, made faster and safe for long runs of whitespace."""
     return _tiktoken_encoder(_rank_table())
 
 
@@ -252,8 +254,8 @@ def _tiktoken_encoder(ranks: dict[bytes, int]) -> Encoder:
         runs = blanks if _has_other_blanks(text) else spaces
         if not runs.search(text):
             return encode_ordinary(text)
-        # Whatever precedes a run ends in a piece of its own, for no piece continues from other
-        # text into blanks. Thus the parts can be encoded by themselves.
+        # No piece of the pattern continues from other text into such a run, so that the parts can
+        # be encoded separately.
         parts = iter(runs.split(text))
         tokens = encode_ordinary(next(parts))
         for run, part in zip(parts, parts, strict=True):
@@ -265,11 +267,11 @@ def _tiktoken_encoder(ranks: dict[bytes, int]) -> Encoder:
 
 
 _FIRST_CHARACTERS: Final = 8000
-"""How much short text is encoded before tiktoken's encoder is built."""
+"""How many characters of short texts are encoded before tiktoken's encoder is built."""
 
 
 class _EncoderSlot:
-    """Holds the process's encoder. All encoders give the same tokens; only their speed differs."""
+    """Holds the encoder of the process. All encoders return the same tokens; the speeds differ."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -287,7 +289,7 @@ class _EncoderSlot:
             self._encoder = encoder
 
     def _first_encoder(self) -> Encoder:
-        """An encoder that does the first short texts itself, then gives way to tiktoken."""
+        """An encoder of the first short texts, which then replaces itself by tiktoken."""
         from ._ascii_encoder import AsciiEncoder  # only rendering needs it
 
         ranks = _rank_table()
@@ -310,25 +312,28 @@ _slot = _EncoderSlot()
 
 @checked_options
 def use_encoder(encoder: Literal["tiktoken"] | Encoder) -> None:
-    """Choose what turns ordinary text into tokens, for the whole process.
+    """Choose the encoder of ordinary text for the whole process.
 
     Args:
-        encoder: `"tiktoken"` (the default), or a callable that is exact: it must give the
-            tokens of o200k_base for any text without lone surrogates.
+        encoder: `"tiktoken"` (the default), or a callable that returns the token ids of o200k_base
+            for any text without lone surrogates.
 
     Raises:
         HarmonyError: The name is unknown.
+
+    Example:
+        >>> use_encoder("tiktoken")
     """
     if callable(encoder):
         _slot.put(_kept_from_surrogates(encoder))
     elif encoder == "tiktoken":
         _slot.put(tiktoken_encoder())
     else:
-        raise HarmonyError(f"unknown encoder {encoder!r}; there are 'tiktoken' and callables")
+        raise HarmonyError(f"unknown encoder {encoder!r}; expected 'tiktoken' or a callable")
 
 
 def _kept_from_surrogates(encoder: Encoder) -> Encoder:
-    """An encoder that refuses them, as tiktoken does by itself."""
+    """An encoder that refuses lone surrogates, as tiktoken does."""
 
     def encode(text: str) -> list[int]:
         if not text.isascii():
@@ -340,23 +345,32 @@ def _kept_from_surrogates(encoder: Encoder) -> Encoder:
 
 @checked_options
 def encode(text: str) -> list[int]:
-    """Ordinary text as token ids; special tokens spelt in it stay plain text.
+    """Encode ordinary text; special tokens spelled out in it stay text.
 
     Args:
         text: Any text.
 
+    Returns:
+        Token ids.
+
     Raises:
-        InvalidMessageError: The text holds a lone surrogate, which UTF-8 cannot carry.
+        InvalidMessageError: The text contains a lone surrogate, which UTF-8 cannot represent.
+
+    Example:
+        >>> encode("Hello!")
+        [13225, 0]
+        >>> len(encode("<|start|>"))
+        5
     """
     return encode_text(text)
 
 
 def encode_text(text: str) -> list[int]:
-    """What `encode` does, without looking at its options: for the many calls of this package."""
+    """Do the same as `encode`, without the check of option names."""
     try:
         return _slot.get()(text)
     except UnicodeEncodeError:
-        _refuse_surrogates(text)  # counts from the start, where an encoder may have cut the text
+        _refuse_surrogates(text)  # counts from the start, unlike an encoder that splits the text
         raise
 
 
@@ -371,18 +385,25 @@ def _refuse_surrogates(text: str) -> None:
 
 @checked_options
 def encode_with_special(text: str, allowed: Collection[str] | None = None) -> list[int]:
-    """Text as token ids, in which special tokens spelt out become themselves.
+    """Encode text in which special tokens are spelled out.
 
-    Never use this on text from outside: whoever wrote it could write control tokens.
+    Do not use this on untrusted text, since its author could insert control tokens.
 
     Args:
         text: Any text.
-        allowed: The spellings to honour; all special tokens by default.
+        allowed: The spellings that become special tokens; by default, those of all special tokens.
+
+    Returns:
+        Token ids.
 
     Raises:
-        InvalidMessageError: The text holds a lone surrogate.
+        InvalidMessageError: The text contains a lone surrogate.
+
+    Example:
+        >>> encode_with_special("<|start|>user<|message|>Hello!")
+        [200006, 1428, 200008, 13225, 0]
     """
-    _refuse_surrogates(text)  # before it is cut, so that an error counts from the start
+    _refuse_surrogates(text)  # before it is split, so that an error counts from the start
     tokens: list[int] = []
     start = 0
     for match in _SPECIAL.finditer(text):

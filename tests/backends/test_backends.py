@@ -138,6 +138,34 @@ def test_a_function_gets_the_prompt_and_the_sampling():
     assert got == [([1, 2], hk.SamplingParams(seed=3))]
 
 
+@pytest.mark.parametrize("chunk_size", [1, 3, 50])
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("<|channel|>final<|message|>one END two<|return|>", "one END"),
+        (
+            "<|channel|>analysis<|message|>END<|end|>"
+            "<|start|>assistant<|channel|>final<|message|>x END",
+            "x END",
+        ),
+        ("<|channel|>END<|message|>no stop in a header", None),
+        ("plain END text", "plain END"),
+    ],
+)
+def test_stop_texts_end_what_is_shown(text, shown, chunk_size):
+    tokens = hk.encode_with_special(text)
+    backend = FunctionBackend(lambda prompt, sampling: tokens, chunk_size=chunk_size)
+
+    async def go():
+        sampling = hk.SamplingParams(stop=["END"])
+        return [chunk async for chunk in backend.generate([1], sampling)]
+
+    chunks = asyncio.run(go())
+    generated = [token for chunk in chunks for token in chunk.tokens]
+    assert chunks[-1].finish_reason == "stop"
+    assert hk.decode(generated).endswith(shown or text)
+
+
 def test_a_function_answers_a_conversation():
     def function(prompt, sampling):
         asked = "Paris" in hk.decode(prompt)

@@ -118,7 +118,6 @@ def test_what_vllm_is_asked():
             "temperature": 0.5,
             "top_p": 0.9,
             "seed": 4,
-            "stop": ["a", "b"],
             "frequency_penalty": 0.1,
             "presence_penalty": 0.2,
         }
@@ -479,14 +478,20 @@ def test_ids_that_cannot_be_found_again_are_asked_for_again(limit):
     asyncio.run(go())
 
 
-def test_ids_are_not_asked_for_again_where_a_stop_text_may_have_begun():
-    answer = [*hk.encode("a"), 172, 7908, 222, RETURN]
+@pytest.mark.parametrize("stream", [True, False])
+def test_stop_texts_are_found_here_and_not_sent(stream):
+    thought = hk.encode_with_special("<|channel|>analysis<|message|>an END<|end|>")
+    header = hk.encode_with_special("<|start|>assistant<|channel|>final<|message|>")
+    said = hk.encode("one END two")
+    answer = [*thought, *header, *said, RETURN]
 
     async def go():
-        async with serving(goes_on(answer), "llama_cpp") as (_, backend):
-            await fails(backend, "left out .* ids.*stream=False", after=1, stop=("never",))
-        async with serving(goes_on(answer), "llama_cpp", stream=False) as (_, backend):
-            assert await complete(backend, stop=("never",)) == (answer, "stop")
+        async with serving(goes_on(answer), "llama_cpp", stream=stream) as (server, backend):
+            tokens, reason = await complete(backend, stop=("END",))
+            assert all("stop" not in body or not body["stop"] for _, _, body in server.requests)
+        assert reason == "stop"
+        assert tokens == answer[: len(tokens)]
+        assert hk.parse(tokens).text == "one END"
 
     asyncio.run(go())
 

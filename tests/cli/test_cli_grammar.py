@@ -59,7 +59,7 @@ def run(tmp_path, capsys):
 
 def admits(lark, text):
     matcher = Matcher(lark)
-    return all(map(matcher.take, encode_with_special(text))) and matcher.is_finished
+    return all(map(matcher.accept_token, encode_with_special(text))) and matcher.is_finished
 
 
 @pytest.mark.parametrize("source", REQUESTS)
@@ -208,7 +208,7 @@ def chat_with(parameters, **more):
         (
             chat_with({"type": "object", "patternProperties": {"a": {}}}, strict=True),
             ["--form", "gbnf"],
-            "tools[0].function.parameters.patternProperties: rules does not enforce",
+            "tools[0].function.parameters.patternProperties: a context-free grammar does not enforce",
         ),
         (CHAT, ["--form", "gbnf", "--reasoning", "5"], "reasoning: llama.cpp's grammars do not"),
     ],

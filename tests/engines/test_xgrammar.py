@@ -24,7 +24,7 @@ import harmony_kit as hk  # noqa: E402
 from harmony_kit.errors import GrammarError  # noqa: E402
 from harmony_kit.grammar import Choice, Constraint, Pattern, constraint  # noqa: E402
 from harmony_kit.grammar._matching import MODEL_VOCABULARY_SIZE  # noqa: E402
-from harmony_kit.grammar._shape import FreeText, SpecialToken, in_order  # noqa: E402
+from harmony_kit.grammar._nodes import FreeText, Token, sequence  # noqa: E402
 from harmony_kit.wire._vocabulary import (  # noqa: E402
     CALL,
     END,
@@ -228,7 +228,7 @@ def test_grammars_that_differ_in_one_token_are_kept_apart(compiler: Any) -> None
     """xgrammar's cache takes them for one, if nothing is done about it."""
     for emitted in EMITTED:
         for token in (RETURN, CALL, END):
-            made = Constraint(in_order(FreeText(), SpecialToken(token)))
+            made = Constraint(sequence(FreeText(), Token(token)))
             matcher = xgrammar.GrammarMatcher(compiled(compiler, made, emitted))
             special = np.flatnonzero(mask_of(matcher)[FIRST_SPECIAL:]) + FIRST_SPECIAL
             assert [*special] == [token]

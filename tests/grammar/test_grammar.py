@@ -21,16 +21,16 @@ from walks import schema_of, tokens_of, walk
 
 import harmony_kit as hk
 from harmony_kit.grammar import Choice, Constraint, Pattern, Refusal, ToolChoice, constraint
-from harmony_kit.grammar._shape import (
-    EMPTY,
-    FixedText,
-    InOrder,
-    OneOf,
-    SpecialToken,
-    ZeroOrMore,
-    in_order,
+from harmony_kit.grammar._nodes import (
+    EPSILON,
+    Alternatives,
+    Literal,
+    Repeat,
+    Token,
+    sequence,
 )
-from harmony_kit.grammar._turn import Turn, turn_shape
+from harmony_kit.grammar._nodes import Sequence as Concatenation
+from harmony_kit.grammar._turn import Turn, turn_grammar
 from harmony_kit.wire._header.writing import HeaderOrder, header_tokens
 from harmony_kit.wire._messages import Header
 from harmony_kit.wire._vocabulary import END, FIRST_SPECIAL, MESSAGE
@@ -267,7 +267,7 @@ def test_a_constraint_goes_on_after_any_beginning(turn, seed):
     followed = constraint(namespaces, **options).matcher()
     for cut in range(len(tokens)):
         head, tail = tokens[:cut], tokens[cut:]
-        wrong = wrong_token(followed.mask(), random.Random(seed + cut))
+        wrong = wrong_token(followed.bitmask(), random.Random(seed + cut))
         with pytest.raises(hk.errors.GrammarError, match=r"^after: "):
             constraint(namespaces, **options, after=[*head, wrong])
         if is_within_a_value(head, namespaces, options) or is_within_a_character(head):
@@ -276,7 +276,7 @@ def test_a_constraint_goes_on_after_any_beginning(turn, seed):
         else:
             rest = constraint(namespaces, **options, after=head)
             assert rest.check(tail) is None, hk.decode(head)
-        assert followed.take(tokens[cut])
+        assert followed.accept_token(tokens[cut])
 
 
 def wrong_token(mask: bytes, chance: random.Random) -> int:
@@ -494,9 +494,17 @@ def deep_tool() -> hk.Tool:
         ({"reasoning": -1}, "reasoning", "-1 is neither 'free' nor 'none' nor a number of tokens"),
         ({"reasoning": True}, "reasoning", "True is neither"),
         ({"reasoning": "some"}, "reasoning", "'some' is neither"),
-        ({"response_format": Choice(())}, "response_format", "no text, or an empty one"),
-        ({"response_format": Choice(("",))}, "response_format", "no text, or an empty one"),
-        ({"response_format": 5}, "response_format", "int is no form of an answer"),
+        (
+            {"response_format": Choice(())},
+            "response_format",
+            "a Choice needs texts, none of them empty",
+        ),
+        (
+            {"response_format": Choice(("",))},
+            "response_format",
+            "a Choice needs texts, none of them empty",
+        ),
+        ({"response_format": 5}, "response_format", "int is not a ResponseFormat"),
         ({"response_format": {"enum": {1}}}, "response_format", "the schema cannot be read: "),
         (
             {"response_format": nested(10_000)},
@@ -567,27 +575,27 @@ def content_after(header: Sequence[int]) -> list[int]:
     return hk.encode_with_special(f"{ARGUMENTS.get(message.recipient, '{}')}<|call|>")
 
 
-def headers_of(shape: Any) -> Iterator[tuple[tuple[Any, ...], Any]]:
-    """The headers with which a shape may begin: their parts, up to `<|message|>`."""
-    match shape:
-        case SpecialToken(token) if token == MESSAGE:
-            yield (shape,), None
-        case SpecialToken() | FixedText():
-            yield (shape,), EMPTY
-        case InOrder(()):
-            yield (), EMPTY
-        case InOrder(parts):
+def headers_of(node: Any) -> Iterator[tuple[tuple[Any, ...], Any]]:
+    """The headers with which a grammar may begin: their parts, up to `<|message|>`."""
+    match node:
+        case Token(token) if token == MESSAGE:
+            yield (node,), None
+        case Token() | Literal():
+            yield (node,), EPSILON
+        case Concatenation(()):
+            yield (), EPSILON
+        case Concatenation(parts):
             for head, rest in headers_of(parts[0]):
                 if rest is None:
                     yield head, None
                 else:
-                    following = in_order(rest, *parts[1:])
+                    following = sequence(rest, *parts[1:])
                     yield from ((head + more, left) for more, left in headers_of(following))
-        case OneOf(options):
+        case Alternatives(options):
             for option in options:
                 yield from headers_of(option)
-        case ZeroOrMore(part):
-            yield (), EMPTY
+        case Repeat(part, 0, None):
+            yield (), EPSILON
             yield from headers_of(part)
 
 
@@ -595,7 +603,7 @@ def spelt(parts: Sequence[Any], chance: random.Random | None = None) -> list[int
     """The tokens of a header; with chance in pieces that no encoder makes."""
     tokens: list[int] = []
     for part in parts:
-        if isinstance(part, SpecialToken):
+        if isinstance(part, Token):
             tokens.append(part.token)
         elif chance is None:
             tokens += hk.encode(part.text)
@@ -609,7 +617,7 @@ HEADER_TOOLS = (hk.ToolNamespace("functions", (F,)), hk.BROWSER, hk.PYTHON)
 
 
 def test_every_header_that_is_admitted_is_read_strictly():
-    headers = {head for head, rest in headers_of(turn_shape(Turn(HEADER_TOOLS))) if rest is None}
+    headers = {head for head, rest in headers_of(turn_grammar(Turn(HEADER_TOOLS))) if rest is None}
     assert len(headers) > 50
     made = constraint(HEADER_TOOLS)
     chance = random.Random(3)
@@ -730,12 +738,12 @@ def test_a_model_that_thinks_up_to_the_limit_answers(choice, calls):
     """It calls nothing that it did not mean to call, unless it must."""
     matcher = constraint([hk.Tool("z", parameters=LONG), F], tool_choice=choice).matcher(600)
     tokens = hk.encode_with_special("<|channel|>analysis<|message|>")
-    assert all(map(matcher.take, tokens))
+    assert all(map(matcher.accept_token, tokens))
     (word,) = hk.encode(" a")
     while not matcher.is_finished:
-        allowed = [word] if matcher.allows(word) and not matcher.is_forced else []
-        tokens += allowed or tokens_of(matcher.mask())
-        assert matcher.take(tokens[-1])
+        allowed = [word] if matcher.would_accept(word) and not matcher.is_forced else []
+        tokens += allowed or tokens_of(matcher.bitmask())
+        assert matcher.accept_token(tokens[-1])
     assert 100 < len(tokens) <= 600
     result = hk.parse(tokens, strict=True)
     assert [message.channel for message in result.messages][:1] == ["analysis"]

@@ -20,15 +20,15 @@ import harmony_kit as hk
 from harmony_kit.errors import GrammarError
 from harmony_kit.grammar import Choice, Constraint, Pattern, constraint
 from harmony_kit.grammar._matching import Matcher
-from harmony_kit.grammar._shape import (
-    FixedText,
+from harmony_kit.grammar._nodes import (
     FreeText,
     JsonValue,
+    Literal,
     MatchingText,
-    SpecialToken,
-    ZeroOrMore,
-    in_order,
-    one_of,
+    Token,
+    alternatives,
+    repeat,
+    sequence,
 )
 from harmony_kit.wire._contents import Tool
 from harmony_kit.wire._vocabulary import CALL, END, RETURN, encode
@@ -244,7 +244,7 @@ def test_llguidance_reads_the_rules_alike(data):
     for _ in range(3):
         text = json.dumps(data.draw(instances(schema)), ensure_ascii=data.draw(st.booleans()))
         matcher = Matcher(grammar)
-        taken = all(map(matcher.take, [*encode(text), END]))
+        taken = all(map(matcher.accept_token, [*encode(text), END]))
         # llguidance takes the longest text at once: what begins as a declared key is that key
         # alone, where another of two forms or an additional key would have it differently.
         is_eager = "anyOf" in str(schema) or "additionalProperties" in str(schema)
@@ -612,9 +612,9 @@ def test_formats(form, good, bad):
 
 texts = st.text(string.ascii_letters + ' <{"\\\né漢', min_size=1, max_size=5)
 parts = st.one_of(
-    texts.map(FixedText),
+    texts.map(Literal),
     st.builds(FreeText, required=st.booleans(), max_tokens=st.none()),
-    st.sampled_from([SpecialToken(END), SpecialToken(CALL), SpecialToken(RETURN)]),
+    st.sampled_from([Token(END), Token(CALL), Token(RETURN)]),
     st.sampled_from([True, REFERENCE, {"type": "string"}]).map(
         lambda it: JsonValue(json.dumps(it))
     ),
@@ -623,9 +623,9 @@ parts = st.one_of(
 shapes = st.recursive(
     parts,
     lambda inner: st.one_of(
-        st.lists(inner, max_size=3).map(lambda it: in_order(*it)),
-        st.lists(inner, min_size=1, max_size=3).map(lambda it: one_of(*it)),
-        inner.map(ZeroOrMore),
+        st.lists(inner, max_size=3).map(lambda it: sequence(*it)),
+        st.lists(inner, min_size=1, max_size=3).map(lambda it: alternatives(*it)),
+        inner.map(repeat),
     ),
     max_leaves=8,
 )

@@ -32,11 +32,11 @@ def test_written_together_they_are_what_each_gives(
         masks = bytearray(b"\xff" * (size * len(matchers)))
         writer.write(matchers, masks)
         for row, matcher in enumerate(matchers):
-            mask = matcher.mask()
+            mask = matcher.bitmask()
             assert masks[row * size : (row + 1) * size] == mask
             forced += matcher.is_forced and not matcher.is_finished
             if not matcher.is_finished:
-                assert matcher.take(pick(mask, chance, 0.0))
+                assert matcher.accept_token(pick(mask, chance, 0.0))
     assert all(matcher.is_finished for matcher in matchers)
     assert forced
 

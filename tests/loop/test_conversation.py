@@ -253,7 +253,7 @@ def test_two_tools_of_one_name_are_refused():
 
 
 def test_what_is_no_tool_is_refused():
-    with pytest.raises(hk.errors.ToolError, match="int is no tool"):
+    with pytest.raises(hk.errors.ToolError, match="int is not a tool"):
         hk.developer(tools=[5])
 
 

@@ -263,7 +263,7 @@ def test_time_stops_tools_and_keeps_what_others_answered():
     assert reply.outcome == "time_limit"
     assert results(reply) == [
         "looked at here",
-        "Error: functions.hang was stopped: the time for this run is over.",
+        "Error: functions.hang was stopped: the time limit of this run is reached.",
     ]
     assert stopped == ["hang"]
 

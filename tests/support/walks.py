@@ -59,8 +59,8 @@ def walk(constraint: Constraint, max_tokens: int, seed: int, *, malice: float = 
     matcher = constraint.matcher(max_tokens)
     tokens: list[int] = []
     while not matcher.is_finished:
-        token = pick(matcher.mask(), chance, malice)
-        assert matcher.take(token), (token, hk.decode(tokens))
+        token = pick(matcher.bitmask(), chance, malice)
+        assert matcher.accept_token(token), (token, hk.decode(tokens))
         tokens.append(token)
         assert len(tokens) <= max_tokens, hk.decode(tokens)
     return tokens

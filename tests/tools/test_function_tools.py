@@ -941,22 +941,22 @@ def test_text_without_meaning_is_refused(module, name):
 @pytest.mark.parametrize(
     ("annotation", "words"),
     [
-        (complex, "complex has no meaning in JSON"),
-        (Opaque, "Opaque has no meaning in JSON"),
-        (list[Opaque], "Opaque has no meaning"),
-        (int | Opaque, "Opaque has no meaning"),
-        (abc.Callable[[int], int], "Callable[[int], int] has no meaning"),
-        (abc.Callable, "Callable has no meaning"),
-        (type[int], "type[int] has no meaning"),
-        (abc.Iterator[int], "Iterator[int] has no meaning"),
-        (typing.Never, "Never has no meaning"),
-        (typing.Self, "Self has no meaning"),
-        (3, "3 has no meaning"),
-        (dict[int, str], "dict[int, str] has keys that are not text"),
+        (complex, "complex has no JSON form"),
+        (Opaque, "Opaque has no JSON form"),
+        (list[Opaque], "Opaque has no JSON form"),
+        (int | Opaque, "Opaque has no JSON form"),
+        (abc.Callable[[int], int], "Callable[[int], int] has no JSON form"),
+        (abc.Callable, "Callable has no JSON form"),
+        (type[int], "type[int] has no JSON form"),
+        (abc.Iterator[int], "Iterator[int] has no JSON form"),
+        (typing.Never, "Never has no JSON form"),
+        (typing.Self, "Self has no JSON form"),
+        (3, "3 has no JSON form"),
+        (dict[int, str], "dict[int, str] has keys that are not strings"),
         (enum.Enum("Empty", []), "Empty has no members"),
-        (enum.Enum("Odd", {"A": (1, 2)}), "(1, 2) is not plain JSON"),
-        (enum.Enum("Endless", {"A": float("inf")}), "inf is not plain JSON"),
-        (Literal[b"x"], "b'x' is not plain JSON"),
+        (enum.Enum("Odd", {"A": (1, 2)}), "(1, 2) is not a JSON value"),
+        (enum.Enum("Endless", {"A": float("inf")}), "inf is not a JSON value"),
+        (Literal[b"x"], "b'x' is not a JSON value"),
         (dataclasses.make_dataclass("Outer", [("inner", Opaque)]), "Outer: field `inner: "),
         (TypedDict("Outer", {"inner": Opaque}), "Outer: key 'inner': "),
         (TypedDict("Lost", {"inner": "no.where"}), "Lost: NameError: name 'no'"),  # noqa: F821
@@ -975,9 +975,9 @@ def test_what_cannot_be_passed_by_name_is_refused():
     def several(a: int, *others: int): ...
     def first(a: int, /, b: int): ...
 
-    with pytest.raises(ToolError, match=r"several\(\): parameter `\*others: int`: .* by position"):
+    with pytest.raises(ToolError, match=r"several\(\): parameter `\*others: int`: .* by name"):
         tool_from_function(several)
-    with pytest.raises(ToolError, match=r"first\(\): parameter `a: int`: .* by position"):
+    with pytest.raises(ToolError, match=r"first\(\): parameter `a: int`: .* by name"):
         tool_from_function(first)
     # A partial can pass it.
     assert [*schema_of(functools.partial(first, 1))["properties"]] == ["b"]
@@ -988,7 +988,7 @@ def test_what_is_no_function_is_refused():
         tool_from_function(3)
     with pytest.raises(ToolError, match=r"^type\(\): no signature"):
         tool_from_function(type)
-    with pytest.raises(ToolError, match=r"<lambda> has no name .* give one"):
+    with pytest.raises(ToolError, match=r"<lambda> has no valid tool name"):
         tool_from_function(lambda a: a)
     assert tool_from_function(lambda a: a, name="same").name == "same"
 

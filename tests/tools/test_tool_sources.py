@@ -78,7 +78,7 @@ def test_a_model_can_have_another_name_and_description():
     assert (tool.name, tool.description) == ("find", "Finds.")
     assert tool.parameters["properties"]["query"]["description"] == "What to look for"
     assert "title" not in tool.parameters["properties"]["query"]
-    with pytest.raises(hk.errors.ToolError, match="5 is no pydantic model"):
+    with pytest.raises(hk.errors.ToolError, match="5 is not a pydantic model class"):
         hk.tools.tool_from_model(5)
 
 

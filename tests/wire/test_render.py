@@ -329,7 +329,7 @@ def test_bad_input_names_message_and_field(make, place):
     [{"header_order": "x"}, {"schema_style": "x"}, {"drop_analysis": "x"}, {"next_role": "x"}],
 )
 def test_bad_options_are_named(options):
-    with pytest.raises(hk.HarmonyError, match=f"{next(iter(options))}: 'x' is none of"):
+    with pytest.raises(hk.HarmonyError, match=f"{next(iter(options))}: 'x' is not one of"):
         hk.render([hk.user("a")], **options)
 
 

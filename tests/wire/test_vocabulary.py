@@ -411,7 +411,7 @@ def test_a_short_ascii_text_does_not_import_tiktoken():
 
 
 def test_an_unknown_encoder_is_refused():
-    with pytest.raises(HarmonyError, match=r"unknown encoder 'other'; there are 'tiktoken'"):
+    with pytest.raises(HarmonyError, match=r"unknown encoder 'other'; expected 'tiktoken'"):
         v.use_encoder("other")
 
 

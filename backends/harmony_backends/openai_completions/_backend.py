@@ -23,6 +23,7 @@ from harmony_kit.grammar import Constraint
 from harmony_kit.sampling import SamplingParams
 
 from .._limits import closed_error, room_for, tokens_left
+from .._stop_texts import until_stop_text
 from ..closing import Closing
 from ._answers import read_answer
 from ._clients import LoopClients
@@ -171,6 +172,7 @@ class OpenAICompletionsBackend(Closing):
             completion = without_gaps(self._complete, list(prompt), sampling, stream=self._stream)
         else:
             completion = self._constrained(dialect, list(prompt), sampling, sampling.constraint)
+        completion = until_stop_text(completion, sampling.stop)
         async with aclosing(completion) as chunks:
             async for chunk in chunks:
                 yield chunk

@@ -7,13 +7,12 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, Final, Literal, Protocol
 
 from harmony_kit.grammar import Constraint
+from harmony_kit.grammar._derivative import Position
 from harmony_kit.grammar._ebnf import free_tokens, token_text
+from harmony_kit.grammar._expansion import expanded
 from harmony_kit.grammar._json_strings import free_text
-from harmony_kit.grammar._rules import Expression, OrdinaryToken, RuleBook, Token
-from harmony_kit.grammar._shape import FreeText
-from harmony_kit.grammar._shape_rules import shape_rules
-
-from ..rule_positions import RulePosition
+from harmony_kit.grammar._nodes import FreeText, Node, OrdinaryToken, Token
+from harmony_kit.grammar._rules import RuleBook
 
 ConstraintsName = Literal["auto", "grammar", "structured_outputs", "processor"]
 """How a server gets constraints; `"auto"` is its usual way."""
@@ -33,7 +32,7 @@ class ServerGrammar(Protocol):
 
     advice: ClassVar[str]
 
-    def begin(self, constraint: Constraint) -> RulePosition:
+    def begin(self, constraint: Constraint) -> Position:
         """The start position in the part of a constraint that the language can express.
 
         Raises:
@@ -41,7 +40,7 @@ class ServerGrammar(Protocol):
         """
         ...
 
-    def rest(self, position: RulePosition) -> dict[str, Any]:
+    def rest(self, position: Position) -> dict[str, Any]:
         """Request fields with the grammar of what may follow a position."""
         ...
 
@@ -58,12 +57,12 @@ class LlamaCppGrammar:
 
     advice: ClassVar[str] = "llama.cpp silently ignores grammars that it cannot parse"
 
-    def begin(self, constraint: Constraint) -> RulePosition:
+    def begin(self, constraint: Constraint) -> Position:
         """See `ServerGrammar`."""
         book = RuleBook(most_repetitions=_MOST_REPETITIONS)
-        return RulePosition(*shape_rules(constraint.shape, book, _uncounted_text))
+        return Position(*expanded(constraint.shape, book, _uncounted_text))
 
-    def rest(self, position: RulePosition) -> dict[str, Any]:
+    def rest(self, position: Position) -> dict[str, Any]:
         """See `ServerGrammar`."""
         return {"grammar": position.text(_gbnf_token)}
 
@@ -83,11 +82,11 @@ class VllmStructuredOutputs:
         'constraints="processor"'
     )
 
-    def begin(self, constraint: Constraint) -> RulePosition:
+    def begin(self, constraint: Constraint) -> Position:
         """See `ServerGrammar`."""
-        return RulePosition(*shape_rules(constraint.shape, RuleBook(), free_tokens))
+        return Position(*expanded(constraint.shape, RuleBook(), free_tokens))
 
-    def rest(self, position: RulePosition) -> dict[str, Any]:
+    def rest(self, position: Position) -> dict[str, Any]:
         """See `ServerGrammar`."""
         grammar = {"type": "grammar", "grammar": position.text(token_text)}
         tag = {"type": "structural_tag", "format": grammar}
@@ -119,7 +118,7 @@ def processor_fields(constraint: Constraint) -> dict[str, Any]:
 
 
 def tokens_of(mask: bytes) -> list[int]:
-    """The token ids of a mask of `harmony_kit.grammar.Matcher.mask`."""
+    """The token ids of a mask of `harmony_kit.grammar.Matcher.bitmask`."""
     return [
         8 * place + bit
         for place, byte in enumerate(mask)
@@ -129,7 +128,7 @@ def tokens_of(mask: bytes) -> list[int]:
     ]
 
 
-def _uncounted_text(text: FreeText, book: RuleBook) -> Expression:
+def _uncounted_text(text: FreeText, book: RuleBook) -> Node:
     return free_text(book, is_required=text.required)
 
 

@@ -266,7 +266,6 @@ def _common(sampling: SamplingParams) -> dict[str, Any]:
     return {
         "temperature": sampling.temperature,
         "top_p": sampling.top_p,
-        "stop": list(sampling.stop) or None,
         "frequency_penalty": sampling.frequency_penalty,
         "presence_penalty": sampling.presence_penalty,
     }

@@ -59,7 +59,7 @@ async def without_gaps(
                         yield chunk
                         is_finished = chunk.finish_reason is not None
         except LeftOutIdsError as error:
-            if gap or sampling.stop:
+            if gap:
                 raise
             gap = error.missing + 1
         else:

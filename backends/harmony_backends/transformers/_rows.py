@@ -84,8 +84,8 @@ class Row:
         if self._matcher is None:
             token = self._choose(scores)
         else:
-            token = self._choose(masked(scores, self._matcher.mask()))
-            self._matcher.take(token)
+            token = self._choose(masked(scores, self._matcher.bitmask()))
+            self._matcher.accept_token(token)
         self.tokens.append(token)
         reason: FinishReason | None = None
         if token in self._stop_tokens:

@@ -1,4 +1,4 @@
-"""The built-in tool `browser`: searching, opening and reading pages, and citing them."""
+"""The built-in tool `browser`: searching, opening, reading and citing pages."""
 
 from ._citations import (
     Citation,

@@ -1,9 +1,8 @@
-"""Which addresses the browser may connect to.
+"""The addresses that the browser may connect to.
 
-A page may link to anything, and so may a model that a page has talked into something.
-What is not on the public internet is refused unless the user allows it. Names say nothing:
-the addresses that a name resolves to are checked, and the connection goes to the very
-address that was checked.
+A page may link to any address, and a model that was misled by a page may open any. Addresses
+outside the public internet are refused unless the user allows them. The addresses that a name
+resolves to are checked, not the name, and the connection goes to the checked address.
 """
 
 from __future__ import annotations
@@ -22,17 +21,17 @@ if TYPE_CHECKING:
     import httpx
 
 Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
-"""A host name and a port to addresses, as text."""
+"""Resolves a host name and a port to addresses, as text."""
 
 PORTS: Final = frozenset({80, 443, 8000, 8008, 8080, 8443, 8888})
-"""Where web servers are; other ports are those of other services."""
+"""The ports of web servers; other ports belong to other services."""
 
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 
 _NAT64: Final = (IPv6Network("64:ff9b::/96"), IPv6Network("64:ff9b:1::/48"))
-# Ranges that the ipaddress of some Python versions takes for public.
+# Ranges that the ipaddress module of some Python versions considers public.
 _NOT_PUBLIC: Final = (
-    IPv4Network("168.63.129.16/32"),  # a cloud's service for its own machines
+    IPv4Network("168.63.129.16/32"),  # a cloud provider's internal service
     IPv4Network("192.88.99.0/24"),
     IPv6Network("::/96"),
     IPv6Network("64:ff9b:1::/48"),
@@ -43,14 +42,10 @@ _NOT_PUBLIC: Final = (
 
 
 async def resolve_by_system(host: str, port: int) -> list[str]:
-    """Ask the operating system for the addresses of a host.
-
-    Args:
-        host: A name or an address.
-        port: The port.
+    """The addresses of a host, from the operating system.
 
     Raises:
-        OSError: There is no such host.
+        OSError: The host is unknown.
     """
     loop = asyncio.get_running_loop()
     found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
@@ -58,11 +53,7 @@ async def resolve_by_system(host: str, port: int) -> list[str]:
 
 
 def is_public(address: IPv4Address | IPv6Address) -> bool:
-    """Whether an address is on the public internet, and so is the one that it may stand for.
-
-    Args:
-        address: The address.
-    """
+    """Whether an address, and the IPv4 address embedded in it, are on the public internet."""
     inner = _embedded(address)
     if inner is not None:
         return is_public(inner)
@@ -72,7 +63,7 @@ def is_public(address: IPv4Address | IPv6Address) -> bool:
 
 
 def _embedded(address: IPv4Address | IPv6Address) -> IPv4Address | None:
-    """The IPv4 address to which a gateway or the system itself would go instead."""
+    """The IPv4 address to which a gateway or the system would connect instead."""
     if isinstance(address, IPv4Address):
         return None
     if address.teredo is not None:
@@ -101,7 +92,7 @@ class _Allowed:
             host, port = entry, ""
         if (port and not port.isdecimal()) or not host or "/" in host or "@" in host:
             raise ToolError(
-                f"allow: {entry!r} is no host, host:port, address or network such as 10.0.0.0/8"
+                f"allow: {entry!r} is not a host, host:port, address or network such as 10.0.0.0/8"
             )
         number = int(port) if port else None
         try:
@@ -118,17 +109,17 @@ class _Allowed:
 
 
 class AddressPolicy:
-    """What may be connected to.
+    """The addresses that may be connected to.
 
     Args:
-        allow: What is allowed though it is not public: hosts (`"wiki.corp"`), addresses and
+        allow: Exceptions outside the public internet: hosts (`"wiki.corp"`), addresses and
             networks (`"10.1.0.0/16"`), hosts and addresses with a port (`"127.0.0.1:8000"`). An
             entry without a port allows every port.
-        ports: The ports that are allowed on public addresses; `None` for all.
-        resolve: What resolves names; by default the operating system.
+        ports: The allowed ports of public addresses; `None` for all.
+        resolve: Resolves names; defaults to the operating system.
 
     Raises:
-        ToolError: An entry cannot be read.
+        ToolError: An entry cannot be parsed.
     """
 
     def __init__(
@@ -138,16 +129,13 @@ class AddressPolicy:
         resolve: Resolve = resolve_by_system,
     ) -> None:
         if isinstance(allow, str):
-            raise ToolError("allow is a text; expected a list of hosts")
+            raise ToolError("allow is a string; expected a list of hosts")
         self._allowed = tuple(map(_Allowed.parse, allow))
         self._ports = ports
         self._resolve = resolve
 
     async def addresses(self, url: httpx.URL) -> list[str]:
-        """The addresses to which a request may be sent; each was checked.
-
-        Args:
-            url: The URL of the request.
+        """The checked addresses to which a request may be sent.
 
         Raises:
             BrowserError: The URL is refused, or its host has no address.
@@ -171,13 +159,13 @@ class AddressPolicy:
         return [str(address) for address in found]
 
     def _check(self, shown: str, host: str, address: IPv4Address | IPv6Address, port: int) -> None:
-        """Refuse a host one of whose addresses is refused: who mixes them is up to something."""
+        """Refuse a host if any of its addresses is refused: mixing them is a known attack."""
         if any(entry.covers(host, address, port) for entry in self._allowed):
             return
         if not is_public(address):
             raise BrowserError(f"{shown} is not on the public internet; it is not opened")
         if self._ports is not None and port not in self._ports:
-            raise BrowserError(f"port {port} is not one of web pages; {shown} is not opened")
+            raise BrowserError(f"port {port} is not a port of web servers; {shown} is not opened")
 
 
 def _address(text: str) -> IPv4Address | IPv6Address:

@@ -1,4 +1,4 @@
-"""Reading the body of an answer up to a limit, whatever the server sends."""
+"""Reading the body of a response up to a limit."""
 
 from __future__ import annotations
 
@@ -9,25 +9,17 @@ from typing import Final
 from ._errors import BrowserError
 
 ACCEPT_ENCODING: Final = "gzip, deflate"
-"""What can be read here in steps; other ways to compress make gigabytes of one piece."""
+"""Encodings that can be decompressed in steps; others can turn one chunk into gigabytes."""
 
 _ANY_HEADER: Final = zlib.MAX_WBITS | 32  # of gzip or zlib
 _NO_HEADER: Final = -zlib.MAX_WBITS
 
 
 async def read_body(pieces: AsyncIterator[bytes], encoding: str, limit: int) -> tuple[bytes, bool]:
-    """Read a body, and no more of it than allowed, sent or unpacked.
-
-    Args:
-        pieces: The body as it is sent.
-        encoding: The header `content-encoding`.
-        limit: The most bytes to read.
-
-    Returns:
-        The bytes, at most `limit`, and whether there were more.
+    """At most `limit` bytes of a body, compressed and decompressed, and whether there are more.
 
     Raises:
-        BrowserError: The encoding is unknown, or the body is not in it.
+        BrowserError: The encoding is unknown, or the body is invalid.
     """
     encoding = encoding.strip().lower()
     unpacker = _Unpacker() if encoding in ("gzip", "x-gzip", "deflate") else None
@@ -45,14 +37,14 @@ async def read_body(pieces: AsyncIterator[bytes], encoding: str, limit: int) -> 
 
 
 class _Unpacker:
-    """Undoes gzip and deflate, the latter with or without its header."""
+    """Decompresses gzip and deflate, the latter with or without its header."""
 
     def __init__(self) -> None:
         self._stream = zlib.decompressobj(_ANY_HEADER)
         self._is_first = True
 
     def unpack(self, data: bytes, limit: int) -> bytes:
-        """Unpack a piece; at most `limit` bytes of it, the rest is dropped."""
+        """At most `limit` decompressed bytes of a chunk; the rest is dropped."""
         try:
             return self._unpack(data, limit)
         except zlib.error as error:

@@ -1,4 +1,4 @@
-"""Bytes to text: which encoding a document is in, and its name on the web."""
+"""Decoding documents: their encoding, and its name on the web."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _BYTE_ORDER_MARKS: Final = (
     (codecs.BOM_UTF16_BE, "utf-16-be"),
 )
 
-# What browsers read under these names is a superset (https://encoding.spec.whatwg.org/).
+# Browsers decode these as supersets (https://encoding.spec.whatwg.org/).
 _SUPERSETS: Final = {
     "ascii": "cp1252",
     "iso8859-1": "cp1252",
@@ -27,7 +27,7 @@ _SUPERSETS: Final = {
     "utf-16": "utf-16-le",
 }
 
-# Python knows names that are no encodings of documents, and some that are slow to decode.
+# Python has codecs that are not encodings of documents, and some that are slow.
 _KNOWN: Final = re.compile(
     r"utf-8|utf-16-[lb]e|cp(?:125\d|866|874|932|949)|iso8859-\d+|koi8-[ru]|mac-(?:roman|cyrillic)"
     r"|gb18030|big5hkscs|euc_jp|iso2022_jp"
@@ -37,18 +37,15 @@ _META: Final = re.compile(
     rb"<meta[^>]{0,500}?charset\s{0,9}=\s{0,9}[\"']?\s{0,9}([\w:.-]{1,40})", re.I
 )
 _XML: Final = re.compile(rb"\A<\?xml[^>]{0,200}?encoding\s{0,9}=\s{0,9}[\"']([\w:.-]{1,40})")
-_META_REACH: Final = 4096  # bytes of a document in which it may say what it is written in
+_META_REACH: Final = 4096  # the first bytes of a document, searched for its encoding
 
 
 def decode_document(data: bytes, charset: str | None) -> str:
     """The text of a document.
 
-    Its byte order mark counts first, then what the server says, then what the document
-    says. Without any of these it is UTF-8, or if it cannot be, Windows-1252.
-
-    Args:
-        data: The bytes; the last character may be cut off.
-        charset: The encoding that the server names.
+    The byte order mark takes precedence over the server's charset, and that over the document's own
+    declaration. Without any of them the encoding is UTF-8, or Windows-1252 if the bytes are not
+    UTF-8.
     """
     for mark, encoding in _BYTE_ORDER_MARKS:
         if data.startswith(mark):
@@ -58,7 +55,7 @@ def decode_document(data: bytes, charset: str | None) -> str:
         return data.decode(encoding_named, "replace")
     text = codecs.getincrementaldecoder("utf-8")("strict")
     try:
-        return text.decode(data)  # a character cut off at the end is no fault
+        return text.decode(data)  # a truncated character at the end is not an error
     except UnicodeDecodeError:
         return data.decode("cp1252", "replace")
 
@@ -69,12 +66,12 @@ def _declared(data: bytes) -> str | None:
     if found is None:
         return None
     name = found[1].decode("ascii", "replace")
-    # A text in which this could be read is not in UTF-16.
+    # A document whose declaration is readable as ASCII is not in UTF-16.
     return "utf-8" if name.lower().startswith("utf-16") else name
 
 
 def _codec(name: str | None) -> str | None:
-    """Python's name of an encoding of the web, if it is one."""
+    """Python's codec for an encoding of the web; `None` if it is unknown."""
     if not name:
         return None
     try:

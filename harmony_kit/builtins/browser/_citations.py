@@ -1,8 +1,8 @@
-"""Citation marks in answers, and what they cite.
+"""Resolving citation marks in answers.
 
-The model cites lines of what it was shown: `【6†L9-L11】`, `【8†L3】`. Here each mark becomes a
-short one that a reader can follow, and a value that says which page, which lines and what
-stands there.
+The model cites lines of the pages that it was shown: `【6†L9-L11】`, `【8†L3】`. Each mark is
+replaced by a short one for readers, and described by a `Citation` with the page, the lines and the
+quoted text.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from ._marks import without_links
 from ._page import Page
 
 _MAX_MARK: Final = 200
-"""Characters; what is longer is no mark, so that a stream need not wait for its end."""
+"""Characters; longer text is not a mark, so a stream does not wait for its end."""
 
 _MARK: Final = re.compile(rf"【([^【】]{{1,{_MAX_MARK}}})】")
 _INSIDE: Final = re.compile(r"\s*\[?(\d{1,9})\]?\s*†(.*)", re.DOTALL)
@@ -24,7 +24,7 @@ _LINES: Final = re.compile(r"L(\d{1,9})(?:\s*[-–—‐‑−]\s*L?(\d{1,9}))?"
 
 
 class HasPages(Protocol):
-    """Whatever knows pages by their cursors, such as a `BrowserTool`."""
+    """An object with pages by cursor, such as a `BrowserTool`."""
 
     def page(self, cursor: int) -> Page | None:
         """The page of a cursor, or `None`."""
@@ -33,18 +33,17 @@ class HasPages(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Citation:
-    """A mark that was resolved.
+    """A resolved mark.
 
     Attributes:
         number: The number of its source in this text, from 1; marks of one URL share it.
-        start: Where what stands for the mark begins in the resolved text, in characters.
-        end: Where that ends.
+        start: The start of the replacement in the resolved text, in characters.
+        end: The end of the replacement.
         mark: The mark as the model wrote it.
-        cursor: The cursor in it.
-        lines: The first and the last line of each stretch that it cites; none if it names no
-            lines.
-        url: The address of what is cited. Of a list of results, that of the result.
-        title: Its title.
+        cursor: The cursor in the mark.
+        lines: The first and the last line of each cited range; empty if the mark names no lines.
+        url: The URL of the source; in a list of search results, that of the result.
+        title: The title of the source.
         quote: The text of the lines, without link marks.
     """
 
@@ -61,14 +60,14 @@ class Citation:
 
 @dataclass(frozen=True, slots=True)
 class UnresolvedCitation:
-    """A mark that cites what there is not. It stays in the text as it was.
+    """A mark that cites a page or line that does not exist; it stays in the text unchanged.
 
     Attributes:
-        start: Where it begins in the resolved text, in characters.
-        end: Where it ends.
+        start: The start of the mark in the resolved text, in characters.
+        end: The end of the mark.
         mark: The mark as the model wrote it.
-        cursor: The cursor in it.
-        reason: What there is not, in words.
+        cursor: The cursor in the mark.
+        reason: Why it could not be resolved.
     """
 
     start: int
@@ -80,14 +79,13 @@ class UnresolvedCitation:
 
 @dataclass(frozen=True, slots=True)
 class ResolvedText:
-    """An answer whose marks were resolved.
+    """An answer with resolved marks.
 
     Attributes:
         text: The text.
-        citations: The marks that were resolved, in order.
-        unresolved: Those that were not, in order.
-        incomplete: The beginning of a mark with which the text ends, or empty. It stays in
-            the text, too.
+        citations: The resolved marks, in order.
+        unresolved: The unresolved marks, in order.
+        incomplete: An incomplete mark at the end of the text, or empty. It is also in the text.
     """
 
     text: str
@@ -97,12 +95,7 @@ class ResolvedText:
 
 
 def numbered(number: int, page_url: str) -> str:
-    """What stands for a mark by default: `[1]`.
-
-    Args:
-        number: The number of the source.
-        page_url: Its address.
-    """
+    """The default replacement of a mark: `[1]`."""
     del page_url
     return f"[{number}]"
 
@@ -110,13 +103,22 @@ def numbered(number: int, page_url: str) -> str:
 def resolve_citations(
     text: str, browser: HasPages, *, marker: Callable[[int, str], str] = numbered
 ) -> ResolvedText:
-    """Resolve the citation marks of an answer.
+    r"""Resolve the citation marks of an answer.
 
     Args:
-        text: The answer. Brackets without a cursor, which Japanese and Chinese texts use for
-            their own ends, stay what they are.
-        browser: What showed the pages.
-        marker: Makes what stands for a mark, of the number of the source and its URL.
+        text: The answer. Brackets without a cursor, which are common in Japanese and Chinese
+            text, are left unchanged.
+        browser: The browser that showed the pages.
+        marker: Returns the replacement of a mark from the number of the source and its URL.
+
+    Example:
+        >>> from harmony_kit.builtins.browser import Page
+        >>> class Pages:  # a BrowserTool has this method
+        ...     def page(self, cursor):
+        ...         return Page("https://example.com", "Example", "first line\nsecond line")
+        >>> resolved = resolve_citations("It says so【0†L1】.", Pages())
+        >>> resolved.text, resolved.citations[0].quote
+        ('It says so[1].', 'second line')
     """
     stream = CitationStream(browser, marker=marker)
     resolved = stream.feed(text) + stream.close()
@@ -126,19 +128,19 @@ def resolve_citations(
 
 
 class CitationStream:
-    """Resolves the marks of an answer while it comes.
+    """Resolves the marks of an answer while it is generated.
 
-    However the text is cut into pieces, what comes out joins to the same text. A mark that is
-    not complete is held back until it is, or until it cannot be one any more.
+    The concatenated output does not depend on how the text is split. An incomplete mark is held
+    back until it is complete or cannot become a mark.
 
     Args:
-        browser: What showed the pages.
-        marker: Makes what stands for a mark, of the number of the source and its URL.
+        browser: The browser that showed the pages.
+        marker: Returns the replacement of a mark from the number of the source and its URL.
 
     Attributes:
-        citations: The marks that were resolved until now.
-        unresolved: Those that were not.
-        incomplete: After `close`, the beginning of a mark with which the text ended.
+        citations: The resolved marks so far.
+        unresolved: The unresolved marks so far.
+        incomplete: After `close`, an incomplete mark at the end of the text.
     """
 
     def __init__(self, browser: HasPages, *, marker: Callable[[int, str], str] = numbered) -> None:
@@ -147,19 +149,12 @@ class CitationStream:
         self.incomplete = ""
         self._browser = browser
         self._marker = marker
-        self._numbers: dict[str, int] = {}  # of the URLs
+        self._numbers: dict[str, int] = {}  # by URL
         self._held = ""
-        self._length = 0  # of what came out
+        self._length = 0  # of the output
 
     def feed(self, text: str) -> str:
-        """Take a piece of the answer.
-
-        Args:
-            text: The piece.
-
-        Returns:
-            What can be shown now; often the piece itself.
-        """
+        """Process a part of the answer, and return the text that can be shown now."""
         text = self._held + text
         start = text.rfind("【")
         is_open = start >= 0 and "】" not in text[start:] and len(text) - start <= _MAX_MARK + 1
@@ -167,11 +162,7 @@ class CitationStream:
         return self._resolve(text[:start] if is_open else text)
 
     def close(self) -> str:
-        """End the answer.
-
-        Returns:
-            What was held back: the beginning of a mark that never ended, as it was written.
-        """
+        """End the answer, and return an incomplete mark that was held back."""
         held, self._held = self._held, ""
         self.incomplete = held if re.match(r"【\d", held) or held == "【" else ""
         self._length += len(held)
@@ -195,7 +186,7 @@ class CitationStream:
         self._length += len(piece)
 
     def _replacement(self, mark: str, cursor: int, place: str) -> str:
-        """What stands for a mark; a mark that cites nothing stays."""
+        """The replacement of a mark; an unresolved mark is unchanged."""
         page = self._browser.page(cursor)
         if page is None:
             return self._unresolved(mark, cursor, f"no page has the cursor {cursor}")
@@ -230,6 +221,6 @@ class CitationStream:
 
 
 def _stretches(place: str) -> list[tuple[int, int]]:
-    """The stretches of lines that a mark names after its dagger."""
+    """The ranges of lines that a mark names after its dagger."""
     found = [(int(lines[1]), int(lines[2] or lines[1])) for lines in _LINES.finditer(place)]
     return [(min(stretch), max(stretch)) for stretch in found]

@@ -1,4 +1,4 @@
-"""What a source of pages gives: text with its address and type."""
+"""Documents: texts with their address and type, before they become pages."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from typing import Protocol, runtime_checkable
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """A text as it was loaded, before it is made a page.
+    """A loaded text, before it becomes a page.
 
     Attributes:
-        url: The address, after redirects.
-        text: The text, decoded.
-        media_type: Such as `"text/html"`, in lower case, without parameters.
-        title: The title, where the source knows it.
-        truncated: Whether there is more that was not loaded.
+        url: The URL after redirects.
+        text: The decoded text.
+        media_type: The media type, such as `"text/html"`, in lower case and without parameters.
+        title: The title, if the source knows it.
+        truncated: Whether only a part was loaded.
     """
 
     url: str
@@ -27,16 +27,16 @@ class Document:
 
 @runtime_checkable
 class PageSource(Protocol):
-    """Whatever loads documents: the web, or a store of its own."""
+    """An object that loads documents, such as a `WebFetcher`."""
 
     async def fetch(self, url: str) -> Document | None:
         """Load a document.
 
         Args:
-            url: The address.
+            url: The URL.
 
         Returns:
-            The document, or `None` if the address is none of this source's.
+            The document, or `None` if the URL does not belong to this source.
 
         Raises:
             BrowserError: It cannot be loaded.

@@ -1,4 +1,4 @@
-"""Documents made pages, each by its type."""
+"""Converting documents to pages by type."""
 
 from __future__ import annotations
 
@@ -14,17 +14,13 @@ from ._link_urls import absolute_url, domain_of
 from ._marks import clean_line, clean_text, link_mark
 from ._page import Link, Page
 
-# [words](address), neither with brackets of its own.
+# [words](address), neither of which contains brackets.
 _MARKDOWN_LINK: Final = re.compile(r"(?<!!)\[([^\[\]\n]{1,300})\]\(<?([^\s()<>]{1,2000})>?\)")
 _MARKDOWN_TITLE: Final = re.compile(r"^#[ \t]+(\S[^\n]{0,300})", re.M)
 
 
 def page_of_document(document: Document) -> Page:
-    """Make a document a page.
-
-    Args:
-        document: HTML becomes text with links, Markdown keeps its form but for its links, JSON
-            is indented, any other text stays as it is.
+    """The page of a document.
 
     Raises:
         ToolError: lxml is not installed, which HTML needs.
@@ -46,18 +42,14 @@ def page_of_document(document: Document) -> Page:
 
 
 def source_page(document: Document) -> Page:
-    """Make a document a page that shows it as it was loaded.
-
-    Args:
-        document: A document of any type.
-    """
+    """A page with the source text of a document."""
     page = _page(document, document.title or "Source", _plain(document.text), ())
     return Page(f"view-source:{page.url}", page.title, page.text)
 
 
 def _page(document: Document, title: str, text: str, links: tuple[Link, ...]) -> Page:
     address = clean_line(document.url)
-    # The model was trained on pages that begin with an empty line and their address.
+    # The model was trained on pages that start with an empty line and their address.
     text = f"\nURL: {address}\n{text}"
     if document.truncated:
         text += "\n\n[The document is longer; only its beginning was loaded.]"
@@ -83,7 +75,7 @@ def _indented(text: str) -> str:
 
 def _markdown(text: str, url: str) -> tuple[str, tuple[Link, ...]]:
     links: list[Link] = []
-    ids: dict[str, int] = {}  # of the addresses
+    ids: dict[str, int] = {}  # by address
     own_domain = domain_of(url)
 
     def mark(found: re.Match[str]) -> str:

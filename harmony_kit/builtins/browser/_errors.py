@@ -1,4 +1,4 @@
-"""What the browser tells the model when something cannot be done."""
+"""The browser's errors, which are reported to the model."""
 
 from __future__ import annotations
 
@@ -9,18 +9,15 @@ from ...errors import ToolArgumentsError, ToolError
 
 
 class BrowserError(ToolError):
-    """A page cannot be found, loaded or shown; the text is for the model to read."""
+    """A page cannot be found, loaded or shown; the text is for the model."""
 
 
 class BrowserArgumentsError(BrowserError, ToolArgumentsError):
-    """A call asks for what there is not: a page, a link, a line."""
+    """A call refers to a page, a link or a line that does not exist."""
 
 
 def required(module: str) -> Any:
-    """A package of the extra `browser`.
-
-    Args:
-        module: Its name, such as `"httpx"`.
+    """A module of the extra `browser`.
 
     Raises:
         ToolError: It is not installed.

@@ -32,22 +32,22 @@ _ACCEPT: Final = (
 class WebFetcher:
     """Loads documents over http and https.
 
-    Nothing is held open between two documents, so that it can be used from any event loop.
-    No cookie outlives a document, and proxies of the environment are not used.
+    No connection stays open between two documents, so it can be used from any event loop. Cookies
+    are not kept, and the proxies of the environment are not used.
 
     Args:
-        allow: What may be opened though it is not on the public internet: hosts
-            (`"wiki.corp"`), addresses and networks (`"10.1.0.0/16"`), either with a port
-            (`"127.0.0.1:8000"`). An entry without a port allows every port.
-        ports: The ports that may be used on the public internet; `None` for all.
-        max_bytes: How much of a document is read, both as sent and as unpacked.
-        timeout: The most seconds for a document, in all.
-        max_redirects: How many redirects are followed. Each is checked as the first URL is.
-        user_agent: What the browser calls itself.
-        resolve: What resolves names; by default the operating system.
+        allow: Exceptions outside the public internet: hosts (`"wiki.corp"`), addresses and networks
+            (`"10.1.0.0/16"`), hosts and addresses with a port (`"127.0.0.1:8000"`). An entry
+            without a port allows every port.
+        ports: The allowed ports of public addresses; `None` for all.
+        max_bytes: The maximum size of a document in bytes, compressed and decompressed.
+        timeout: The maximum time to load a document, in seconds.
+        max_redirects: The maximum number of redirects. Each is checked like the first URL.
+        user_agent: The User-Agent header.
+        resolve: Resolves names; defaults to the operating system.
 
     Raises:
-        ToolError: httpx is not installed, or an argument cannot be used.
+        ToolError: httpx is not installed, or an argument is invalid.
     """
 
     def __init__(
@@ -73,16 +73,13 @@ class WebFetcher:
             "Accept": _ACCEPT,
             "Accept-Encoding": ACCEPT_ENCODING,
         }
-        self._certificates: ssl.SSLContext | None = None  # slow to load, and bound to no loop
+        self._certificates: ssl.SSLContext | None = None  # slow to load, and usable in any loop
 
     async def fetch(self, url: str) -> Document:
         """Load a document; see `PageSource`.
 
-        Args:
-            url: The address.
-
         Raises:
-            BrowserError: It cannot be loaded, or must not be.
+            BrowserError: It cannot be loaded, or is not allowed.
         """
         import httpx
 
@@ -92,8 +89,8 @@ class WebFetcher:
                 return await self._load(client, httpx.URL(url))
         except TimeoutError as error:
             raise BrowserError(f"{shown} took longer than {self._timeout:g} s to load") from error
-        except (httpx.InvalidURL, UnicodeError) as error:  # the latter of names of hosts
-            raise BrowserError(f"{shown} is no URL: {_what_failed(error)}") from error
+        except (httpx.InvalidURL, UnicodeError) as error:  # UnicodeError: an invalid host name
+            raise BrowserError(f"{shown} is not a URL: {_what_failed(error)}") from error
         except httpx.HTTPError as error:
             raise BrowserError(f"{shown} cannot be loaded: {_what_failed(error)}") from error
 
@@ -117,7 +114,7 @@ class WebFetcher:
             await response.aclose()
 
     async def _follow(self, client: httpx.AsyncClient, url: httpx.URL) -> httpx.Response:
-        """The first answer that is no redirect. The bodies of redirects are not read."""
+        """The first response that is not a redirect. The bodies of redirects are not read."""
         request = client.build_request("GET", url)
         for _ in range(self._max_redirects + 1):
             response = await client.send(request, stream=True, follow_redirects=False)
@@ -144,12 +141,12 @@ class WebFetcher:
 
 
 def _checked_transport(policy: AddressPolicy, certificates: ssl.SSLContext) -> Any:
-    """What sends each request to an address that was checked, and to no other."""
+    """A transport that sends each request to a checked address."""
     import httpx
 
     class CheckedTransport(httpx.AsyncBaseTransport):
         def __init__(self) -> None:
-            # A connection is named by its address here, and must not be used for another host.
+            # Connections are pooled by address and must not be reused for another host.
             limits = httpx.Limits(max_keepalive_connections=0)
             self._inner = httpx.AsyncHTTPTransport(
                 verify=certificates, trust_env=False, limits=limits
@@ -171,7 +168,7 @@ def _checked_transport(policy: AddressPolicy, certificates: ssl.SSLContext) -> A
 
 
 def _sent_to(request: httpx.Request, address: str) -> httpx.Request:
-    """The same request to an address; its Host header and certificate remain those of the name."""
+    """The request, sent to an address; its Host header and certificate check use the host name."""
     import httpx
 
     host = request.url.raw_host.decode("ascii")
@@ -203,22 +200,18 @@ def _refuse_unreadable(url: str, media_type: str) -> None:
 
 
 def _refuse_binary(url: str, text: str) -> None:
-    """Refuse what a server calls text, or does not name, though it is none."""
+    """Refuse binary data that the server labels as text or does not label."""
     if text.startswith("%PDF-"):
         raise BrowserError(f"{url} is a PDF document; only HTML and text can be read")
     if "\0" in text[:1024]:
-        raise BrowserError(f"{url} is no text; only HTML and text can be read")
+        raise BrowserError(f"{url} is not text; only HTML and text can be read")
 
 
 def _guess(text: str) -> str:
-    """The type of a document of which the server says nothing."""
+    """The media type of a document without a Content-Type."""
     return "text/html" if text.lstrip()[:1] == "<" else "text/plain"
 
 
 def is_html(media_type: str) -> bool:
-    """Whether a document is HTML.
-
-    Args:
-        media_type: Its type, without parameters.
-    """
+    """Whether a document is HTML."""
     return media_type in _HTML

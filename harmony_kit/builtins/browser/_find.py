@@ -1,4 +1,4 @@
-"""Looking for text in a page."""
+"""Searching for text in a page."""
 
 from __future__ import annotations
 
@@ -21,10 +21,6 @@ def find_in_page(page: Page, pattern: str) -> Page:
 
     Upper and lower case are the same, and so are all blanks, line breaks among them. The
     marks of links are looked through.
-
-    Args:
-        page: The page.
-        pattern: The text; no regular expression.
 
     Returns:
         Each match with the lines from there on; its link leads to its place in the page.
@@ -60,10 +56,6 @@ def find_in_page(page: Page, pattern: str) -> Page:
 def line_of_passage(page: Page, passage: str) -> int | None:
     """The line in which a text begins.
 
-    Args:
-        page: The page.
-        passage: The text.
-
     Returns:
         The number of the line, or `None` if the text is not in the page.
     """
@@ -71,7 +63,7 @@ def line_of_passage(page: Page, passage: str) -> int | None:
 
 
 def _matching_lines(page: Page, pattern: str) -> Iterator[int]:
-    """The lines in which matches begin; those that are shown with the match before are left out."""
+    """The lines in which matches begin, except those shown with the previous match."""
     wanted = _Searchable(pattern).text
     if not wanted:
         return
@@ -87,12 +79,12 @@ def _matching_lines(page: Page, pattern: str) -> Iterator[int]:
 
 
 class _Searchable:
-    """The words of a text in lower case with one blank between them, and where they came from."""
+    """The words of a text, lowercased and separated by single spaces, with their positions."""
 
     def __init__(self, text: str) -> None:
         pieces: list[str] = []
-        self._starts: list[int] = []  # of the words, here
-        self._positions: list[int] = []  # and in the text
+        self._starts: list[int] = []  # of the words, in the searchable text
+        self._positions: list[int] = []  # of the words, in the original text
         length = 0
         for word in words_of(text):
             if word.after_blank and pieces:
@@ -105,13 +97,13 @@ class _Searchable:
         self.text = "".join(pieces)
 
     def position(self, index: int) -> int:
-        """The index in the text of a character that is here."""
+        """The index in the original text of a character of the searchable text."""
         word = bisect_right(self._starts, index) - 1
         return self._positions[word] + index - self._starts[word]
 
 
 def _lower(word: str) -> str:
-    """A word in lower case, as long as before."""
+    """A word in lower case, with its length unchanged."""
     lower = word.lower()
     if len(lower) == len(word):
         return lower

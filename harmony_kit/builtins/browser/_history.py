@@ -1,4 +1,4 @@
-"""The pages that were shown, by their cursors."""
+"""The pages that were shown, by cursor."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ._page import Page
 
 
 class PageHistory:
-    """A list of pages; the position is the cursor. Every view gets a new cursor."""
+    """A list of pages whose positions are the cursors. Every view gets a new cursor."""
 
     def __init__(self) -> None:
         self._pages: list[Page] = []
@@ -19,30 +19,19 @@ class PageHistory:
         return len(self._pages)
 
     def push(self, page: Page) -> int:
-        """Add a page, and say which cursor it has.
-
-        Args:
-            page: The page that is shown.
-        """
+        """Add a page, and return its cursor."""
         self._pages.append(page)
         return len(self._pages) - 1
 
     def get(self, cursor: int) -> Page | None:
-        """The page of a cursor, or `None`.
-
-        Args:
-            cursor: The cursor.
-        """
+        """The page of a cursor, or `None`."""
         return self._pages[cursor] if 0 <= cursor < len(self._pages) else None
 
     def page(self, cursor: int | None) -> Page:
-        """The page that a call means.
-
-        Args:
-            cursor: The cursor, or `None` for the page that was shown last.
+        """The page of a cursor; the last page for `None`.
 
         Raises:
-            BrowserArgumentsError: There is no such page.
+            BrowserArgumentsError: The page does not exist.
         """
         if not self._pages:
             raise BrowserArgumentsError("no page is open yet: search, or open a URL")
@@ -54,7 +43,7 @@ class PageHistory:
         return page
 
     def to_dict(self) -> dict[str, Any]:
-        """The history as JSON data; a page that was shown several times is in it once."""
+        """The history as JSON data, in which each page appears once."""
         numbers: dict[int, int] = {}
         pages: list[dict[str, Any]] = []
 
@@ -68,13 +57,10 @@ class PageHistory:
         return {"cursors": [number_of(page) for page in self._pages], "pages": pages}
 
     def restore(self, data: Any) -> None:
-        """Take the place of another history.
-
-        Args:
-            data: What `to_dict` gave.
+        """Replace this history by a saved one.
 
         Raises:
-            ToolError: The data is none of it.
+            ToolError: The data is invalid.
         """
         pages: list[Page] = []
         try:
@@ -83,4 +69,4 @@ class PageHistory:
                 pages.append(Page.from_dict(saved, None if origin is None else pages[origin]))
             self._pages = [pages[number] for number in data["cursors"]]
         except (TypeError, KeyError, IndexError) as error:
-            raise ToolError(f"no saved history of pages: {error!r}") from error
+            raise ToolError(f"not a saved history of pages: {error!r}") from error

@@ -1,7 +1,7 @@
-"""HTML to the text of a page.
+"""Converting HTML to the text of a page.
 
-No tree is built, and nothing is looked at twice: the time is linear in the length of the
-document, however it is nested.
+No tree is built and nothing is scanned twice: the time is linear in the length of the document,
+regardless of nesting.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from ._errors import required
 from ._html_reader import HtmlReader
 from ._marks import clean_line
 
-_PIECE: Final = 8192  # characters that the parser is fed at a time
-_MAX_DEPTH: Final = 600  # the parser looks through all open elements for the start of an end tag
+_PIECE: Final = 8192  # characters per chunk for the parser
+_MAX_DEPTH: Final = 600  # the parser searches all open elements for that of an end tag
 
 
 class HtmlText:
@@ -21,12 +21,12 @@ class HtmlText:
 
     Args:
         html: The document.
-        url: Its address, from which relative links are resolved.
+        url: Its URL, to resolve relative links.
 
     Attributes:
-        title: The title, empty if there is none.
-        text: The text with the marks of its links.
-        links: Where they lead; the position is the id.
+        title: The title; empty if there is none.
+        text: The text with link marks.
+        links: The targets of the links; the position is the id.
 
     Raises:
         ToolError: lxml is not installed.
@@ -41,10 +41,10 @@ class HtmlText:
 
 
 def _parse(html: str, reader: HtmlReader) -> None:
-    """Let a parser tell the reader what there is.
+    """Feed a document to a parser with the reader as its target.
 
-    Where elements are nested too deep a new parser goes on, so that no end tag costs more
-    than that depth. All that is lost is what the rest was nested in.
+    At the maximum depth a new parser continues, which bounds the cost of end tags. Only the
+    enclosing elements are lost.
     """
     etree: Any = required("lxml.etree")
 
@@ -55,7 +55,7 @@ def _parse(html: str, reader: HtmlReader) -> None:
     start = 0
     is_fed = False
     while start < len(html):
-        end = html.find("<", start + _PIECE)  # not within a tag, nor within a word
+        end = html.find("<", start + _PIECE)  # do not split tags or words
         end = len(html) if end < 0 else end
         parser.feed(html[start:end].encode("utf-8", "replace"))
         is_fed = True

@@ -1,18 +1,16 @@
-"""The events of an HTML parser to the lines of a page, in one pass.
+"""Converting the events of an HTML parser to the lines of a page, in one pass.
 
-What is read of a document:
-
-    element                      | text
-    -----------------------------+--------------------------------------------------
-    a                            | a link mark, or its bare text if it leads nowhere
-    h1 to h6                     | `# ` to `###### `
-    li                           | `  * `, `  1. `, indented
-    table                        | a line for each row, `| a | b |`
-    pre, code                    | between fences, between backticks
-    blockquote                   | `> `
-    img                          | `[Image 0: what it shows]`
-    sup, sub                     | `^{2}`, `_{2}`
-    script, style, svg, hidden   | nothing
+element                      | text
+-----------------------------+--------------------------------------------------
+a                            | a link mark, or its text if it has no target
+h1 to h6                     | `# ` to `###### `
+li                           | `  * `, `  1. `, indented
+table                        | a line for each row, `| a | b |`
+pre, code                    | between fences, between backticks
+blockquote                   | `> `
+img                          | `[Image 0: alternative text]`
+sup, sub                     | `^{2}`, `_{2}`
+script, style, svg, hidden   | nothing
 """
 
 from __future__ import annotations
@@ -25,10 +23,10 @@ from ._link_urls import absolute_url, domain_of
 from ._marks import clean_line, clean_text, link_mark
 from ._page import Link
 
-_MAX_LINK_TEXT: Final = 400  # of a link that is never closed the rest is text
+_MAX_LINK_TEXT: Final = 400  # characters; the rest of an unclosed link is plain text
 _MAX_TABLE_DEPTH: Final = 8
 _MAX_INDENT: Final = 6
-_MAX_CELL: Final = 300  # characters of a cell that can stand in a line with others
+_MAX_CELL: Final = 300  # characters of a cell that shares its line with others
 
 _BLOCKS: Final = frozenset(
     (
@@ -100,24 +98,24 @@ _Closer = Callable[[], None]
 
 
 class _Table:
-    """A table that is being read: the cells of its current row."""
+    """An open table: the cells of its current row."""
 
     def __init__(self) -> None:
         self.cells: list[list[str]] = []
         self.is_header = False
-        self.is_layout = False  # the row holds what is more than a line
+        self.is_layout = False  # the row contains more than one line
 
 
 class HtmlReader:
-    """Takes the events of a parser, and writes lines.
+    """The target of a parser, which writes lines.
 
     Args:
-        url: The address of the document, from which relative links are resolved.
+        url: The URL of the document, to resolve relative links.
 
     Attributes:
-        title: The pieces of the title.
-        links: Where the links lead; the position is the id.
-        in_raw_text: Whether what comes now is no markup, as in a script.
+        title: The parts of the title.
+        links: The targets of the links; the position is the id.
+        in_raw_text: Whether the next text is not markup, as in a script.
     """
 
     def __init__(self, url: str) -> None:
@@ -127,15 +125,15 @@ class HtmlReader:
         self._url = url
         self._base = url
         self._domain = domain_of(url)
-        self._ids: dict[str, int] = {}  # of the URLs
+        self._ids: dict[str, int] = {}  # by URL
         self._closers: list[_Closer | None] = []  # of the open elements
-        self._unseen = 0  # how many open elements are not shown
+        self._unseen = 0  # the number of open elements that are not shown
         self._in_title = False
         self._pre: list[str] | None = None  # the text of an open pre
-        self._inline: list[str] = []  # the pieces of the current line
+        self._inline: list[str] = []  # the parts of the current line
         self._link: tuple[str, str, int] | None = None  # URL, label, where it starts in _inline
         self._link_length = 0
-        self._outputs: list[list[str]] = [[]]  # lines, of the document and of open cells
+        self._outputs: list[list[str]] = [[]]  # the lines of the document and of open cells
         self._tables: list[_Table] = []
         self._lists: list[int | None] = []  # the number of the next item, or None for bullets
         self._quotes = 0
@@ -143,24 +141,24 @@ class HtmlReader:
         self._images = 0
 
     def text(self) -> str:
-        """The text of what was read."""
+        """The text read so far."""
         self._flush()
         return _BLANK_LINES.sub("\n\n", "\n".join(self._outputs[0])).strip("\n")
 
     @property
     def depth(self) -> int:
-        """How many elements are open."""
+        """The number of open elements."""
         return len(self._closers)
 
     # --- What the parser calls --------------------------------------------------------------
 
     def start(self, tag: str, attributes: Mapping[str, str]) -> None:
-        """An element begins."""
+        """Open an element."""
         self.in_raw_text = tag in _RAW
         self._closers.append(self._open(tag, attributes))
 
     def end(self, tag: str) -> None:
-        """An element ends; every start has its end."""
+        """Close an element; the parser closes every element."""
         del tag
         self.in_raw_text = False
         closer = self._closers.pop()
@@ -168,7 +166,7 @@ class HtmlReader:
             closer()
 
     def data(self, text: str) -> None:
-        """There is text."""
+        """Add text."""
         if self._in_title:
             self.title.append(text)
         elif self._unseen:
@@ -180,7 +178,7 @@ class HtmlReader:
             self._count_link(len(text))
 
     def close(self) -> None:
-        """The parser is done; the target protocol of lxml asks for this."""
+        """End the document; part of lxml's target protocol."""
 
     # --- Elements ---------------------------------------------------------------------------
 
@@ -217,7 +215,7 @@ class HtmlReader:
 
     def _close_heading(self) -> None:
         self._break()
-        self._prefix = ""  # of a heading without text
+        self._prefix = ""  # left from a heading without text
         self._gap()
 
     def _open_title(self, _: Mapping[str, str]) -> _Closer | None:
@@ -270,7 +268,7 @@ class HtmlReader:
                 self._end_link()
 
     def _end_link(self) -> None:
-        """Put the mark in the place of a link's text; blanks at its ends go outside."""
+        """Replace a link's text by its mark; spaces at its ends stay outside."""
         if self._link is None:
             return
         url, label, start = self._link
@@ -306,7 +304,7 @@ class HtmlReader:
         return self._around(lambda text: f"_{{{text}}}" if _SCRIPT_TEXT.fullmatch(text) else text)
 
     def _around(self, write: Callable[[str], str]) -> _Closer:
-        """Write the text of an element in another way, if it does not go over lines."""
+        """A closer that rewrites the text of an element, if it is on one line."""
         line, start, link = self._inline, len(self._inline), self._link
 
         def close() -> None:
@@ -427,14 +425,14 @@ class HtmlReader:
     # --- Lines ------------------------------------------------------------------------------
 
     def _break(self) -> None:
-        """End the line, if it holds anything; within a link, which is one line, a blank."""
+        """End the line unless it is empty; within a link, which is one line, add a space."""
         if self._link is not None:
             self._inline.append(" ")
         else:
             self._flush()
 
     def _gap(self) -> None:
-        """End the line, and leave one blank; items of lists stand together."""
+        """End the line and leave an empty one, except between list items."""
         self._break()
         lines = self._outputs[-1]
         if lines and lines[-1] and not self._lists and self._link is None:
@@ -451,13 +449,13 @@ class HtmlReader:
         indent = "  " * min(len(self._lists), _MAX_INDENT)
         quote = "> " * min(self._quotes, _MAX_INDENT)
         if self._lists and not self._prefix:
-            indent += "  "  # below the text of the item
+            indent += "  "  # aligned with the text of the item
         self._outputs[-1].append(f"{quote}{indent}{self._prefix}{text}" if text else "")
         self._prefix = ""
 
 
 def _cut(text: str) -> tuple[str, str]:
-    """The text of a link, and what is too much of it."""
+    """The text of a link within the limit, and the rest."""
     if len(text) <= _MAX_LINK_TEXT:
         return text, ""
     end = text.rfind(" ", _MAX_LINK_TEXT // 2, _MAX_LINK_TEXT)
@@ -472,7 +470,7 @@ def _is_hidden(attributes: Mapping[str, str]) -> bool:
 
 
 def _row_lines(table: _Table) -> list[str]:
-    """A row as one line, or what its cells hold, one after another."""
+    """A row as one line, or its cells sequentially if it is a layout row."""
     cells = [" ".join(" ".join(lines).split()) for lines in table.cells]
     filled = [cell for cell in cells if cell]
     if table.is_layout or len(cells) == 1 or any(len(cell) > _MAX_CELL for cell in cells):

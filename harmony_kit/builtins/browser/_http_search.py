@@ -1,4 +1,4 @@
-"""Search through any service that answers with JSON."""
+"""A search provider for services that answer with JSON."""
 
 from __future__ import annotations
 
@@ -19,27 +19,26 @@ _MAX_BYTES: Final = 4_000_000
 
 
 class HttpSearch:
-    """Asks a service for results.
+    """Searches through a JSON service.
 
-    Fields of the answer are given as paths: names and positions with dots between them, such as
+    Paths to fields of the response are names and positions separated by dots, such as
     `"data.results"` or `"links.0.href"`.
 
     Args:
-        url: The address of the service. It is the user's own, so that private addresses are
-            allowed.
+        url: The URL of the service. It is chosen by the user, so private addresses are allowed.
         query_field: The name of the parameter for the query.
-        count_field: The name of the parameter for the number of results; `None` to send none.
-        parameters: More parameters of every search.
-        method: `"GET"` sends parameters in the URL, `"POST"` as a JSON object.
-        headers: Headers, such as that of a key. They are shown in no message.
-        results: The path of the list of results; empty if the answer is that list.
-        result_url: Within a result, the path of the address.
-        result_title: Within a result, the path of the title.
-        result_snippet: Within a result, the path of what it says. Markup in it is dropped.
-        timeout: The most seconds for a search, in all.
+        count_field: The name of the parameter for the number of results; `None` to omit it.
+        parameters: Further parameters of every search.
+        method: `"GET"` sends the parameters in the URL, `"POST"` as a JSON object.
+        headers: Headers, such as one with a key. They appear in no message.
+        results: The path of the list of results; empty if the response is the list.
+        result_url: The path of the URL within a result.
+        result_title: The path of the title within a result.
+        result_snippet: The path of the summary within a result. Markup is removed.
+        timeout: The maximum time of a search, in seconds.
 
     Raises:
-        ToolError: httpx is not installed, or an argument cannot be used.
+        ToolError: httpx is not installed, or an argument is invalid.
     """
 
     def __init__(
@@ -61,7 +60,9 @@ class HttpSearch:
         if method not in ("GET", "POST"):
             raise ToolError(f"method is {method!r}; expected 'GET' or 'POST'")
         if any(not re.fullmatch(r"[ -~]*", value) for value in (headers or {}).values()):
-            raise ToolError("a header of the search has characters that no header can carry")
+            raise ToolError(
+                "a header of the search contains characters that are invalid in headers"
+            )
         self._url = url
         self._query_field = query_field
         self._count_field = count_field
@@ -75,12 +76,8 @@ class HttpSearch:
     async def search(self, query: str, topn: int) -> Sequence[SearchResult]:
         """Find pages; see `SearchProvider`.
 
-        Args:
-            query: What the model looks for.
-            topn: The most results.
-
         Raises:
-            BrowserError: The service cannot be reached, or its answer has no results in it.
+            BrowserError: The service cannot be reached, or its response contains no results.
         """
         answer = await self._ask(query, topn)
         found = _at(answer, self._results)
@@ -109,14 +106,14 @@ class HttpSearch:
         except TimeoutError as error:
             raise BrowserError(f"the search took longer than {self._timeout:g} s") from error
         except (httpx.HTTPError, httpx.InvalidURL) as error:
-            # The text of the error may hold the address, and that a key.
+            # The text of the error may contain the URL, which may contain a key.
             raise BrowserError(f"the search failed: {type(error).__name__}") from None
         if truncated:
             raise BrowserError("the answer of the search is too long")
         try:
             return json.loads(body)
         except (ValueError, RecursionError) as error:
-            raise BrowserError("the answer of the search is no JSON") from error
+            raise BrowserError("the answer of the search is not JSON") from error
 
     def _result(self, item: Any) -> SearchResult:
         url, title, snippet = (_text(_at(item, path)) for path in self._fields)
@@ -124,7 +121,7 @@ class HttpSearch:
 
 
 def _at(value: Any, path: str) -> Any:
-    """What stands at a path, or `None`."""
+    """The value at a path, or `None`."""
     for name in filter(None, path.split(".")):
         if isinstance(value, Mapping):
             value = value.get(name)

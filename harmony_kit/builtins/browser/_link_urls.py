@@ -1,4 +1,4 @@
-"""Where links lead: relative addresses made absolute, and the domain that a mark shows."""
+"""Link targets: resolving relative URLs, and the domain that a link mark shows."""
 
 from __future__ import annotations
 
@@ -12,16 +12,7 @@ _MAX_DOMAIN: Final = 100
 
 
 def absolute_url(base: str, reference: str) -> str | None:
-    """The address of a link.
-
-    Args:
-        base: The address of the page that holds it.
-        reference: What stands in the link.
-
-    Returns:
-        The absolute URL, or `None` if the link leads to no page: it stays on the same one, or
-        is of another kind, such as `mailto:`.
-    """
+    """The absolute URL of a link; `None` if it stays on the page or leads to no page (`mailto:`)."""
     reference = clean_line(reference)
     if not reference or reference.startswith("#"):
         return None
@@ -37,16 +28,12 @@ def _joined(base: str, reference: str) -> str:
     scheme, _, rest = base.partition(":")
     if scheme.lower() in _WEB or urlsplit(reference).scheme:
         return urljoin(base, reference)
-    # urljoin knows how addresses are put together for known schemes alone.
+    # urljoin only resolves URLs of known schemes.
     return scheme + urljoin(f"http:{rest}", reference).removeprefix("http")
 
 
 def domain_of(url: str) -> str:
-    """The host and port in a URL, in a form that is safe in a mark; empty if there is none.
-
-    Args:
-        url: An absolute URL.
-    """
+    """The host and port of a URL, safe to include in a mark; empty if there is none."""
     try:
         place = urlsplit(url).netloc
     except ValueError:

@@ -1,4 +1,4 @@
-"""Search over files or given pages: SQLite's full-text index, ranked by BM25."""
+"""Search over files or given pages with SQLite's full-text index, ranked by BM25."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ _MEDIA_TYPES: Final = {
     ".txt": "text/plain",
 }
 
-# Scripts without blanks between words. The index cannot cut them, so pairs of neighbours
-# stand for words, in the index as in queries.
+# Scripts without spaces between words. The index cannot split them into words, so both the index
+# and queries use pairs of adjacent characters instead.
 _UNSPACED: Final = re.compile(
     "[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
     "\uff66-\uff9f\U00020000-\U0003ffff]+"
@@ -40,18 +40,18 @@ _UNSPACED: Final = re.compile(
 _TERM: Final = re.compile(r"\w+")
 _MAX_TERMS: Final = 64
 _SNIPPET: Final = 240  # characters
-_TITLE_WEIGHT: Final = 4.0  # a word in a title says as much as four in the text
+_TITLE_WEIGHT: Final = 4.0  # a word in a title counts like four in the text
 
 
 class LocalSearch:
-    """Finds pages among those that it was given, and opens them.
+    """Searches and opens given pages.
 
     Args:
-        documents: The pages. Their addresses can be of any scheme; what stands under one of
-            them is shown from here, and not from the web.
+        documents: The pages. Their URLs can have any scheme; these URLs are served from here
+            instead of the web.
 
     Raises:
-        ToolError: Two documents have the same address, or this Python's SQLite has no FTS5.
+        ToolError: Two documents have the same URL, or this Python's SQLite lacks FTS5.
     """
 
     def __init__(self, documents: Iterable[Document]) -> None:
@@ -73,38 +73,35 @@ class LocalSearch:
     def from_folder(
         cls, folder: str | Path, pattern: str = "**/*", *, base_url: str = "local:///"
     ) -> LocalSearch:
-        """Search the HTML, Markdown, JSON and text files of a folder.
+        """Index the HTML, Markdown, JSON and text files of a folder.
 
-        They are read once, now.
+        The files are read once, by this call.
 
         Args:
             folder: The folder.
-            pattern: Which files, as for `Path.glob`. Hidden ones are left out.
-            base_url: What stands before a file's path within the folder in its address, such as
-                the address where the folder is published. Citations name it.
+            pattern: The files, as for `Path.glob`. Hidden files are left out.
+            base_url: The prefix of a file's URL, before its path within the folder, such as the URL
+                where the folder is published. Citations contain it.
 
         Raises:
-            ToolError: There is no such folder, or no file in it that can be read.
+            ToolError: The folder does not exist, or contains no readable file.
         """
         return cls(_documents_of(Path(folder), pattern, base_url))
 
     async def search(self, query: str, topn: int) -> Sequence[SearchResult]:
-        """Find pages; see `SearchProvider`. Pages with any word of the query are found.
+        """Find pages that contain any word of the query; see `SearchProvider`.
 
         Args:
-            query: Words; nothing in it is syntax.
-            topn: The most results.
+            query: Words; there is no query syntax.
+            topn: The maximum number of results.
         """
         return await asyncio.to_thread(self._search, query, topn)
 
     async def fetch(self, url: str) -> Document | None:
         """Load a page; see `PageSource`.
 
-        Args:
-            url: The address.
-
         Raises:
-            BrowserError: It is an address of local pages, but there is no such page.
+            BrowserError: The URL is one of a local page, but the page does not exist.
         """
         found = self._documents.get(url) or self._documents.get(url.partition("#")[0])
         if found is None and url.startswith("local:"):
@@ -112,7 +109,7 @@ class LocalSearch:
         return found
 
     async def aclose(self) -> None:
-        """Drop the index."""
+        """Delete the index."""
         with self._lock:
             self._index.close()
 
@@ -164,7 +161,7 @@ def _documents_of(folder: Path, pattern: str, base_url: str) -> Iterator[Documen
 
 
 def _terms(query: str) -> list[str]:
-    """The words of a query as the index knows them; phrases, where pairs stand for words."""
+    """The words of a query as in the index; pairs become phrases."""
     words = (word for chunk in _TERM.findall(query) for word in _words(chunk))
     return list(dict.fromkeys(words))[:_MAX_TERMS]
 
@@ -189,7 +186,7 @@ def _indexed(text: str) -> str:
 
 
 def _snippet(text: str, terms: Sequence[str]) -> str:
-    """The stretch of a text in which most terms stand."""
+    """The part of a text with the most terms."""
     found = re.compile("|".join(map(re.escape, terms)), re.IGNORECASE)
     places = [(match.start(), match[0].lower()) for match in found.finditer(text)]
     best, most, first = 0, 0, 0

@@ -1,7 +1,7 @@
-"""The marks in page views: links as the model knows them, and text that cannot forge them.
+"""Link marks in page views, and text cleaned so that it cannot forge them.
 
-A link is `【id†text】`, or `【id†text†domain】` if it leaves the page's site. Brackets of this
-kind in a page's own text are replaced, so that every mark in a view is one that we made.
+A link is `【id†text】`, or `【id†text†domain】` if it leaves the page's site. Such brackets in a
+page's own text are replaced, so every mark in a view was made by the browser.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ _INVISIBLE: Final = (
     0x200B,  # zero width space
     0x200E,
     0x200F,
-    *range(0x202A, 0x202F),  # text that is shown in another order than it is written
+    *range(0x202A, 0x202F),  # bidirectional controls
     *range(0x2066, 0x206A),
     0xFEFF,
-    *range(0xE0000, 0xE0080),  # letters that nobody sees
+    *range(0xE0000, 0xE0080),  # invisible tag characters
 )
 _REPLACEMENTS: Final[dict[int, str | None]] = {
     **dict.fromkeys(_INVISIBLE),
@@ -41,46 +41,28 @@ _TOKEN: Final = re.compile(r"\s+|[^\s【】]+|[【】]")
 
 
 def clean_text(text: str) -> str:
-    """Text from outside as a page may hold it.
+    """Text from outside, made safe for a page.
 
-    Marks cannot be forged in it, lines end with a newline, and there is nothing in it that a
-    reader would not see: control characters, characters without width, halves of surrogates.
-
-    Args:
-        text: Any text.
+    It contains no marks, and no invisible characters: control characters, zero-width characters,
+    lone surrogates. Lines end with a newline.
     """
     return text.replace("\r\n", "\n").translate(_REPLACEMENTS)
 
 
 def clean_line(text: str, limit: int | None = None) -> str:
-    """Text from outside as one line, blanks folded.
-
-    Args:
-        text: Any text.
-        limit: The most characters that are kept, the dots at a cut included.
-    """
+    """Text from outside as one line with whitespace folded."""
     line = " ".join(clean_text(text).split())
     return line if limit is None or len(line) <= limit else line[: limit - 1] + "…"
 
 
 def link_mark(link_id: int, text: str, domain: str = "") -> str:
-    """A link as the model sees it.
-
-    Args:
-        link_id: The number by which it is opened.
-        text: What it says; marks in it must have been replaced.
-        domain: Where it leads, if to another site.
-    """
+    """The mark of a link."""
     text = text.replace("†", "‡")
     return f"【{link_id}†{text}†{domain}】" if domain else f"【{link_id}†{text}】"
 
 
 def without_links(text: str) -> str:
-    """A part of a page's text with the bare words of its links, also of those cut in two.
-
-    Args:
-        text: Any stretch of a page's text.
-    """
+    """A part of a page's text with link marks replaced by their text, including split marks."""
     if "【" not in text and "】" not in text:
         return text
     text = _LINK.sub(r"\1", text)
@@ -89,12 +71,12 @@ def without_links(text: str) -> str:
 
 
 class Word(NamedTuple):
-    """A piece of text between blanks or marks.
+    """A run of text between whitespace or marks.
 
     Attributes:
-        text: The piece.
+        text: The text.
         position: The index of its first character.
-        after_blank: Whether it is a word of its own, and not the rest of one that a link ends.
+        after_blank: Whether a word starts here, rather than continuing after a link.
     """
 
     text: str
@@ -103,11 +85,7 @@ class Word(NamedTuple):
 
 
 def words_of(text: str) -> Iterator[Word]:
-    """The words of a page's text, without the marks of links.
-
-    Args:
-        text: A page's text.
-    """
+    """The words of a page's text, without link marks."""
     after_blank = False
     for start, end in _stretches_without_marks(text):
         for token in _TOKEN.finditer(text, start, end):

@@ -1,4 +1,4 @@
-"""A page that was opened: its text in lines, and its links."""
+"""An opened page: its text in lines, and its links."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ from ...errors import ToolError
 from ._marks import clean_line
 
 WIDTH: Final = 80
-"""Characters in a line of a view, as the model was trained on."""
+"""Characters per line of a view, as in the model's training."""
 
 _MAX_TITLE: Final = 200
 
-# textwrap takes quadratic time on one long word. Where one is longer than this, hyphens do not
-# count.
+# textwrap takes quadratic time on a long word. Lines with a word longer than this are not broken at
+# hyphens.
 _LONG: Final = re.compile(r"\S{161,}|\s{161,}")
 _WORD_OR_BLANK: Final = re.compile(r"\S+|\s+")
 
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """Where a link leads.
+    """The target of a link.
 
     Attributes:
-        url: The address.
-        title: What the link says.
-        line: The line of the page to show, or `None` for its beginning.
-        passage: A text to look for on the page; where it stands is shown first.
+        url: The URL.
+        title: The text of the link.
+        line: The line of the page to show; `None` for its start.
+        passage: A text to search for on the page, which is then shown first.
     """
 
     url: str
@@ -43,19 +43,19 @@ class Link:
 
 class _Layout(NamedTuple):
     lines: tuple[str, ...]
-    starts: tuple[int, ...]  # of the lines, in the text
+    starts: tuple[int, ...]  # the index in the text at which each line starts
 
 
 @dataclass(frozen=True)
 class Page:
-    """What a cursor stands for.
+    """A page under a cursor.
 
     Attributes:
-        url: The address; empty for a list of search results.
-        title: The title, one line.
-        text: The text with the marks of its links, before lines are broken.
-        links: Where links lead; the position is the id.
-        sections: For a list of results, where in the text the part on each link begins.
+        url: The URL; empty for a list of search results.
+        title: The title, on one line.
+        text: The text with link marks, before line breaking.
+        links: The targets of the links; the position is the id.
+        sections: For a list of results, the index in the text at which each result starts.
         origin: For the results of `find`, the page that was searched.
     """
 
@@ -71,7 +71,7 @@ class Page:
 
     @property
     def lines(self) -> tuple[str, ...]:
-        """The lines as views number them; there is at least one."""
+        """The lines as numbered in views; there is at least one."""
         return self._layout.lines
 
     @cached_property
@@ -87,19 +87,15 @@ class Page:
         return _Layout(tuple(lines), tuple(starts))
 
     def line_at(self, index: int) -> int:
-        """The number of the line in which a character stands.
+        """The number of the line that contains a character.
 
         Args:
-            index: The position of the character in the text.
+            index: The index of the character in the text.
         """
         return bisect_right(self._layout.starts, index) - 1
 
     def source_of_line(self, line: int) -> Link:
-        """What a line tells of: a result in a list of results, elsewhere the page itself.
-
-        Args:
-            line: The number of the line.
-        """
+        """The source of a line: a result in a list of results, else the page itself."""
         section = bisect_right(self.sections, self._layout.starts[line]) - 1
         if section >= 0:
             return self.links[section]
@@ -107,7 +103,7 @@ class Page:
         return Link(page.url, page.title)
 
     def to_dict(self) -> dict[str, Any]:
-        """The page as JSON data, without the page that it was found in."""
+        """The page as JSON data, without its `origin`."""
         return {
             "url": self.url,
             "title": self.title,
@@ -118,30 +114,27 @@ class Page:
 
     @staticmethod
     def from_dict(data: Any, origin: Page | None = None) -> Page:
-        """A page from what `to_dict` gave.
+        """A page from the data of `to_dict`.
 
         Args:
             data: The JSON data.
             origin: For the results of `find`, the page that was searched.
 
         Raises:
-            ToolError: The data is no page.
+            ToolError: The data is not a page.
         """
         try:
             links = tuple(Link(*link) for link in data["links"])
             sections = tuple(data["sections"])
             return Page(data["url"], data["title"], data["text"], links, sections, origin)
         except (TypeError, KeyError) as error:
-            raise ToolError(f"no saved page: {error!r}") from error
+            raise ToolError(f"not a saved page: {error!r}") from error
 
 
 def wrap_line(line: str) -> list[str]:
-    """Break a line into lines of at most `WIDTH` characters, which join to it again.
+    """Break a line into lines of at most `WIDTH` characters, whose concatenation is the line.
 
-    The breaks are those of `textwrap`, as the model was trained on.
-
-    Args:
-        line: Text without line breaks and tabs.
+    The breaks are those of `textwrap`, as in the model's training.
     """
     if len(line) <= WIDTH:
         return [line]
@@ -153,7 +146,7 @@ def wrap_line(line: str) -> list[str]:
 def _wrap_at_blanks(line: str) -> list[str]:
     """The same without breaks after hyphens, in linear time for words of any length."""
     pieces: list[str] = []
-    start = end = 0  # of the piece that is being filled
+    start = end = 0  # of the current part
     for word in _WORD_OR_BLANK.finditer(line):
         if word.end() - start <= WIDTH:
             end = word.end()

@@ -1,4 +1,4 @@
-"""What the model is shown of a page: a header, and numbered lines within a budget of tokens."""
+"""Page views for the model: a header, and numbered lines within a token budget."""
 
 from __future__ import annotations
 
@@ -11,22 +11,15 @@ from ._errors import BrowserArgumentsError
 from ._marks import clean_line
 from ._page import Page
 
-_MAX_URL: Final = 1024  # characters of an address in a header
+_MAX_URL: Final = 1024  # characters of a URL in a header
 _MAX_LINES: Final = 100_000
 
 
 def render_view(page: Page, cursor: int, *, line: int, num_lines: int | None, tokens: int) -> str:
-    """A view of a page, in the form that the model was trained on.
-
-    Args:
-        page: The page.
-        cursor: Its number.
-        line: The first line to show, counted from 0.
-        num_lines: How many lines to show, or `None` for as many as there is room for.
-        tokens: The most tokens that the numbered lines may take. One line is always shown.
+    """A view of a page, in the format of the model's training.
 
     Raises:
-        BrowserArgumentsError: The page has no such line.
+        BrowserArgumentsError: The line does not exist.
     """
     lines = page.lines
     last = len(lines) - 1
@@ -50,7 +43,7 @@ def _heading(page: Page) -> str:
 
 
 def _lines_within(lines: Sequence[str], tokens: int) -> int:
-    """How many of the lines take at most so many tokens; at least one."""
+    """The number of lines that fit into a number of tokens; at least one."""
     ids = encode("\n".join(lines))
     if len(ids) <= tokens:
         return len(lines)

@@ -1,4 +1,4 @@
-"""What searches: the protocol of providers, and their results made a page."""
+"""The protocol of search providers, and the page of results."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ _MAX_SNIPPET: Final = 1000
 
 @dataclass(frozen=True, slots=True)
 class SearchResult:
-    """One result of a search.
+    """A search result.
 
     Attributes:
-        url: The address of the page.
-        title: Its title.
-        snippet: What it says about the query. If the page holds these very words, they are
-            shown first when the result is opened.
+        url: The URL of the page.
+        title: The title of the page.
+        snippet: An excerpt about the query. If the page contains it literally, opening the result
+            shows that place first.
     """
 
     url: str
@@ -32,32 +32,27 @@ class SearchResult:
 
 @runtime_checkable
 class SearchProvider(Protocol):
-    """Whatever finds pages.
+    """An object that finds pages.
 
-    A provider that has the method `fetch` of `PageSource` as well is asked first for the pages
-    that the model opens. One that has an async method `aclose` is closed with the browser.
+    If a provider also has the `fetch` method of `PageSource`, it is asked first for the pages that
+    the model opens. If it has an async method `aclose`, it is closed with the browser.
     """
 
     async def search(self, query: str, topn: int) -> Sequence[SearchResult]:
         """Find pages.
 
         Args:
-            query: What the model looks for, any text.
-            topn: The most results that are of use.
+            query: The model's query, any text.
+            topn: The maximum number of useful results.
 
         Raises:
-            BrowserError: The search failed; the text is told to the model.
+            BrowserError: The search failed; the text is reported to the model.
         """
         ...
 
 
 def results_page(query: str, results: Iterable[SearchResult]) -> Page:
-    """The results of a search as a page: a list of links.
-
-    Args:
-        query: What was searched.
-        results: What was found, best first.
-    """
+    """The results of a search as a page with a list of links."""
     text = "\nURL: \n# Search Results\n"
     links: list[Link] = []
     sections: list[int] = []

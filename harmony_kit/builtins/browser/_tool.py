@@ -1,4 +1,4 @@
-"""The built-in tool `browser`: search, open and find, as the model was trained to call them."""
+"""The built-in tool `browser`: search, open and find, with the signatures of the model's training."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ from ._page import Link, Page
 from ._page_view import render_view
 from ._search_provider import SearchProvider, results_page
 
-_LINES_BEFORE: Final = 4  # what is shown before a place that was looked for
+_LINES_BEFORE: Final = 4  # lines of context before a passage
 _CACHED_PAGES: Final = 64
-_MAX_PASSAGE: Final = 60  # characters of a snippet that are looked for in the page
+_MAX_PASSAGE: Final = 60  # characters of a snippet that are searched for in the page
 _LINK_ID: Final = re.compile(r"\s*【?\s*(-?\d{1,9})(?:\.0*)?\s*(?:†.*)?】?\s*")
 _SCHEME: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:(?!\d)")
 _VIEW_SOURCE: Final = "view-source:"
@@ -37,23 +37,21 @@ _VIEW_SOURCE: Final = "view-source:"
 class BrowserTool:
     """Runs the calls of the built-in tool `browser`.
 
-    A browser is one session: its pages, numbered by cursors, are those that one conversation
-    was shown. It can be used from several event loops in turn.
+    A browser is one session: its pages, numbered by cursors, were shown in one conversation. It can
+    be used from several event loops sequentially.
 
     Args:
-        search: What searches. Without it the model is told that there is no search; pages
-            can still be opened by their URLs.
-        fetch: What loads pages; by default a `WebFetcher` with its limits. If the search
-            provider has pages of its own, it is asked first.
-        view_tokens: How many tokens of lines a view has when the model does not say how many
-            lines it wants.
-        max_view_tokens: How many a view has at most.
-        max_results: How many results of a search are shown at most.
-        cache_seconds: How long a page that was loaded is shown again without being loaded
-            anew.
+        search: The search provider. Without one, searches fail, but pages can be opened by URL.
+        fetch: Loads pages; defaults to a `WebFetcher`. A search provider with its own pages is
+            asked first.
+        view_tokens: The number of tokens of a view's lines if the model does not request a number
+            of lines.
+        max_view_tokens: The maximum number of tokens of a view.
+        max_results: The maximum number of search results.
+        cache_seconds: The time for which a loaded page is shown again without reloading.
 
     Attributes:
-        is_builtin: Whether the tools belong into the system message: they do.
+        is_builtin: True: the tools are declared in the system message.
 
     Raises:
         ToolError: A package of the extra `browser` is not installed.
@@ -97,7 +95,7 @@ class BrowserTool:
 
     @property
     def namespace(self) -> ToolNamespace:
-        """What the system message declares, word for word as in training."""
+        """The declaration in the system message, word for word as in training."""
         return self._namespace
 
     @property
@@ -114,22 +112,22 @@ class BrowserTool:
         return self._history.get(cursor)
 
     def to_dict(self) -> dict[str, Any]:
-        """The session as JSON data: every page that has a cursor."""
+        """The session as JSON data: all pages with a cursor."""
         return self._history.to_dict()
 
     def restore(self, data: Any) -> None:
-        """Go on with a saved session, so that its cursors mean the same pages.
+        """Resume a saved session: its cursors refer to the same pages.
 
         Args:
-            data: What `to_dict` gave.
+            data: The data of `to_dict`.
 
         Raises:
-            ToolError: The data is no saved session.
+            ToolError: The data is not a saved session.
         """
         self._history.restore(data)
 
     async def aclose(self) -> None:
-        """Close the search provider and what loads pages, if they can be closed."""
+        """Close the search provider and the page source, if they can be closed."""
         for part in dict.fromkeys((self._provider, *self._sources)):
             close = getattr(part, "aclose", None)
             if close is not None:
@@ -143,12 +141,12 @@ class BrowserTool:
         """Search, and show the results.
 
         Args:
-            query: What to look for.
-            topn: How many results to show.
-            source: Where to look; there is one source only.
+            query: The query.
+            topn: The number of results.
+            source: Ignored; there is a single source.
 
         Raises:
-            BrowserError: There is no search, or it failed.
+            BrowserError: There is no search provider, or the search failed.
         """
         del source
         if self._provider is None:
@@ -165,7 +163,7 @@ class BrowserTool:
 
     async def open(
         self,
-        id: float | str | None = -1,  # noqa: A002 - the model's name of it
+        id: float | str | None = -1,  # noqa: A002 - the name that the model uses
         cursor: float | None = -1,
         loc: float | None = -1,
         num_lines: float | None = -1,
@@ -176,15 +174,15 @@ class BrowserTool:
         """Open a link, a URL, or another place of a page, and show it.
 
         Args:
-            id: The number of a link of the page, or a URL; neither to stay on the page.
+            id: The number of a link on the page, or a URL; the default stays on the page.
             cursor: The page; by default the last one that was shown.
             loc: The first line to show.
-            num_lines: How many lines to show.
-            view_source: Whether to show the document as it was loaded.
-            source: Where the URL is known; there is one source only.
+            num_lines: The number of lines to show.
+            view_source: Whether to show the source of the document.
+            source: Ignored; there is a single source.
 
         Raises:
-            BrowserError: There is no such page, link or line, or it cannot be loaded.
+            BrowserError: The page, link or line does not exist, or the page cannot be loaded.
         """
         del source
         line, count = _whole(loc, "loc"), _whole(num_lines, "num_lines")
@@ -197,24 +195,24 @@ class BrowserTool:
         return self._show(page, line, count)
 
     async def find(self, pattern: str, cursor: float | None = -1, **_: object) -> str:
-        """Show the places of a page that hold a text.
+        """Show the places of a page that contain a text.
 
         Args:
             pattern: The text.
             cursor: The page; by default the last one that was shown.
 
         Raises:
-            BrowserError: There is no such page, or no text to look for.
+            BrowserError: The page does not exist, or the text is empty.
         """
         page = self._history.page(_whole(cursor, "cursor"))
-        # Who looks for another text in what was found means the page itself.
+        # A search within the results of `find` searches the original page.
         found = await asyncio.to_thread(find_in_page, page.origin or page, str(pattern))
         return self._show(found, 0, None)
 
     # --- How it is done ---------------------------------------------------------------------
 
     def _show(self, page: Page, line: int, num_lines: int | None) -> str:
-        """Show a page under a new cursor. What cannot be shown gets none."""
+        """Show a page under a new cursor; a page that cannot be shown gets none."""
         tokens = self._max_view_tokens if num_lines else self._view_tokens
         cursor = len(self._history)
         view = render_view(page, cursor, line=line, num_lines=num_lines, tokens=tokens)
@@ -222,7 +220,7 @@ class BrowserTool:
         return view
 
     def _target(self, link_id: float | str | None, cursor: int | None) -> _Target:
-        """What a call of open means."""
+        """The target of a call of `open`."""
         if isinstance(link_id, str) and link_id.strip():
             number = _LINK_ID.fullmatch(link_id)
             if number is None:
@@ -262,14 +260,14 @@ class BrowserTool:
 
 
 class _Target(NamedTuple):
-    """What a call of open means: an address, and the page if it was shown before."""
+    """The target of a call of `open`: a URL, and the page if it was shown before."""
 
     link: Link
     page: Page | None = None
 
 
 async def _line_of(link: Link, page: Page) -> int:
-    """The line to show first: a little above the place that a link points to."""
+    """The line to show first: slightly above the target of a link."""
     line = link.line
     if line is None and link.passage:
         line = await asyncio.to_thread(line_of_passage, page, link.passage[:_MAX_PASSAGE])
@@ -277,7 +275,7 @@ async def _line_of(link: Link, page: Page) -> int:
 
 
 def _made(make: Callable[[Document], Page], document: Document) -> Page:
-    """A page of which the lines, too, are made: both take time."""
+    """A page with its lines, both of which take time to compute."""
     page = make(document)
     assert page.lines
     return page
@@ -288,7 +286,7 @@ def _with_function(tool: Tool, function: Callable[..., Any]) -> Tool:
 
 
 def _whole(value: float | None, name: str) -> int | None:
-    """A number as the model writes it, `3` or `3.0`; nothing and negative ones mean the default."""
+    """An integer that the model wrote as `3` or `3.0`; `None` and negative numbers mean the default."""
     if value is None or value < 0:
         return None
     if not math.isfinite(value) or value != int(value):
@@ -297,12 +295,12 @@ def _whole(value: float | None, name: str) -> int | None:
 
 
 def _completed(url: str) -> str:
-    """A URL as the model writes it, with or without its scheme."""
+    """A URL that the model wrote with or without its scheme."""
     return url if _SCHEME.match(url) else f"https://{url.removeprefix('//')}"
 
 
 class _Cache:
-    """Pages that were loaded not long ago; the ones that were used last are kept."""
+    """Recently loaded pages; the least recently used are evicted."""
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds

@@ -32,12 +32,7 @@ _PASSED: Final = ("PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "PYTHONPATH", 
 
 
 def kernel_environment(runtime: Path, given: Mapping[str, str]) -> dict[str, str]:
-    """The environment of a kernel: what it needs of ours, and what the user gives.
-
-    Args:
-        runtime: The folder of its own files.
-        given: The variables of the user, which come before the others.
-    """
+    """The environment of a kernel: what it needs of ours, and what the user gives."""
     passed = {name: value for name, value in os.environ.items() if name in _PASSED}
     locale = {name: value for name, value in os.environ.items() if name.startswith("LC_")}
     own = {

@@ -270,14 +270,7 @@ class Kernel:
     def execute(
         self, code: str, output: CellOutput, seconds: float, cancellation: Cancellation
     ) -> Ending:
-        """Run a cell.
-
-        Args:
-            code: The code.
-            output: Takes what the cell puts out.
-            seconds: When the cell is interrupted.
-            cancellation: Interrupts it as well.
-        """
+        """Run a cell."""
         message = self._client.execute(code, allow_stdin=False)
         deadline = time.monotonic() + seconds
         stop: _Stop | None = None
@@ -420,11 +413,6 @@ class Kernel:
 
 
 def missing_packages(name: str | None, interpreter: str | None = None) -> ToolError:
-    """The error that says what to install.
-
-    Args:
-        name: The package that is missing.
-        interpreter: The Python that misses it, if it is another one.
-    """
+    """The error that says what to install."""
     where = "" if interpreter in (None, sys.executable) else f" in {interpreter}"
     return ToolError(f"the python tool needs {name}{where}: pip install 'harmony-kit[python]'")

@@ -37,9 +37,6 @@ class Notebook:
     def start(self, cancellation: Cancellation) -> None:
         """Start a kernel, if none is running.
 
-        Args:
-            cancellation: Ends the start.
-
         Raises:
             ToolError: It cannot be started, or packages are missing.
         """
@@ -47,10 +44,6 @@ class Notebook:
 
     def execute(self, code: str, cancellation: Cancellation) -> str:
         """Run a cell, and say what it put out and what became of it.
-
-        Args:
-            code: The code.
-            cancellation: Interrupts it.
 
         Raises:
             ToolError: The kernel cannot be started, or packages are missing.

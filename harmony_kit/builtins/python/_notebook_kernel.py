@@ -26,9 +26,6 @@ FILE_TYPES = ("image/", "audio/", "video/", "application/pdf")
 def shortened(content: dict[str, Any]) -> dict[str, Any]:
     """The content of a message without the middle of long texts.
 
-    Args:
-        content: The content.
-
     Returns:
         The content; `left_out` has, for each cut text, where it was cut and how many
         characters are missing there.
@@ -72,11 +69,7 @@ def shortened(content: dict[str, Any]) -> dict[str, Any]:
 
 
 def encodable(text: str) -> str:
-    """Text that can be sent: half a surrogate pair is spelt out.
-
-    Args:
-        text: Any text.
-    """
+    """Text that can be sent: half a surrogate pair is spelt out."""
     return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 

@@ -42,12 +42,7 @@ class CellOutput:
         self._at_line_start = True
 
     def take(self, kind: str, content: Mapping[str, Any]) -> None:
-        """Take what the kernel publishes.
-
-        Args:
-            kind: The type of the message, such as `"stream"`.
-            content: Its content.
-        """
+        """Take what the kernel publishes."""
         left_out = content.get("left_out", {})
         if kind == "stream":
             self._add_cut(_without_written_over(content["text"]), left_out.get("text"))
@@ -59,11 +54,7 @@ class CellOutput:
                 self._add_block(text, cut)
 
     def note(self, text: str) -> None:
-        """Add a remark of ours, in brackets on a line of its own; it is never cut.
-
-        Args:
-            text: The remark.
-        """
+        """Add a remark of ours, in brackets on a line of its own; it is never cut."""
         self._tail_size += len(text) + 3
         self._add_block(f"[{text}]")
 
@@ -188,10 +179,6 @@ class ImageFolder:
 
     def save(self, kind: str, data: str) -> str:
         """Save an image.
-
-        Args:
-            kind: Its type, such as `"image/png"`.
-            data: What it consists of: base64, or text for SVG.
 
         Returns:
             A line that names it.

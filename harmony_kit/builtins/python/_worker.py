@@ -59,11 +59,7 @@ class Worker:
         self._lock = threading.Lock()
 
     def start(self, function: Callable[[Cancellation], _T]) -> Running[_T]:
-        """Do something after all that was started before.
-
-        Args:
-            function: What to do; takes what says that it shall stop.
-        """
+        """Do something after all that was started before."""
         job = _Job(function, Cancellation(), Future())
         with self._lock:
             if self._thread is None:

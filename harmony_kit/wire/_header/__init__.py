@@ -1,1 +1,1 @@
-"""Headers of messages: written as tokens, and read from them."""
+"""Reading and writing the headers of messages."""

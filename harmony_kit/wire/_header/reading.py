@@ -1,4 +1,4 @@
-"""What the words of a header mean."""
+"""Reads headers: finds role, channel, recipient and content type in the words of a header."""
 
 from __future__ import annotations
 
@@ -18,12 +18,9 @@ from .words import OTHER_BLANK, Section, Word, read_sections, read_words
 
 
 def call_channel_problem(header: Header) -> str | None:
-    """The code of the problem that a call has on its channel, or `None`.
+    """The code of the problem with the channel of a call, or `None`.
 
     Functions are called on commentary, built-in tools on analysis or commentary.
-
-    Args:
-        header: The header of a call.
     """
     if header.channel == Channel.FINAL:
         return "tool_call_on_final"
@@ -31,16 +28,12 @@ def call_channel_problem(header: Header) -> str | None:
     return "tool_call_on_analysis" if header.channel == Channel.ANALYSIS and is_function else None
 
 
-# --- Reading: what the words mean -----------------------------------------------------------
-
-
 class HeaderReading(NamedTuple):
-    """A header as it was read.
+    """The result of reading a header.
 
     Attributes:
-        header: What it says.
-        problems: What is not as the grammar has it; their spans count from the first token
-            of the header.
+        header: The header.
+        problems: Deviations from the grammar; their spans count from the header's first token.
     """
 
     header: Header
@@ -48,18 +41,18 @@ class HeaderReading(NamedTuple):
 
 
 ROLES: Final = {role.value: role for role in Role}
-# Tools that are addressed by a bare name; other tools' names have a namespace and a dot.
+# Tools that are addressed by a bare name; the names of others have a namespace and a dot.
 _BARE_TOOLS: Final = frozenset({"python", "browser"})
 _CHANNELS: Final = {channel.value: channel for channel in Channel}
 CONTENT_TYPES: Final = frozenset({"json", "code"})
 
 
 def read_header(tokens: Sequence[int], role: Role | None) -> HeaderReading:
-    """Read a header, whatever it holds.
+    """Read a header; never raises.
 
     Args:
         tokens: The tokens between `<|start|>` and `<|message|>`, both excluded.
-        role: The role, where it was already given by the prompt; else the header names it.
+        role: The role, if the prompt has given it; else the header names it.
     """
     sections, misplaced = read_sections(tokens)
     reader = HeaderReader(role)
@@ -71,9 +64,10 @@ def read_header(tokens: Sequence[int], role: Role | None) -> HeaderReading:
 
 
 class HeaderReader:
-    """Reads one header: takes the words one part after the other, and reports the rest.
+    """Reads one header: takes out the words of each field in turn, and reports those left.
 
-    Of a part that occurs again the last counts: a model that corrects itself goes on writing.
+    If a field occurs twice, the last one counts, since a model can correct itself only by
+    generating more.
     """
 
     def __init__(self, role: Role | None) -> None:
@@ -82,7 +76,7 @@ class HeaderReader:
         self._words: list[Word] = []
 
     def report(self, code: str, place: tuple[int, int], detail: str | None = None) -> None:
-        """Note a problem; one for each code, from its first place to its last."""
+        """Note a problem; those of one code become one, which spans them all."""
         known = self._problems.get(code)
         if known is None:
             self._problems[code] = problem(code, *place, detail)
@@ -106,7 +100,7 @@ class HeaderReader:
         return HeaderReading(header, tuple(self._problems.values()))
 
     def _check_blanks(self, sections: list[Section]) -> None:
-        """A header has one blank before a recipient, a content type and `<|constrain|>`."""
+        """Only one space is allowed before a recipient, a content type and `<|constrain|>`."""
         for section, following in zip(sections, [*sections[1:], None], strict=True):
             text = section.text
             other = OTHER_BLANK.search(text)
@@ -123,13 +117,13 @@ class HeaderReader:
             elif begins:
                 self.report("header_whitespace", section.place(0, 1))
 
-    # --- Who ---
+    # --- Role and name ---
 
     def _author(self) -> tuple[Role, str | None]:
         words = self._words
         first = words[0] if words and not words[0].marked else None
         if self._role is not None:
-            # The role may be repeated; the prompt ended with it.
+            # The header may repeat the role with which the prompt ended.
             if first is not None and first.text == self._role:
                 words.pop(0)
             return self._role, None
@@ -149,8 +143,8 @@ class HeaderReader:
         prefix, colon, name = text.partition(":")
         if colon and prefix in ROLES and prefix != Role.TOOL:
             return ROLES[prefix], name
-        # A tool's message starts with the tool's name. As in the reference, an unknown word
-        # alone is no tool; unlike there, one that looks like a tool is.
+        # A tool's message starts with the tool's name. As in the reference, an unknown word alone
+        # is not a tool; unlike there, a word that looks like a tool's name is one.
         if "." in text or text in _BARE_TOOLS:
             return Role.TOOL, text
         if self._is_assistant(word):
@@ -164,7 +158,7 @@ class HeaderReader:
         return Role.TOOL, text
 
     def _is_assistant(self, word: Word) -> bool:
-        """Whether a word is the assistant's role, glued to itself, a channel or a recipient."""
+        """Whether a word is `assistant`, possibly glued to itself, a channel or a recipient."""
         rest = word.text.casefold()
         if not rest.startswith("assistant"):
             return False
@@ -178,10 +172,10 @@ class HeaderReader:
         self.report("role_normalized", word.place, word.text)
         return True
 
-    # --- What for ---
+    # --- Channel ---
 
     def _channel(self, sections: list[Section], role: Role) -> tuple[str | None, Word | None]:
-        """The channel, and the word after which a recipient or a content type may stand."""
+        """The channel, and the word that names it."""
         channels = [word for word in self._words if _is_channel(word)]
         named = {word.section.position for word in channels}
         for section in sections:
@@ -219,12 +213,12 @@ class HeaderReader:
         self.report("unknown_channel_normalized", word.place, text)
         return channel
 
-    # --- To whom ---
+    # --- Recipient ---
 
     def _recipient(self, channel: Word | None, role: Role) -> tuple[str | None, Word | None]:
         found: list[tuple[str, Word]] = []
         left: list[Word] = []
-        awaiting: Word | None = None  # a to= whose name has not come
+        awaiting: Word | None = None  # a to= without its name so far
         for word in self._words:
             is_recipient = word.text.startswith("to=") and not word.marked
             if awaiting is not None and not word.marked and not is_recipient:
@@ -245,7 +239,7 @@ class HeaderReader:
             self.report("empty_recipient", awaiting.place)
         self._words = left
         if "repeated_channel" in self._problems and channel is not None:
-            # Given up together with the channel before which it stands.
+            # Like the earlier channels, to=assistant before the last channel is discarded.
             found = [f for f in found if f[0] != "assistant" or _is_after(f[1], channel)]
         if not found:
             return None, None
@@ -258,7 +252,7 @@ class HeaderReader:
             self.report("self_recipient", word.place)
         return name, word
 
-    # --- Of what kind ---
+    # --- Content type ---
 
     def _content_type(self, sections: list[Section], after: Word | None) -> tuple[str | None, bool]:
         constrained = self._constrained(sections)
@@ -269,13 +263,13 @@ class HeaderReader:
             if after is None or _is_after(word, after):
                 return self._checked_type(self._words.pop(position)), False
         for position, word in enumerate(self._words):
-            if word.text in CONTENT_TYPES:  # out of its place, but what else could it be
+            if word.text in CONTENT_TYPES:  # misplaced, but unambiguous
                 self.report("unexpected_header_text", word.place, word.text)
                 return self._words.pop(position).text, False
         return None, False
 
     def _constrained(self, sections: list[Section]) -> Word | None:
-        """The word after the last `<|constrain|>` that has one."""
+        """The word after the last `<|constrain|>` that is followed by one."""
         found = None
         words = {id(word.section): word for word in self._words if word.marked}
         for before, section in pairwise(sections):
@@ -286,7 +280,7 @@ class HeaderReader:
                 self.report("empty_constrain", section.marker_place)
             else:
                 found = word
-            # Glued to a channel it is common, and harmless; to a recipient it hides its end.
+            # Glued to a channel it is common and harmless; glued to a recipient it obscures a name.
             last = before.text.rpartition(" ")[2]
             if last.startswith("to=") and not last[-1].isspace():
                 self.report("glued_constrain", section.marker_place)
@@ -307,15 +301,15 @@ def _is_after(word: Word, other: Word) -> bool:
 
 
 def normalized_channel(text: str) -> str | None:
-    """The channel that is meant by a word that is none, or `None`.
+    """The channel meant by a misspelled one, or `None`.
 
     Args:
-        text: The word: a channel in other letters, with something glued to it, or cut short.
+        text: A channel in another case, with other text glued to it, or truncated.
     """
     folded = text.casefold()
     letters = folded.strip("".join(c for c in set(folded) if not c.isalpha()))
     for name in _CHANNELS:
-        if letters.endswith(name):  # of two that are glued the last one counts
+        if letters.endswith(name):  # if two are glued together, the last one counts
             return name
     for name in _CHANNELS:
         if letters.startswith(name) or (len(letters) >= 4 and name.startswith(letters)):

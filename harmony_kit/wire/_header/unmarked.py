@@ -1,4 +1,4 @@
-"""Headers that run into their content, with no `<|message|>` between."""
+"""Reads headers that run into their content without `<|message|>`."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from .words import Section, read_sections, read_words
 
 
 class UnmarkedBody(NamedTuple):
-    """A header that no `<|message|>` ended, and the content that was found in it.
+    """A header without `<|message|>` and the content found in it.
 
     Attributes:
-        reading: What the header says.
-        body: The content; `None` if there is none.
+        reading: The header.
+        body: The content, or `None`.
         body_start: The index of the first token of the content.
     """
 
@@ -30,15 +30,15 @@ class UnmarkedBody(NamedTuple):
 
 
 def read_unmarked(tokens: Sequence[int], role: Role | None, *, is_cut: bool) -> UnmarkedBody:
-    """Read a header that was closed, or broke off, without `<|message|>`.
+    """Read a header that ends without `<|message|>`.
 
-    The content begins at the first `{`, or at the first word that cannot be part of the
-    header; without any sign of a header all is content.
+    The content begins at the first `{`, or at the first word that cannot be part of the header. If
+    nothing looks like a header, everything is content.
 
     Args:
         tokens: The tokens after `<|start|>`.
-        role: The role, where it was already given by the prompt.
-        is_cut: Whether the input ended here: then a last word may be half a content type.
+        role: The role, if the prompt has given it.
+        is_cut: Whether the input ends here: then the last word may be a truncated content type.
     """
     sections, _ = read_sections(tokens)
     found = _body_place(sections, role, is_cut=is_cut)
@@ -54,7 +54,7 @@ def read_unmarked(tokens: Sequence[int], role: Role | None, *, is_cut: bool) -> 
 def _read_unmarked(sections: list[Section], role: Role | None) -> HeaderReading:
     header, problems = HeaderReader(role).read(sections)
     if sections[-1].marker == CONSTRAIN:
-        # All that follows the marker is what it constrains the content to.
+        # All words after <|constrain|> are the content type.
         header = header._replace(content_type=sections[-1].text.strip() or None)
         words = ("unexpected_header_text", "unknown_content_type", "header_whitespace")
         problems = tuple(found for found in problems if found.code not in words)
@@ -64,7 +64,7 @@ def _read_unmarked(sections: list[Section], role: Role | None) -> HeaderReading:
 def _body_place(
     sections: list[Section], role: Role | None, *, is_cut: bool
 ) -> tuple[Section, int] | None:
-    """The section and the character at which the content begins, or `None`."""
+    """The section and the index of the character in it at which the content begins, or `None`."""
     markers = [index for index, section in enumerate(sections) if section.marker == CHANNEL]
     sections = sections[markers[-1] :] if markers else sections
     brace = next(((s, s.text.index("{")) for s in sections if "{" in s.text), None)
@@ -75,7 +75,7 @@ def _body_place(
     if not markers and words and _names_author(words[0].text, role):
         words = words[1:]
     elif not has_signs and role is None and (is_cut and len(words) < 2):
-        return brace  # half a role
+        return brace  # a truncated role
     elif not has_signs:
         return (sections[0], 0) if words or brace else None
     for position, word in enumerate(words):

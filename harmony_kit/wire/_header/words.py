@@ -1,4 +1,4 @@
-"""The tokens of a header as sections and words, each with its place."""
+"""Splits the tokens of a header into sections and words that know their positions."""
 
 from __future__ import annotations
 
@@ -16,21 +16,19 @@ from .._vocabulary import (
     ordinary_token_table,
 )
 
-# Words end at any blank: Unicode's White_Space.
-
+# Words end at any whitespace, as defined by Unicode's White_Space.
 _BLANK: Final = r"\t-\r \x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
 _WORD: Final = re.compile(f"[^{_BLANK}]+")
 OTHER_BLANK: Final = re.compile(f"[{_BLANK.replace(' ', '')}]")
 
 
 class Section:
-    """A stretch of text of a header: its beginning, or what follows a special token.
+    """The text of a header up to its first special token, or after one of them.
 
     Attributes:
-        marker: `CHANNEL`, `CONSTRAIN`, or `None` for the beginning and for what follows a
-            token that has no place in a header.
+        marker: The special token before it, if `CHANNEL` or `CONSTRAIN`; else `None`.
         position: The index in the header of its first token.
-        text: The text; what is not UTF-8 in it is U+FFFD.
+        text: The text, with U+FFFD for bytes that are not UTF-8.
     """
 
     def __init__(
@@ -43,7 +41,7 @@ class Section:
         self._ends: list[int] = []
 
     def upto(self, character: int) -> Section:
-        """The part before a character."""
+        """The part before a character, without spaces at its end."""
         text = self.text[:character].rstrip(" ")
         return Section(self.marker, self._pieces, self.position, text)
 
@@ -53,19 +51,19 @@ class Section:
         return self.position + len(self._pieces)
 
     def token_at(self, character: int) -> int:
-        """The index in the header of the token in which a character ends."""
+        """The index in the header of the token that completes a character."""
         if not self._ends:
             decoder = getincrementaldecoder("utf-8")("replace")
             self._ends = list(accumulate(len(decoder.decode(p)) for p in self._pieces))
         return self.position + min(bisect_right(self._ends, character), len(self._pieces) - 1)
 
     def place(self, start: int, end: int) -> tuple[int, int]:
-        """The tokens of some characters of the text, as indices in the header."""
+        """The token indices in the header of a range of characters."""
         return self.token_at(start), self.token_at(end - 1) + 1
 
     @property
     def marker_place(self) -> tuple[int, int]:
-        """The marker, as indices in the header."""
+        """The token indices in the header of the marker."""
         return self.position - 1, self.position
 
 
@@ -74,9 +72,9 @@ class Word(NamedTuple):
 
     Attributes:
         text: The word.
-        section: Where it stands.
-        start: Its first character in the section.
-        marked: Whether it is the first after the marker of its section.
+        section: The section.
+        start: The index in the section of its first character.
+        marked: Whether it is the first word after the marker of its section.
     """
 
     text: str
@@ -86,12 +84,12 @@ class Word(NamedTuple):
 
     @property
     def place(self) -> tuple[int, int]:
-        """Its tokens, as indices in the header."""
+        """Its token indices in the header."""
         return self.section.place(self.start, self.start + len(self.text))
 
 
 def read_sections(tokens: Sequence[int]) -> tuple[list[Section], list[int]]:
-    """The stretches of text of a header, and the places of tokens that do not belong in it."""
+    """The sections of a header, and the indices of the tokens that are not allowed in one."""
     table = ordinary_token_table()
     sections: list[Section] = []
     misplaced: list[int] = []
@@ -109,6 +107,7 @@ def read_sections(tokens: Sequence[int]) -> tuple[list[Section], list[int]]:
 
 
 def read_words(sections: Iterable[Section]) -> list[Word]:
+    """The words of sections; `to=` begins a word even where it is glued to a channel."""
     words: list[Word] = []
     for section in sections:
         marked = section.marker is not None

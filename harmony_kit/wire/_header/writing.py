@@ -1,4 +1,4 @@
-"""Headers to tokens."""
+"""Writes headers as tokens."""
 
 from __future__ import annotations
 
@@ -17,25 +17,17 @@ from .._vocabulary import (
 )
 
 HeaderOrder = Literal["recipient-first", "channel-first"]
-"""Where the recipient stands in a rendered header: before the channel, or after it."""
-
-
-# --- Writing --------------------------------------------------------------------------------
+"""Whether the recipient comes before or after the channel in a rendered header."""
 
 
 @lru_cache(maxsize=4096)
 def header_tokens(header: Header, order: HeaderOrder) -> tuple[int, ...]:
     """The tokens of a header, from `<|start|>` to `<|message|>`.
 
-    Each piece is encoded by itself, as the reference does it, so that token boundaries fall
-    at the edges of the pieces.
-
-    Args:
-        header: What to write.
-        order: Where the recipient stands.
+    Each part is encoded separately, as in the reference, so that no token spans two parts.
 
     Raises:
-        InvalidMessageError: A piece holds a lone surrogate; the error names the field.
+        InvalidMessageError: A part contains a lone surrogate; the error names the field.
     """
     tokens = [START]
     if header.role is Role.TOOL:
@@ -45,7 +37,7 @@ def header_tokens(header: Header, order: HeaderOrder) -> tuple[int, ...]:
         if header.name is not None:
             tokens += piece_tokens(f":{header.name}", "name")
     recipient: tuple[int, ...] = ()
-    # "all" is the reference's word for nobody in particular; it is never written.
+    # "all" is the reference's recipient for messages to no one in particular; it is not written.
     if header.recipient is not None and header.recipient != "all":
         recipient = piece_tokens(f" to={header.recipient}", "recipient")
     channel: tuple[int, ...] = ()
@@ -62,14 +54,14 @@ def header_tokens(header: Header, order: HeaderOrder) -> tuple[int, ...]:
 
 @lru_cache(maxsize=4096)
 def piece_tokens(text: str, field: str) -> tuple[int, ...]:
-    """The tokens of one piece of a header. Headers differ, but are made of few pieces.
+    """The tokens of one part of a header; cached because headers are made of few different parts.
 
     Args:
-        text: The piece.
-        field: The field of the message from which it comes, for errors.
+        text: The part.
+        field: The field of the message, for errors.
 
     Raises:
-        InvalidMessageError: The piece holds a lone surrogate.
+        InvalidMessageError: The part contains a lone surrogate.
     """
     try:
         return tuple(encode(text))

@@ -1,1 +1,1 @@
-"""The TypeScript-like text that tells the model of a tool's parameters."""
+"""The TypeScript-like text that describes the parameters of a tool to the model."""

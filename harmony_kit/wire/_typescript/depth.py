@@ -1,4 +1,4 @@
-"""How deep a schema may be."""
+"""The maximum depth of a schema."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, Final
 from ...errors import InvalidMessageError
 
 MAX_DEPTH: Final = 128
-"""How deep a schema may be nested, counting objects and arrays; serde_json's limit too."""
+"""How deep a schema may be nested, counting objects and arrays; the limit of serde_json."""
 _CONTAINERS: Final = (dict, list)
 
 

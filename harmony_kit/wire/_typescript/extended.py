@@ -1,4 +1,4 @@
-"""The extended style: all of JSON Schema."""
+"""The extended style, which covers all of JSON Schema."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from .schema import NUMBERS_AND_FLAGS, list_at, properties_of, text_at
 
 _LINE_END: Final = re.compile("\r\n|[\n\r\u2028\u2029]")
 _MAX_COPIES: Final = 4
-"""How often a definition is written out in full. Without a bound, definitions that each use
-the next one twice would double the text at every step."""
+"""How often a definition is written out in full. Without a limit, the text would double with every
+definition in a chain in which each uses the next one twice."""
 _MAX_OPEN: Final = 32
-"""How many definitions may be open within each other."""
+"""How many definitions may be nested in each other."""
 _SHORT: Final = 80
-"""A definition that takes no more characters than this, on one line, is always written out."""
+"""A definition of at most this many characters, on one line, is always written out."""
 _RESERVED_NAMES: Final = frozenset({*NUMBERS_AND_FLAGS, "any", "never", "null", "object", "string"})
 _COMBINING: Final = frozenset({"$ref", "allOf", "anyOf", "oneOf", "nullable"})
-"""The keywords that make a type from others."""
+"""The keywords that form a type from other types."""
 
 
 class _Type(NamedTuple):
@@ -30,7 +30,7 @@ class _Type(NamedTuple):
     alternatives: tuple[str, ...]
     """The members of a union; a single one for any other type."""
     atomic: bool = True
-    """Whether a single alternative can be an operand as it is."""
+    """Whether a single alternative can be an operand without parentheses."""
 
     @property
     def text(self) -> str:
@@ -38,12 +38,12 @@ class _Type(NamedTuple):
 
     @property
     def operand(self) -> str:
-        """The type as it stands before `[]` or beside `&`."""
+        """The type as an operand of `[]` or `&`."""
         return self.text if self.atomic and len(self.alternatives) == 1 else f"({self.text})"
 
     @property
     def members(self) -> tuple[str, ...]:
-        """The type as it stands beside `|`."""
+        """The operands of `|` that the type contributes to a larger union."""
         return self.alternatives if len(self.alternatives) > 1 else (self.operand,)
 
 
@@ -74,7 +74,7 @@ def _intersection(types: Iterable[_Type]) -> _Type:
 
 
 class _Place(NamedTuple):
-    """Where a type stands, as the indentation of its line and of the properties within it."""
+    """The indentation of the line on which a type begins, and of the properties in it."""
 
     line: str
     body: str
@@ -91,7 +91,7 @@ def extended_text(schema: Any) -> str:
     writer = _ExtendedWriter(schema)
     text = writer.write()
     if writer.cut:
-        # Only now is it known which definitions need a name in the text.
+        # Which definitions need a label is known only after the first pass.
         text = _ExtendedWriter(schema, labelled=writer.cut).write()
     return text
 
@@ -99,9 +99,9 @@ def extended_text(schema: Any) -> str:
 class _ExtendedWriter:
     """Writes one schema.
 
-    A `$ref` is replaced by what it refers to. Where that would not end, or not soon enough, the
-    definition's name is written instead: it is *cut*, and the places where it is written out
-    are labelled with the name.
+    A `$ref` is replaced by the type of the definition that it refers to. If that definition is
+    recursive or too large, its name is written instead: it is *cut*, and where it is written out
+    it is labelled with the name.
     """
 
     def __init__(self, root: Any, labelled: Iterable[int] = ()) -> None:
@@ -122,7 +122,7 @@ class _ExtendedWriter:
         comment = _comment(self._annotation(self.root, "description"), "")
         return comment + text.lstrip("\n") if comment else text
 
-    # What a schema allows
+    # --- Types ---
 
     def _type(self, schema: Any, place: _Place) -> _Type:
         if schema is False:
@@ -134,12 +134,12 @@ class _ExtendedWriter:
             return own
         others = [type_ for type_ in self._applied(schema, place) if type_ != _ANY]
         if others and own == self._own_type({"type": schema.get("type")}, place):
-            own = _ANY  # "type": "object" beside a union of objects adds nothing
+            own = _ANY  # "type": "object" next to a union of objects adds nothing
         type_ = _intersection([own, *others])
         return _union([type_, _NULL]) if schema.get("nullable") is True else type_
 
     def _applied(self, schema: dict[str, Any], place: _Place) -> Iterator[_Type]:
-        """The types that the schema demands by way of other schemas."""
+        """The types from the subschemas that apply to the same value."""
         if "$ref" in schema:
             yield self._reference(schema["$ref"], place)
         for part in list_at(schema, "allOf"):
@@ -150,7 +150,7 @@ class _ExtendedWriter:
                 yield self._variants(schema, variants, place)
 
     def _own_type(self, schema: dict[str, Any], place: _Place) -> _Type:
-        """The type by the keywords that speak of the value itself."""
+        """The type from the keywords that are not in `_COMBINING`."""
         if "const" in schema:
             return _Type((_literal(schema["const"]),))
         kinds = _kinds(schema)
@@ -173,7 +173,7 @@ class _ExtendedWriter:
 
     def _array(self, schema: dict[str, Any], place: _Place) -> _Type:
         items = schema.get("items")
-        # A list in "items" is how tuples were written before "prefixItems".
+        # Before "prefixItems" existed, tuples had a list in "items".
         first = items if isinstance(items, list) else list_at(schema, "prefixItems")
         more = schema.get("additionalItems") if isinstance(items, list) else items
         if not first and "items" not in schema:
@@ -209,10 +209,10 @@ class _ExtendedWriter:
             behind = f" // {default}"
         return f"{above}{indent}{key}{mark}:{'' if spread else ' '}{text},{behind}\n"
 
-    # Unions
+    # --- Unions ---
 
     def _variants(self, schema: dict[str, Any], variants: list[Any], place: _Place) -> _Type:
-        """A union: one variant a line if any of them has a comment, else on one line."""
+        """A union, with one variant per line if any of them has a comment, else on one line."""
         known = (self._annotation(schema, "description"), self._default(schema))
         comments = [self._variant_comment(variant, *known) for variant in variants]
         if not any(comments):
@@ -225,7 +225,7 @@ class _ExtendedWriter:
         return _Type((f"\n{''.join(lines)}{place.line}",), atomic=False)
 
     def _variant_comment(self, variant: Any, known: Any, known_default: str) -> str:
-        """What a variant says of itself, less what is said of the whole union."""
+        """The description and default of a variant, without those that the whole union has."""
         comment = self._annotation(variant, "description")
         if not isinstance(comment, str) or comment == known:
             comment = text_at(variant, "title") or ""
@@ -234,10 +234,10 @@ class _ExtendedWriter:
             default = ""
         return " ".join(filter(None, (comment.strip("\r\n"), default)))
 
-    # Comments
+    # --- Comments ---
 
     def _annotation(self, schema: Any, keyword: str) -> Any:
-        """What a schema says of itself, or what the one that it stands for does; else `None`."""
+        """The annotation of a schema, or of the schema that it is an alias of; else `None`."""
         return self._annotated(schema, keyword).get(keyword)
 
     def _annotated(self, schema: Any, keyword: str) -> dict[str, Any]:
@@ -246,11 +246,11 @@ class _ExtendedWriter:
                 break
             if keyword in schema:
                 return schema
-            schema = self._what_it_stands_for(schema)
+            schema = self._aliased(schema)
         return {}
 
-    def _what_it_stands_for(self, schema: dict[str, Any]) -> Any:
-        """The one schema to which this one adds nothing but remarks, or `null`; else `None`."""
+    def _aliased(self, schema: dict[str, Any]) -> Any:
+        """The only subschema, if this one adds nothing but annotations or `null`; else `None`."""
         if "type" in schema or _COMBINING.isdisjoint(schema):
             return None
         if "$ref" in schema:
@@ -283,11 +283,11 @@ class _ExtendedWriter:
             return ""
         default = annotated["default"]
         literal = _literal(default)
-        # The models know the default of an enum without quotes.
+        # In the training data, the default of an enum has no quotes.
         bare = literal == f'"{default}"' and bool(self._annotation(schema, "enum"))
         return f"default: {default if bare else literal}"
 
-    # References
+    # --- References ---
 
     def _reference(self, reference: Any, place: _Place) -> _Type:
         target = self._target(reference)
@@ -317,7 +317,7 @@ class _ExtendedWriter:
         return too_often or key in self._open or len(self._open) > _MAX_OPEN
 
     def _target(self, reference: Any) -> Any:
-        """The schema that a `$ref` refers to; `None` unless it is a part of this one."""
+        """The schema that a `$ref` refers to; `None` unless it is within the root schema."""
         if not isinstance(reference, str) or not reference.startswith("#"):
             return None
         start, *steps = _unquoted(reference[1:]).split("/")
@@ -329,7 +329,7 @@ class _ExtendedWriter:
         return target
 
     def _name(self, target: dict[str, Any], reference: str) -> str:
-        """A name for a definition that no other one has, after the end of its `$ref`."""
+        """A unique name for a definition, made from the last part of its `$ref`."""
         if id(target) in self._names:
             return self._names[id(target)]
         base = re.sub(r"\W+", "_", _unquoted(reference).rpartition("/")[2]).strip("_") or "Root"
@@ -343,7 +343,7 @@ class _ExtendedWriter:
 
 
 def _member(value: Any, name: str) -> Any:
-    """A member of an object or an array, as a JSON pointer names it, or `None`."""
+    """The member of an object or array that a step of a JSON pointer selects, or `None`."""
     if isinstance(value, dict):
         return value.get(name)
     if isinstance(value, list) and name.isdecimal() and len(name) < 10:
@@ -352,7 +352,7 @@ def _member(value: Any, name: str) -> Any:
 
 
 def _kinds(schema: dict[str, Any]) -> list[str]:
-    """The values of "type", or what the other keywords take for granted."""
+    """The values of "type", or those that the other keywords imply."""
     kind = schema.get("type")
     if isinstance(kind, str):
         return [kind]
@@ -365,7 +365,7 @@ def _kinds(schema: dict[str, Any]) -> list[str]:
 
 
 def _is_one_of(value: Any, kinds: list[str]) -> bool:
-    """Whether a JSON value has one of these types; any will do if there are none."""
+    """Whether a JSON value has one of these types; true if there are none."""
     if isinstance(value, bool):
         own = {"boolean"}
     elif isinstance(value, int | float):
@@ -380,7 +380,7 @@ def _is_one_of(value: Any, kinds: list[str]) -> bool:
 
 
 def _other_properties(schema: dict[str, Any]) -> Any:
-    """The schema of the properties that have no fixed name, or `None`."""
+    """The schema of the properties without a fixed name, or `None`."""
     patterns = schema.get("patternProperties")
     schemas = list(patterns.values()) if isinstance(patterns, dict) else []
     additional = schema.get("additionalProperties")
@@ -396,13 +396,13 @@ def _key(key: str) -> str:
 
 
 def _literal(value: Any) -> str:
-    """A JSON value as a literal type, on one line even for those to whom U+2028 ends one."""
+    """A JSON value as a literal type on one line; the line ends U+2028 and U+2029 are escaped."""
     text = compact_json(value, exact_number)
     return text.replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
 
 
 def _comment(text: Any, indent: str) -> str:
-    """Text as lines of comment; nothing if it is none."""
+    """Text as comment lines; empty if it is not text."""
     text = text.strip("\r\n") if isinstance(text, str) else ""
     return "".join(f"{indent}// {line}\n" for line in _LINE_END.split(text)) if text else ""
 
@@ -415,6 +415,6 @@ def _variant_lines(type_: _Type, comment: str, indent: str) -> str:
 
 
 def _unquoted(reference: str) -> str:
-    from urllib.parse import unquote  # as dear to import as this whole module; seldom needed
+    from urllib.parse import unquote  # as slow to import as this whole module; rarely needed
 
     return unquote(reference)

@@ -1,4 +1,4 @@
-"""JSON text with its numbers as serde_json writes them."""
+"""JSON text with numbers as serde_json writes them."""
 
 from __future__ import annotations
 
@@ -31,10 +31,9 @@ def compact_json(value: Any, number: Callable[[int | float], str]) -> str:
 
 
 def _float_text(value: float) -> str:
-    """The shortest text that reads back the same, laid out as Rust's ryu does.
+    """The shortest text that reads back as the same float, formatted as by Rust's ryu.
 
-    Python finds the same digits, but turns to exponents below 1e-4 instead of 1e-5 and
-    pads them.
+    Python finds the same digits, but uses exponents below 1e-4 instead of 1e-5, and pads them.
     """
     mantissa, marker, exponent = repr(value).partition("e")
     if not marker:
@@ -50,12 +49,12 @@ def exact_number(value: int | float) -> str:
         return _float_text(value)
     try:
         return str(value)
-    except ValueError:  # Python writes no more than some thousand digits
+    except ValueError:  # Python limits the number of digits to a few thousand
         raise _out_of_range() from None
 
 
 def reference_number(value: int | float) -> str:
-    """A number as the reference writes it after having read its JSON text."""
+    """A number as the reference writes it after parsing its JSON text."""
     if isinstance(value, float):
         return _float_text(_reread_float(value))
     fits_64_bits = -(2**63) <= value < 2**64
@@ -81,9 +80,9 @@ def _reread_int(value: int) -> float:
 def _scaled(significand: int, exponent: int) -> float:
     """The significand times ten to the exponent, rounded twice as serde_json does.
 
-    serde_json reads a float with one conversion and one multiplication or division, which
-    is fast and for long fractions off by a unit in the last place. It shows: the reference
-    writes other digits than it was given for a quarter of all random floats.
+    serde_json parses a float with one conversion and one multiplication or division, which is fast
+    but, for long fractions, off by a unit in the last place. For this reason the reference changes
+    the digits of a quarter of all random floats.
     """
     scaled = float(significand)
     if exponent < -308:

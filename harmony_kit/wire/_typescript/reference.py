@@ -1,4 +1,7 @@
-"""The reference style: byte for byte what the model was trained on."""
+"""The reference style: byte for byte what openai-harmony writes.
+
+Whatever looks wrong is what the reference does; tests/wire/test_typescript.py compares the two.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +10,6 @@ from typing import Any
 
 from .numbers import compact_json, reference_number
 from .schema import NUMBERS_AND_FLAGS, is_enum, list_at, properties_of, text_at
-
-#
-# What looks wrong here is what the reference does; tests/test_typescript.py compares them.
 
 
 def reference_type(schema: Any, indent: str) -> str:
@@ -112,7 +112,7 @@ def _reference_variant(variant: Any, indent: str, comments: list[str]) -> str:
 
 
 def _variant_comments(variant: Any) -> list[str]:
-    """What is said beside a variant of a `oneOf` that is not a property's own."""
+    """The comments next to a variant of a `oneOf` outside of properties."""
     description = text_at(variant, "description")
     comments = [] if description is None else [description]
     if isinstance(variant, dict) and "default" in variant:
@@ -124,12 +124,12 @@ def _variant_comments(variant: Any) -> list[str]:
 
 
 def _property_variant_comments(variant: Any, known: str | None, is_silent: bool) -> list[str]:
-    """What is said beside a variant of a property's `oneOf`.
+    """The comments next to a variant of a property's `oneOf`.
 
     Args:
         variant: The schema.
-        known: A description that is not repeated.
-        is_silent: Whether no description is wanted at all.
+        known: A description that is omitted, because it is above the property.
+        is_silent: Whether any description is omitted.
     """
     description = None if is_silent else text_at(variant, "description")
     comments = [] if description is None or description == known else [description]

@@ -1,4 +1,4 @@
-"""What both styles read of a schema."""
+"""Access to the keywords of a schema, for both styles."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def is_enum(schema: dict[str, Any]) -> bool:
 
 
 def properties_of(schema: dict[str, Any]) -> Iterator[tuple[str, Any, str]]:
-    """Name, schema and mark ("?" or nothing) of every property of an object."""
+    """The name, schema and mark ("?" if optional, else empty) of every property of an object."""
     properties = schema.get("properties")
     if not isinstance(properties, dict):
         return

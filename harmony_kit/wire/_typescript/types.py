@@ -1,4 +1,4 @@
-"""JSON schemas as the TypeScript-like text of a prompt."""
+"""JSON Schemas as the TypeScript-like text of a prompt, in either style."""
 
 from __future__ import annotations
 
@@ -16,35 +16,26 @@ def type_text(schema: Any, *, style: SchemaStyle = "reference") -> str:
     """Write a JSON Schema as a TypeScript-like type.
 
     Args:
-        schema: The schema as plain JSON data, as `json.loads` gives it. Anything that is not
-            a schema is `any`.
-        style: `"reference"` or `"extended"`; see the module.
-
-    Returns:
-        The type; without indentation if it is an object.
+        schema: The schema as JSON data, as `json.loads` returns it. A value that is not a schema is
+            written as `any`.
+        style: `"reference"` or `"extended"`.
 
     Raises:
-        InvalidMessageError: The schema is nested too deeply, or a number that has to be
-            written has no JSON form.
+        InvalidMessageError: The schema is nested too deeply, or contains a number that JSON
+            cannot represent.
     """
     if style not in ("reference", "extended"):
-        raise InvalidMessageError(f"unknown style {style!r}", field="style")
+        raise InvalidMessageError(
+            f"unknown style {style!r}; expected 'reference' or 'extended'", field="style"
+        )
     check_depth(schema)
     return _type_text(schema, style)
 
 
 def type_text_of_json(schema_json: str, *, style: SchemaStyle = "reference") -> str:
-    """Write a JSON Schema, given as JSON text, as a TypeScript-like type.
-
-    Args:
-        schema_json: The schema as JSON text, as `Tool` keeps it.
-        style: `"reference"` or `"extended"`; see the module.
-
-    Raises:
-        InvalidMessageError: As `type_text`.
-    """
+    """Do the same as `type_text` for a schema given as JSON text."""
     schema = json.loads(schema_json)
-    # Text with few brackets cannot nest deeply, and counting them costs least.
+    # Text with few brackets cannot nest deeply, and counting them is cheap.
     if schema_json.count("{") + schema_json.count("[") > MAX_DEPTH:
         return type_text(schema, style=style)
     return _type_text(schema, style)
@@ -53,5 +44,5 @@ def type_text_of_json(schema_json: str, *, style: SchemaStyle = "reference") -> 
 def _type_text(schema: Any, style: SchemaStyle) -> str:
     try:
         return reference_type(schema, "") if style == "reference" else extended_text(schema)
-    except RecursionError:  # the caller's own stack was nearly full, or a long chain of $refs
+    except RecursionError:  # the caller's stack was nearly full, or there is a long chain of $refs
         raise too_deep() from None

@@ -4,7 +4,7 @@ import json
 
 import pytest
 from examples import examples
-from harmony_backends.completions_constraints import SERVER_GRAMMARS
+from harmony_backends.openai_completions._constraints import SERVER_GRAMMARS
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -84,14 +84,14 @@ def test_it_admits_another_token_where_the_constraint_does(name, data):
     position, matcher = SERVER_GRAMMARS[name].begin(made), made.matcher()
     for token in tokens[:count]:
         position = position.after(token)
-        assert matcher.take(token)
+        assert matcher.accept_token(token)
     plain = hk.encode_with_special(
         'a b "}{[]:,1 3 to=functions.weather json python code commentary final analysis yes no.'
         "🥀漢é ¡<|end|><|call|><|return|><|message|><|channel|><|start|><|constrain|>"
     )
     pieces = [0xC3, 0xE6, 0xF0, 172, 7908, 222, 4103, 98, 112808]
     token = data.draw(st.sampled_from(sorted({*plain, *tokens, *pieces})))
-    assert (position.after(token) is not None) == matcher.allows(token), hk.decode([token])
+    assert (position.after(token) is not None) == matcher.would_accept(token), hk.decode([token])
 
 
 def test_a_limit_of_tokens_counts_on():
