@@ -18,7 +18,7 @@ from ..wire._messages import NO_TOOLS, Message
 from ..wire._problems import Problem, problem
 from ..wire._roles import Role
 from ._arguments import Arguments, read_arguments
-from ._json import Finding, valid_json
+from ._json import Finding, says_nothing, valid_json
 from ._resolve import DeclaredNames, Resolved, Target, names_nobody
 
 
@@ -48,7 +48,7 @@ class CallStatus(StrEnum):
     DUPLICATE = "duplicate"
     """The same call was made before in this turn."""
     AMBIGUOUS = "ambiguous"
-    """The header names two different recipients."""
+    """The header names two recipients, or the arguments are two different objects."""
 
 
 _RUNNABLE: Final = frozenset(
@@ -274,20 +274,24 @@ def _reading(content: str, resolved: Resolved, facts: Facts) -> _Reading:
     """Read the content of a call. The order of the tests is the rank of the statuses."""
     if not resolved.declared and facts.is_whole:
         return _Reading(content, CallStatus.UNDECLARED)
-    blank = not content.strip()
+    blank = says_nothing(content)
     if not content and "missing_message" in facts.codes:  # it breaks off in its header
         cut = facts.is_cut
         return _Reading("", CallStatus.TRUNCATED if cut else CallStatus.MISSING_ARGUMENTS)
     text, status, findings, is_closed = _read(content, resolved.target)
     if not facts.is_whole or not (is_closed or facts.is_closed):
         status = CallStatus.TRUNCATED
-    elif "conflicting_recipient" in facts.codes:
+    elif "conflicting_recipient" in facts.codes or _are_several(findings):
         status = CallStatus.AMBIGUOUS
     elif blank:
         status = CallStatus.EMPTY_ARGUMENTS
     elif resolved.normalized and status in (CallStatus.OK, CallStatus.RAW):
         status = CallStatus.REPAIRED
     return _Reading(text, status, findings)
+
+
+def _are_several(findings: Iterable[Finding]) -> bool:
+    return any(finding.code == "several_objects" for finding in findings)
 
 
 class _Read(NamedTuple):

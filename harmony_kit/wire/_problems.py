@@ -249,6 +249,9 @@ PROBLEM_KINDS: Final[dict[str, ProblemKind]] = {
     "enveloped_arguments": ProblemKind(
         _CALL, "the arguments inside an object that names them or the tool", "taken out of it"
     ),
+    "several_objects": ProblemKind(
+        _CALL, "two different objects in sequence", "the call is ambiguous, and not run"
+    ),
     "json_wrapped_code": ProblemKind(_CALL, "code inside a JSON object", "taken out of it"),
     "not_json": ProblemKind(_CALL, "arguments that no repair makes JSON", "kept as text"),
     "duplicate_keys": ProblemKind(_CALL, "an object with a key twice", "the last one counts"),
