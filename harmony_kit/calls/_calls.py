@@ -7,6 +7,7 @@ call raises: what is wrong with one is for the model to hear.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -16,7 +17,7 @@ from ..errors import InvalidMessageError
 from ..wire._events import Completion, MessageSpan, ParsedMessage, Terminator
 from ..wire._messages import NO_TOOLS, Message
 from ..wire._problems import Problem, problem
-from ..wire._roles import Role
+from ..wire._roles import Channel, Role
 from ._arguments import Arguments, read_arguments
 from ._json import Finding, says_nothing, valid_json
 from ._resolve import DeclaredNames, Resolved, Target, names_nobody
@@ -153,6 +154,7 @@ class Facts(NamedTuple):
         message: The message.
         span: Its tokens.
         codes: The codes of its problems.
+        words: The words of its header that the parser could not place.
         is_closed: Whether it is known that `<|call|>` closed it.
         is_whole: Whether it may stand in a history.
         is_cut: Whether it is known that the input ended within it.
@@ -161,6 +163,7 @@ class Facts(NamedTuple):
     message: Message
     span: MessageSpan | None = None
     codes: frozenset[str] = frozenset()
+    words: tuple[str, ...] = ()
     is_closed: bool = False
     is_whole: bool = True
     is_cut: bool = False
@@ -171,11 +174,54 @@ def facts_of(item: Message | ParsedMessage) -> Facts:
         codes = frozenset(found.code for found in item.problems)
         is_closed = item.terminator is Terminator.CALL
         is_whole = not item.header.is_call or item.is_whole
-        return Facts(item.message, item.span, codes, is_closed, is_whole, not item.is_complete)
+        words = tuple(
+            word
+            for found in item.problems
+            if found.code in _OF_WORDS
+            for word in (found.detail or "").split()
+        )
+        is_cut = not item.is_complete
+        return Facts(item.message, item.span, codes, words, is_closed, is_whole, is_cut)
     if not isinstance(item, Message):
         kind = type(item).__name__
         raise InvalidMessageError(f"expected a Message, got {kind}", field="messages")
     return Facts(item, is_closed=item.is_closed_call, is_whole=item.is_whole)
+
+
+# Problems whose detail is words of a header that may name a tool.
+_OF_WORDS: Final = frozenset(
+    {
+        "repeated_channel",
+        "unexpected_header_text",
+        "unknown_channel",
+        "unknown_channel_normalized",
+        "unknown_content_type",
+    }
+)
+
+
+def _named_elsewhere(facts: Facts, declared: DeclaredNames) -> str | None:
+    """The tool that a call names in another place of its header than the recipient's."""
+    declared_words = {word for word in facts.words if declared.has(word)}
+    found = declared_words or {word for word in facts.words if _NAMESPACED.fullmatch(word)}
+    return found.pop() if len(found) == 1 else None
+
+
+_NAMESPACED: Final = re.compile(r"(?:functions|browser)\.[\w.-]+")
+
+
+def _addressed(message: Message, resolved: Resolved) -> Message:
+    """A message with the recipient that it meant."""
+    target = resolved.target
+    name = f"{target.namespace}.{target.name}" if target.namespace else target.name
+    known = message.channel in (Channel.ANALYSIS, Channel.COMMENTARY)
+    content_type = message.content_type if message.content_type in ("json", "code") else None
+    return message.replace(
+        recipient=name,
+        channel=message.channel if known else Channel.COMMENTARY,
+        content_type=content_type,
+        constrained=message.constrained and content_type is not None,
+    )
 
 
 def once(call: ToolCall, made: set[tuple[str, str]]) -> ToolCall:
@@ -219,7 +265,11 @@ def call_of(facts: Facts, index: int, declared: DeclaredNames) -> ToolCall | Non
     """The call that a message makes, if it makes one."""
     message = facts.message
     content = message.text
-    if message.recipient in NO_TOOLS or names_nobody(message.recipient or ""):
+    recipient = message.recipient or ""
+    named = _named_elsewhere(facts, declared) if "missing_recipient" in facts.codes else None
+    if named is not None:
+        recipient = named
+    elif message.recipient in NO_TOOLS or names_nobody(recipient):
         if message.recipient in NO_TOOLS and "missing_recipient" not in facts.codes:
             return None
         return ToolCall(
@@ -233,8 +283,10 @@ def call_of(facts: Facts, index: int, declared: DeclaredNames) -> ToolCall | Non
             index,
             facts.span,
         )
-    recipient = message.recipient or ""
     resolved = declared.resolve(recipient)
+    if named is not None:
+        resolved = resolved._replace(normalized=True)
+        message = _addressed(message, resolved)
     reading = _reading(content, resolved, facts)
     problems = [_problem(facts.span, content, finding) for finding in reading.findings]
     name_finding = _name_finding(recipient, resolved)

@@ -60,6 +60,14 @@ class DeclaredNames:
         for name, target in self._targets.items():
             self._similar.setdefault(_key(name), set()).add(target)
 
+    def has(self, name: str) -> bool:
+        """Whether a tool was declared that has a name, or is meant by it.
+
+        Args:
+            name: The name.
+        """
+        return self._known and self.resolve(name).declared
+
     def resolve(self, recipient: str) -> Resolved:
         """Whom a recipient means.
 

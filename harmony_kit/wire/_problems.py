@@ -188,6 +188,11 @@ PROBLEM_KINDS: Final[dict[str, ProblemKind]] = {
     ),
     # --- A whole completion ---
     "empty_output": ProblemKind(_TURN, "a completion without a message", "no message is made"),
+    "answer_on_unknown_channel": ProblemKind(
+        _TURN,
+        "a turn that ends on an unknown channel, with no final answer",
+        "that message is the final answer",
+    ),
     "no_final": ProblemKind(
         _TURN, "the turn ended without a final answer or a call", "the turn stays without one"
     ),

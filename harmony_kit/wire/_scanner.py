@@ -33,7 +33,7 @@ from typing import Final
 from ..errors import UnknownTokenError
 from ._events import ContentDelta, Event, MessageSpan, Terminator, plain_message
 from ._header.reading import HeaderReading, read_header
-from ._header.unmarked import read_unmarked
+from ._header.unmarked import header_at_the_end, read_unmarked
 from ._messages import Header, pack_tokens, trusted_message
 from ._problems import ProblemLog
 from ._render import next_header
@@ -460,7 +460,7 @@ class Scanner:
             self._end_run()
             self._begin_header(position, position + 1, started=True)
         elif token == CHANNEL or (token in (MESSAGE, CONSTRAIN) and not turn.is_over):
-            self._restore_start(position)
+            self._restore_start(token, position)
             return end
         elif token not in TERMINATORS and token != END_OF_TEXT:
             self._spell(token, position)
@@ -481,16 +481,24 @@ class Scanner:
             self._log.report("text_between_messages", self._start, end, outside=True)
             self._run = []
 
-    def _restore_start(self, position: int) -> None:
+    def _restore_start(self, token: int, position: int) -> None:
         """A message begins with a marker: its `<|start|>` was left out."""
         start = position
+        header: list[int] = []
         if _says_nothing(self._run):
             start -= len(self._run)
             self._run = []
         else:
+            place = header_at_the_end(self._run, has_channel=token == CHANNEL)
+            if place is not None:
+                header, self._run = self._run[place:], self._run[:place]
+                start -= len(header)
             self._end_run()
-        self._log.report("missing_start", position, position)
-        self._begin_header(start, position, started=False)
+        self._log.report(
+            "missing_start", start if header else position, start if header else position
+        )
+        self._begin_header(start, start if header else position, started=False)
+        self._header_tokens = header
 
     def _end_text(self, token: int | None, position: int) -> None:
         """A text between messages was closed: it is a message without a header."""

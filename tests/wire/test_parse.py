@@ -8,7 +8,7 @@ from pathlib import Path
 import openai_harmony
 import pytest
 from examples import examples
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from partition import check_partition, codes, spans_of
 from soups import soups, turns
