@@ -15,7 +15,7 @@ from typing import Any, Final, NamedTuple
 
 from ..errors import InvalidMessageError
 from ..wire._events import Completion, MessageSpan, ParsedMessage, Terminator
-from ..wire._messages import NO_TOOLS, Message
+from ..wire._messages import CLOSED_CALL, NO_TOOLS, Message, trusted_message
 from ..wire._problems import Problem, problem
 from ..wire._roles import Channel, Role
 from ._arguments import Arguments, read_arguments
@@ -210,18 +210,19 @@ def _named_elsewhere(facts: Facts, declared: DeclaredNames) -> str | None:
 _NAMESPACED: Final = re.compile(r"(?:functions|browser)\.[\w.-]+")
 
 
-def _addressed(message: Message, resolved: Resolved) -> Message:
+def _addressed(facts: Facts, resolved: Resolved) -> Message:
     """A message with the recipient that it meant."""
-    target = resolved.target
+    message, target = facts.message, resolved.target
     name = f"{target.namespace}.{target.name}" if target.namespace else target.name
     known = message.channel in (Channel.ANALYSIS, Channel.COMMENTARY)
     content_type = message.content_type if message.content_type in ("json", "code") else None
-    return message.replace(
+    header = message.header._replace(
         recipient=name,
-        channel=message.channel if known else Channel.COMMENTARY,
+        channel=message.channel if known else Channel.COMMENTARY.value,
         content_type=content_type,
         constrained=message.constrained and content_type is not None,
     )
+    return trusted_message(header, message.content, CLOSED_CALL if facts.is_closed else None)
 
 
 def once(call: ToolCall, made: set[tuple[str, str]]) -> ToolCall:
@@ -286,7 +287,7 @@ def call_of(facts: Facts, index: int, declared: DeclaredNames) -> ToolCall | Non
     resolved = declared.resolve(recipient)
     if named is not None:
         resolved = resolved._replace(normalized=True)
-        message = _addressed(message, resolved)
+        message = _addressed(facts, resolved)
     reading = _reading(content, resolved, facts)
     problems = [_problem(facts.span, content, finding) for finding in reading.findings]
     name_finding = _name_finding(recipient, resolved)

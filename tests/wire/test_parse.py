@@ -221,7 +221,10 @@ def test_law_5_round_trip(conversation, order):
 def test_law_5_round_trip_of_completions(turn):
     prompt = len(hk.render([]))
     tokens = hk.render(turn, next_role=None, drop_analysis="never")[prompt:]
-    assert list(hk.parse(tokens).messages) == turn
+    result = hk.parse(tokens)
+    # An unknown channel at the end of a turn is not canonical: it is read as the answer.
+    assume("answer_on_unknown_channel" not in [found.code for found in result.problems])
+    assert list(result.messages) == turn
 
 
 # --- Spans and terminators ------------------------------------------------------------------
