@@ -55,8 +55,9 @@ def tool_result(call: ToolCall | Message, content: str) -> Message:
         InvalidMessageError: The message is no call: it has no recipient.
     """
     message = call.message if isinstance(call, ToolCall) else call
-    is_known = isinstance(call, ToolCall) and call.status is not CallStatus.UNDECLARED
-    name = call.full_name if isinstance(call, ToolCall) and is_known else message.recipient
+    name = message.recipient
+    if isinstance(call, ToolCall) and call.status is not CallStatus.UNDECLARED:
+        name = call.full_name or name  # of a recipient that names no tool, the model hears that
     if name is None:
         raise InvalidMessageError("a message without recipient is no call", field="recipient")
     return Message(
@@ -71,7 +72,7 @@ def tool_result(call: ToolCall | Message, content: str) -> Message:
 _FAULTS: Final = {
     CallStatus.TRUNCATED: "the call was cut off before its arguments were complete.",
     CallStatus.MISSING_ARGUMENTS: "the call has no arguments; they follow <|message|>.",
-    CallStatus.AMBIGUOUS: "the call names two different tools; name one.",
+    CallStatus.AMBIGUOUS: "the call names two tools, or has two different objects; make one call.",
     CallStatus.DUPLICATE: "this call was made before in this turn, and was run once.",
 }
 
