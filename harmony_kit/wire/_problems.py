@@ -238,6 +238,11 @@ PROBLEM_KINDS: Final[dict[str, ProblemKind]] = {
     "partially_stripped_special_tokens": ProblemKind(
         _TEXT, "a text that lost some of its special tokens", "the others are restored"
     ),
+    "text_looks_like_call": ProblemKind(
+        _TEXT,
+        "plain text with a recipient and an object, as a call without its markers has",
+        "left in the answer; `stripped=True` reads it as a call",
+    ),
     "no_harmony_markup": ProblemKind(
         _TEXT, "a text without any sign of the format", "taken for the final answer"
     ),
