@@ -53,7 +53,7 @@ Method:
   tokens of the text, special tokens included. If lenient mode raises, a lenient `StreamableParser`
   gets the tokens one by one, and the messages that it returned before the error count.
 - harmony-kit: `parse_text` for texts, `parse` for token ids, both lenient. Given exactly the tokens
-  that openai-harmony was given, it is right in {by_tokens} of {cases}; the exceptions need the text:
+  that openai-harmony was given, it is right in {by_tokens} of {cases}; these need the text:
   {only_text}.
 
 Outcomes:

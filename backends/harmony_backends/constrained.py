@@ -1,11 +1,11 @@
-"""A logits processor for vLLM that keeps completions within their constraints.
+"""A logits processor for vLLM that enforces constraints.
 
-vLLM's own structured outputs need a tokenizer, pass over the reasoning of gpt-oss models, and
-know no limit of tokens. This one follows a completion from its first token, over the
-vocabulary that harmony-kit brings along, and sees to it that it is whole in time. vLLM loads it
-by name, where the backend is made with `constraints=True`.
+vLLM's own structured outputs need a tokenizer, skip the reasoning of gpt-oss models, and have no
+token limit. This processor follows a completion from its first token, with harmony-kit's own
+vocabulary, and ensures that it is complete in time. vLLM loads it by name, if the backend is
+created with `constraints=True`.
 
-The masks of a batch are made together, on several processors, while the model computes the
+The masks of a batch are computed together, in several threads, while the model computes the
 scores; they are copied to the device once, and applied once.
 """
 
@@ -29,8 +29,8 @@ class Constrained(LogitsProcessor):
 
     Args:
         vllm_config: vLLM's configuration.
-        device: Where the scores are.
-        is_pin_memory: Whether memory can be pinned, from which copies need not be waited for.
+        device: The device of the scores.
+        is_pin_memory: Whether memory can be pinned, so that copies are asynchronous.
     """
 
     def __init__(self, vllm_config: Any, device: torch.device, is_pin_memory: bool) -> None:
@@ -43,39 +43,25 @@ class Constrained(LogitsProcessor):
 
     @classmethod
     def validate_params(cls, sampling_params: Any) -> None:
-        """Refuse a constraint that cannot be kept to: in the engine it would end the engine.
-
-        Args:
-            sampling_params: Those of a request.
+        """Refuse a constraint that cannot be enforced: later the error would end the engine.
 
         Raises:
-            GrammarError: It is no grammar, or no completion fits the limit.
+            GrammarError: The constraint is not a grammar, or no completion fits the token limit.
         """
         grammar = _grammar(sampling_params)
         if grammar is not None:
             Matcher(grammar, sampling_params.max_tokens)
 
     def is_argmax_invariant(self) -> bool:
-        """Whether greedy choices stay what they were: no."""
+        """Whether the highest score always stays the highest: no."""
         return False
 
     def update_state(self, batch_update: BatchUpdate | None) -> None:
-        """Follow which request is in which row.
-
-        Args:
-            batch_update: What has changed, if something has.
-        """
+        """Track which request is in which row of the batch."""
         process_dict_updates(self._completions, batch_update, self._new_completion)
 
     def apply(self, logits: torch.Tensor) -> torch.Tensor:
-        """Leave only the tokens that may come next.
-
-        Args:
-            logits: The scores, one row for each request of the batch; they are changed.
-
-        Returns:
-            The same tensor.
-        """
+        """Mask the scores (one row per request) in place, and return them."""
         if not self._completions:
             return logits
         rows = sorted(self._completions)
@@ -91,7 +77,7 @@ class Constrained(LogitsProcessor):
         return logits
 
     def _memory(self, *shape: int, dtype: torch.dtype) -> torch.Tensor:
-        """New each time, from the allocator's cache: the last may still be on its way."""
+        """New each time, from the allocator's cache: the last copy may still be in progress."""
         return torch.empty(shape, dtype=dtype, pin_memory=self._is_pin_memory)
 
     def _on_device(self, values: torch.Tensor) -> torch.Tensor:
@@ -115,11 +101,11 @@ def _grammar(params: Any) -> str | None:
 
 
 class _Completion:
-    """What a request has got so far, and what may follow.
+    """A completion in progress.
 
     Args:
-        matcher: At its beginning.
-        output: Its tokens, a list that vLLM adds to.
+        matcher: A matcher at the start.
+        output: The generated tokens, a list that vLLM extends.
     """
 
     def __init__(self, matcher: Matcher, output: list[int]) -> None:
@@ -127,7 +113,7 @@ class _Completion:
         self._output = output
 
     def follow(self) -> Matcher:
-        """The matcher, brought to where the completion is."""
+        """The matcher, advanced to the end of the output."""
         for token in self._output[self._matcher.position :]:
             self._matcher.accept_token(token)
         return self._matcher

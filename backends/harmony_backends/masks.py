@@ -6,14 +6,11 @@ from typing import Any
 
 
 def masked(scores: Any, mask: bytes) -> Any:
-    """Scores in which only some tokens are left.
+    """A copy of the scores with minus infinity for the tokens outside a mask.
 
     Args:
         scores: A torch tensor, one score for each token of the vocabulary.
-        mask: As `harmony_kit.grammar.Matcher.bitmask` gives it.
-
-    Returns:
-        A tensor of the same shape, with minus infinity wherever no bit is set.
+        mask: From `harmony_kit.grammar.Matcher.bitmask`.
     """
     import torch
 
@@ -24,13 +21,13 @@ def masked(scores: Any, mask: bytes) -> Any:
 
 
 def keep_only(scores: Any, masks: Any, rows: Any = None) -> None:
-    """Put minus infinity in the place of the scores of tokens that may not come.
+    """Set the scores of tokens outside the masks to minus infinity, in place.
 
     Args:
-        scores: A torch tensor, one row for each request, one column for each token.
-        masks: A mask in each row, as bytes, on the same device.
-        rows: Which rows of the scores they are for, as a tensor on that device; all of them in
-            their order if there is none.
+        scores: A torch tensor, one row per request, one column per token.
+        masks: A tensor of bytes on the same device, one mask per row.
+        rows: The rows of the scores that the masks are for, as a tensor on that device; `None` for
+            all rows.
     """
     import torch
 

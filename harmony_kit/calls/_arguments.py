@@ -19,6 +19,7 @@ from ._json import (
     check_depth,
     json_text,
     read_json,
+    says_nothing,
 )
 from ._repair import closed_string, repaired_object
 from ._validation import Schema, compiled_schema, validated
@@ -113,7 +114,7 @@ _MAX_ENVELOPES: Final = 3
 
 def _found(body: str, schema: Schema, name: str | None) -> Found | None:
     """The value that a text is or was meant to be."""
-    if not body:
+    if says_nothing(body):
         return Found({}, "{}", (Finding("empty_arguments"),))
     if not schema.wants_object:
         check_depth(body)
@@ -122,7 +123,8 @@ def _found(body: str, schema: Schema, name: str | None) -> Found | None:
         except TooLargeError:
             raise
         except ValueError:
-            pass
+            if schema.wants_text:
+                return Found(body, json_text(body))
     found = _object_in(body, name)
     return found and _without_envelope(found, schema.properties, name)
 

@@ -7,6 +7,7 @@ raises no exception: its problems are reported to the model.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -14,11 +15,11 @@ from typing import Any, Final, NamedTuple
 
 from ..errors import InvalidMessageError
 from ..wire._events import Completion, MessageSpan, ParsedMessage, Terminator
-from ..wire._messages import NO_TOOLS, Message
+from ..wire._messages import CLOSED_CALL, NO_TOOLS, Message, trusted_message
 from ..wire._problems import Problem, problem
-from ..wire._roles import Role
+from ..wire._roles import Channel, Role
 from ._arguments import Arguments, read_arguments
-from ._json import Finding, valid_json
+from ._json import Finding, says_nothing, valid_json
 from ._resolve import DeclaredNames, Resolved, Target, names_nobody
 
 
@@ -48,7 +49,7 @@ class CallStatus(StrEnum):
     DUPLICATE = "duplicate"
     """The call repeats an earlier call of this turn."""
     AMBIGUOUS = "ambiguous"
-    """The header names two different recipients."""
+    """The header names two recipients, or the arguments are two different objects."""
 
 
 _RUNNABLE: Final = frozenset(
@@ -146,6 +147,7 @@ class Facts(NamedTuple):
 
     Attributes:
         codes: The codes of its problems.
+        words: The words of its header that the parser could not assign to a part.
         is_closed: Whether it is known to end with `<|call|>`.
         is_whole: Whether it may appear in a history.
         is_cut: Whether the input is known to end within it.
@@ -154,6 +156,7 @@ class Facts(NamedTuple):
     message: Message
     span: MessageSpan | None = None
     codes: frozenset[str] = frozenset()
+    words: tuple[str, ...] = ()
     is_closed: bool = False
     is_whole: bool = True
     is_cut: bool = False
@@ -164,11 +167,55 @@ def facts_of(item: Message | ParsedMessage) -> Facts:
         codes = frozenset(found.code for found in item.problems)
         is_closed = item.terminator is Terminator.CALL
         is_whole = not item.header.is_call or item.is_whole
-        return Facts(item.message, item.span, codes, is_closed, is_whole, not item.is_complete)
+        words = tuple(
+            word
+            for found in item.problems
+            if found.code in _OF_WORDS
+            for word in (found.detail or "").split()
+        )
+        is_cut = not item.is_complete
+        return Facts(item.message, item.span, codes, words, is_closed, is_whole, is_cut)
     if not isinstance(item, Message):
         kind = type(item).__name__
         raise InvalidMessageError(f"expected a Message, got {kind}", field="messages")
     return Facts(item, is_closed=item.is_closed_call, is_whole=item.is_whole)
+
+
+# Problems whose detail is words of a header that may name a tool.
+_OF_WORDS: Final = frozenset(
+    {
+        "repeated_channel",
+        "unexpected_header_text",
+        "unknown_channel",
+        "unknown_channel_normalized",
+        "unknown_content_type",
+    }
+)
+
+
+def _named_elsewhere(facts: Facts, declared: DeclaredNames) -> str | None:
+    """The tool that a call names in another place of its header than the recipient's."""
+    declared_words = {word for word in facts.words if declared.has(word)}
+    found = declared_words or {word for word in facts.words if _NAMESPACED.fullmatch(word)}
+    return found.pop() if len(found) == 1 else None
+
+
+_NAMESPACED: Final = re.compile(r"(?:functions|browser)\.[\w.-]+")
+
+
+def _addressed(facts: Facts, resolved: Resolved) -> Message:
+    """A message with the recipient that it meant."""
+    message, target = facts.message, resolved.target
+    name = f"{target.namespace}.{target.name}" if target.namespace else target.name
+    known = message.channel in (Channel.ANALYSIS, Channel.COMMENTARY)
+    content_type = message.content_type if message.content_type in ("json", "code") else None
+    header = message.header._replace(
+        recipient=name,
+        channel=message.channel if known else Channel.COMMENTARY.value,
+        content_type=content_type,
+        constrained=message.constrained and content_type is not None,
+    )
+    return trusted_message(header, message.content, CLOSED_CALL if facts.is_closed else None)
 
 
 def once(call: ToolCall, made: set[tuple[str, str]]) -> ToolCall:
@@ -212,7 +259,11 @@ def call_of(facts: Facts, index: int, declared: DeclaredNames) -> ToolCall | Non
     """The call that a message makes; `None` if it makes none."""
     message = facts.message
     content = message.text
-    if message.recipient in NO_TOOLS or names_nobody(message.recipient or ""):
+    recipient = message.recipient or ""
+    named = _named_elsewhere(facts, declared) if "missing_recipient" in facts.codes else None
+    if named is not None:
+        recipient = named
+    elif message.recipient in NO_TOOLS or names_nobody(recipient):
         if message.recipient in NO_TOOLS and "missing_recipient" not in facts.codes:
             return None
         return ToolCall(
@@ -226,8 +277,10 @@ def call_of(facts: Facts, index: int, declared: DeclaredNames) -> ToolCall | Non
             index,
             facts.span,
         )
-    recipient = message.recipient or ""
     resolved = declared.resolve(recipient)
+    if named is not None:
+        resolved = resolved._replace(normalized=True)
+        message = _addressed(facts, resolved)
     reading = _reading(content, resolved, facts)
     problems = [_problem(facts.span, content, finding) for finding in reading.findings]
     name_finding = _name_finding(recipient, resolved)
@@ -267,20 +320,24 @@ def _reading(content: str, resolved: Resolved, facts: Facts) -> _Reading:
     """Read the content of a call; the checks are in order of precedence of the statuses."""
     if not resolved.declared and facts.is_whole:
         return _Reading(content, CallStatus.UNDECLARED)
-    blank = not content.strip()
+    blank = says_nothing(content)
     if not content and "missing_message" in facts.codes:  # it ends within its header
         cut = facts.is_cut
         return _Reading("", CallStatus.TRUNCATED if cut else CallStatus.MISSING_ARGUMENTS)
     text, status, findings, is_closed = _read(content, resolved.target)
     if not facts.is_whole or not (is_closed or facts.is_closed):
         status = CallStatus.TRUNCATED
-    elif "conflicting_recipient" in facts.codes:
+    elif "conflicting_recipient" in facts.codes or _are_several(findings):
         status = CallStatus.AMBIGUOUS
     elif blank:
         status = CallStatus.EMPTY_ARGUMENTS
     elif resolved.normalized and status in (CallStatus.OK, CallStatus.RAW):
         status = CallStatus.REPAIRED
     return _Reading(text, status, findings)
+
+
+def _are_several(findings: Iterable[Finding]) -> bool:
+    return any(finding.code == "several_objects" for finding in findings)
 
 
 class _Read(NamedTuple):

@@ -19,6 +19,20 @@ Python's parsers recurse, so a limit is needed that is safe for any caller's sta
 BLANKS: Final = " \t\n\r"
 """The whitespace of JSON."""
 
+_NOTHING: Final = re.compile(
+    r"[\s\ufeff\u00ad\u061c\u180e\u200b-\u200f\u202a-\u202e\u2060-\u2064]*+"
+)
+
+
+def says_nothing(text: str) -> bool:
+    """Whether a text has nothing but whitespace and characters that show nothing.
+
+    Args:
+        text: The text.
+    """
+    return _NOTHING.fullmatch(text) is not None
+
+
 STRUCTURE: Final = re.compile(r'"(?:[^"\\]|\\u[0-9a-fA-F]{4}|\\[^u])*+("?)|[{}\[\],]', re.DOTALL)
 """Matches the strings, brackets and commas of a text.
 

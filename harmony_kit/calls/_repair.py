@@ -42,6 +42,7 @@ def repaired_object(text: str, name: str | None = None) -> Found | None:
 
 def _object_with_which_begins(body: str) -> Found | None:
     """The object at the start of a text that begins with a brace, with the smallest repair."""
+    body = _with_raw_text(body)
     spellings = [body, *_unescaped(body)]
     for read in (_first_object, _completed_object):
         for spelling in spellings:
@@ -98,8 +99,22 @@ def _first_object(body: str) -> Found | None:
     rest = body[end:].strip()
     if not isinstance(found.value, dict) or _CODE.search(rest):
         return None
+    if _is_another_object(rest, found.value):
+        return found.noting("several_objects", rest)
     found = found.noting("json_repaired", f"cut: {rest}" if rest else None)
     return found.noting("truncated_json") if _is_cut_off(rest) else found
+
+
+def _is_another_object(rest: str, first: dict[str, Any]) -> bool:
+    """Whether what follows an object is one more that differs from it."""
+    text = rest.lstrip(" \t\r\n,;")
+    if not text.startswith("{"):
+        return False
+    try:
+        following, _ = _beginning(text)
+    except ValueError:
+        return False
+    return isinstance(following.value, dict) and following.value not in ({}, first)
 
 
 def _beginning(text: str) -> tuple[Found, int]:
@@ -185,15 +200,32 @@ _LEXEME: Final = re.compile(
     r"|\b(?:True|False|None|undefined)\b",
     re.DOTALL,
 )
+_STRING: Final = re.compile(r'"(?:[^"\\]|\\.)*+"?' r"|'(?:[^'\\]|\\.)*+'?", re.DOTALL)
 _TRAILING_COMMA: Final = re.compile(r'("(?:[^"\\]|\\.)*+"?)|,(?=\s*+[}\]])', re.DOTALL)
 _ESCAPE: Final = re.compile(r"\\(?:u[0-9a-fA-F]{4}|x[0-9a-fA-F]{2}|.)", re.DOTALL)
 _ESCAPE_OR_QUOTE: Final = re.compile(_ESCAPE.pattern + '|"', re.DOTALL)
+# A path of Windows, from a drive or a server up to whitespace or a quote.
+_PATH: Final = re.compile(
+    r"""(?:(?<![A-Za-z])[A-Za-z]:\\|(?<![^\s"'(=,;])\\\\(?=[\w.$?]))(?:[^\s\\"'|<>]|\\(?!["'\s]))*+"""
+)
+_ESCAPED_DRIVE: Final = re.compile(r"[A-Za-z]:\\\\")
+_UNKNOWN_ESCAPE: Final = re.compile(
+    r"""(?:[^\\]|\\(?:["'\\/bfnrt\n]|u[0-9a-fA-F]{4}|x[0-9a-fA-F]{2}))*+\\(?!\Z)""", re.DOTALL
+)
+_BACKSPACE_OR_FORM_FEED: Final = re.compile(r"((?:[^\\]|\\[^bf])*+)\\([bf])", re.DOTALL)
 _LITERALS: Final = {"True": "true", "False": "false", "None": "null", "undefined": "null"}
 
 
 def _rewritten(body: str) -> str:
     """The text without comments, trailing commas and Python literals."""
     return _TRAILING_COMMA.sub(r"\1", _LEXEME.sub(_as_json, body))
+
+
+def _with_raw_text(body: str) -> str:
+    """A text with the backslashes doubled that were meant as themselves in its strings."""
+    if "\\" not in body:
+        return body
+    return _STRING.sub(lambda string: _escaped_raw_text(string[0]), body)
 
 
 def _as_json(lexeme: re.Match[str]) -> str:
@@ -206,6 +238,36 @@ def _as_json(lexeme: re.Match[str]) -> str:
     ended = len(text) > 1 and text.endswith(quote) and escapes % 2 == 0
     inner = text[1:-1] if ended else text[1:]
     return f'"{_ESCAPE_OR_QUOTE.sub(_escape, inner)}' + ('"' if ended else "")
+
+
+def _escaped_raw_text(inner: str) -> str:
+    """The inside of a string, with the backslashes doubled that were meant literally.
+
+    In a path of Windows, all are. In a string with an escape that JSON does not know, as regular
+    expressions have, a backspace or a form feed is not meant as one.
+    """
+    pieces: list[str] = []
+    place = 0
+    for path in _PATH.finditer(inner):
+        pieces += [_escaped_pattern(inner[place : path.start()]), _escaped_path(path[0])]
+        place = path.end()
+    return "".join([*pieces, _escaped_pattern(inner[place:])])
+
+
+def _escaped_path(path: str) -> str:
+    if not _ESCAPED_DRIVE.match(path):
+        return path.replace("\\", "\\\\")
+    if not _UNKNOWN_ESCAPE.match(path):
+        return path
+    return _ESCAPE.sub(lambda escape: escape[0] if escape[0] == "\\\\" else f"\\{escape[0]}", path)
+
+
+def _escaped_pattern(inner: str) -> str:
+    if not _UNKNOWN_ESCAPE.match(inner):
+        return inner
+    return _ESCAPE.sub(
+        lambda escape: f"\\{escape[0]}" if escape[0][1] in "bf" else escape[0], inner
+    )
 
 
 def _escape(match: re.Match[str]) -> str:

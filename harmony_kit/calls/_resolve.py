@@ -56,6 +56,17 @@ class DeclaredNames:
         for target in targets:
             alias = target.name if target.namespace == FUNCTIONS else _behind_functions(target)
             self._targets.setdefault(alias, target)
+        self._similar: dict[str, set[Target]] = {}
+        for name, target in self._targets.items():
+            self._similar.setdefault(_key(name), set()).add(target)
+
+    def has(self, name: str) -> bool:
+        """Whether a tool was declared that has a name, or is meant by it.
+
+        Args:
+            name: The name.
+        """
+        return self._known and self.resolve(name).declared
 
     def resolve(self, recipient: str) -> Resolved:
         """The tool that a recipient names."""
@@ -64,11 +75,41 @@ class DeclaredNames:
         target = self._targets.get(recipient)
         if target is not None:
             return Resolved(target, declared=True)
-        cleaned = without_remains(recipient)
-        target = self._targets.get(cleaned)
+        target = self._misspelt(without_remains(recipient))
         if target is not None:
             return Resolved(target, declared=True, normalized=True)
         return Resolved(_split(recipient), declared=False)
+
+    def _misspelt(self, recipient: str) -> Target | None:
+        """The one tool that a recipient means which no tool has as its name."""
+        for spelling in _spellings(recipient):
+            target = self._targets.get(spelling)
+            if target is not None:
+                return target
+        for spelling in _spellings(recipient):
+            similar = self._similar.get(_key(spelling), set())
+            if len(similar) == 1:
+                return next(iter(similar))
+        return None
+
+
+# What is glued to a name where a marker was lost.
+_GLUED: Final = ("json", "code", "commentary", "analysis", "final")
+_SEPARATORS: Final = re.compile(r"[^0-9a-z]+")
+_NAMESPACE: Final = re.compile(r"(?:functions?_)+")
+
+
+def _spellings(recipient: str) -> Iterator[str]:
+    """A recipient, and the rest of it without the words that are glued to its end."""
+    while recipient:
+        yield recipient
+        word = next((word for word in _GLUED if recipient.endswith(word)), None)
+        recipient = recipient.removesuffix(word).rstrip(_PUNCTUATION) if word else ""
+
+
+def _key(name: str) -> str:
+    """What is the same for names that differ in case, separators and the word `functions`."""
+    return _NAMESPACE.sub("", _SEPARATORS.sub("_", name.casefold()).strip("_"), count=1)
 
 
 def _full_name(target: Target) -> str:
@@ -80,8 +121,8 @@ def _behind_functions(target: Target) -> str:
 
 
 def without_remains(recipient: str) -> str:
-    """A recipient without special tokens spelled out in it and trailing punctuation."""
-    return _without_special_tokens(recipient).rstrip(_PUNCTUATION)
+    """A recipient without spelled-out special tokens, and without punctuation around the name."""
+    return _without_special_tokens(recipient).strip(_PUNCTUATION)
 
 
 def _without_special_tokens(recipient: str) -> str:

@@ -97,9 +97,23 @@ class CallStream:
         if event.terminator is Terminator.RETURN:
             self._over = True
         if event.message_index != self._message_index:
+            self._end_late(event, found)
             return
         self._message_index = None
         call = call_of(facts_of(event.parsed), event.message_index, self._declared)
         if call is not None:
             found.append(CallEnded(self._index, once(call, self._made)))
             self._index += 1
+
+    def _end_late(self, event: MessageEnded, found: list[CallEvent]) -> None:
+        """A message whose header named no recipient may have named its tool elsewhere."""
+        if self._over or event.parsed.header.is_call:
+            return
+        call = call_of(facts_of(event.parsed), event.message_index, self._declared)
+        if call is None or call.name is None:
+            return
+        found.append(CallStarted(self._index, call.name, call.namespace, call.message.header))
+        if call.raw:
+            found.append(ArgumentsDelta(self._index, call.raw))
+        found.append(CallEnded(self._index, once(call, self._made)))
+        self._index += 1

@@ -46,11 +46,13 @@ class Schema(NamedTuple):
         validator: The validator; `None` if the schema cannot be used.
         properties: The names of the declared properties.
         wants_object: Whether it allows objects.
+        wants_text: Whether it allows text alone.
     """
 
     validator: Validator | None = None
     properties: frozenset[str] = frozenset()
     wants_object: bool = True
+    wants_text: bool = False
 
 
 @lru_cache(maxsize=256)
@@ -65,7 +67,8 @@ def compiled_schema(schema_json: str | None) -> Schema:
         return Schema()
     kinds = schema.get("type") if isinstance(schema, dict) else None
     wants_object = "object" in kinds if isinstance(kinds, str | list) else True
-    return Schema(_validator(schema_json), properties, wants_object)
+    wants_text = kinds in ("string", ["string"])
+    return Schema(_validator(schema_json), properties, wants_object, wants_text)
 
 
 def _validator(schema_json: str) -> Validator | None:
@@ -179,8 +182,8 @@ def _converted(
         if len(errors) > _MAX_ERRORS:
             break
         changed = False
-        for path, kinds in _wrong_types(errors).items():
-            changed |= _convert_at(holder, path, kinds, changes)
+        for path, wanted in _wrong_values(errors).items():
+            changed |= _convert_at(holder, path, wanted, changes)
         if not changed:
             break
         errors = _errors(validator, holder[0])
@@ -189,23 +192,35 @@ def _converted(
     return None
 
 
-def _wrong_types(errors: Iterable[ValidationError]) -> dict[_Path, set[str]]:
-    """The paths of values with a wrong type, outer values first, and the allowed types."""
-    found: dict[_Path, set[str]] = {}
+class _Wanted(NamedTuple):
+    """The types and values that the schema allows at a path."""
+
+    kinds: set[str]
+    options: list[Any]
+
+
+def _wrong_values(errors: Iterable[ValidationError]) -> dict[_Path, _Wanted]:
+    """The paths of wrong values, outer values first, and the allowed types and values."""
+    found: dict[_Path, _Wanted] = {}
     waiting = list(errors)
     while waiting:
         error = waiting.pop()
         kind: Any = error.kind
         for branch in getattr(kind, "context", ()):
             waiting += branch
-        kinds = getattr(kind, "types", None)
-        if kinds:
-            found.setdefault(tuple(error.instance_path), set()).update(kinds)
+        kinds = getattr(kind, "types", ())
+        options = getattr(kind, "options", ())
+        if hasattr(kind, "expected_value"):
+            options = [kind.expected_value]
+        if kinds or options:
+            wanted = found.setdefault(tuple(error.instance_path), _Wanted(set(), []))
+            wanted.kinds.update(kinds)
+            wanted.options.extend(options)
     return dict(sorted(found.items(), key=lambda item: len(item[0])))
 
 
 def _convert_at(
-    holder: list[Any], path: _Path, kinds: set[str], changes: dict[_Path, Finding]
+    holder: list[Any], path: _Path, wanted: _Wanted, changes: dict[_Path, Finding]
 ) -> bool:
     """Convert the value at a path in place; returns whether that was possible."""
     *outer, last = (0, *path)
@@ -216,7 +231,13 @@ def _convert_at(
         old = home[last]
     except (LookupError, TypeError):  # an outer value has been converted
         return False
-    new = _as_one_of(old, kinds, len(path))
+    new = _as_option(old, wanted.options)
+    if new is _NO_VALUE:
+        new = _as_one_of(old, wanted.kinds, len(path))
+    if new is _NO_VALUE and old is None and isinstance(home, dict):
+        del home[last]  # null says that it is left out, which is checked like any other change
+        changes[path] = Finding("schema_coercion", f"{_json_path(path)}: null left out")
+        return True
     if new is _NO_VALUE:
         return False
     home[last] = new
@@ -236,6 +257,22 @@ def _kind_of(value: Any) -> str:
         str: "string",
     }
     return kinds.get(type(value), "null")
+
+
+def _as_option(value: Any, options: list[Any]) -> Any:
+    """The one of the values allowed that is meant: in another case, or as text; else no value."""
+    if isinstance(value, str):
+        name = value.strip().casefold()
+        meant = [o for o in options if isinstance(o, str) and o.strip().casefold() == name]
+        if len(meant) == 1:
+            return meant[0]
+    for convert in (_to_null, _to_boolean, _to_integer, _to_number, _to_text):
+        new = convert(value)
+        if new is not _NO_VALUE:
+            for option in options:
+                if option == new and type(option) is type(new):
+                    return new
+    return _NO_VALUE
 
 
 def _as_one_of(value: Any, kinds: set[str], depth: int) -> Any:

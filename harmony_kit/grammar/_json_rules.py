@@ -140,16 +140,16 @@ class _Writer:
     # --- Single values ------------------------------------------------------------------------
 
     def _constant(self, value: Any) -> Node:
-        blank = self._blank()
+        whitespace = self._whitespace()
         match value:
             case str():
                 return json_literal(value)
             case list():
                 items = [self._constant(item) for item in value]
-                return self._enclosed("[", _joined(items, blank), "]")
+                return self._enclosed("[", _joined(items, whitespace), "]")
             case dict():
                 members = [self._member(name, self._constant(it)) for name, it in value.items()]
-                return self._enclosed("{", _joined(members, blank), "}")
+                return self._enclosed("{", _joined(members, whitespace), "}")
             case _:
                 return Literal(json.dumps(value))
 
@@ -199,7 +199,7 @@ class _Writer:
         ]
         prefix = prefix[:most]
         item = self._value(schema.get("items", True), f"{path}.items")
-        comma = sequence(Literal(","), self._blank())
+        comma = sequence(Literal(","), self._whitespace())
 
         def further(count: int) -> Node:
             """The items after the first `count`."""
@@ -230,8 +230,8 @@ class _Writer:
         if others is not False:
             value = self._value(others, f"{path}.additionalProperties")
             key = self._other_key(tuple(named))
-            member = sequence(key, Literal(":"), self._blank(), value)
-        comma = sequence(Literal(","), self._blank())
+            member = sequence(key, Literal(":"), self._whitespace(), value)
+        comma = sequence(Literal(","), self._whitespace())
         # `after` follows a member; `start` applies as long as there is none.
         limit = None if most is None or named else max(most - 1, 0)
         after = self._book.repeat(
@@ -285,22 +285,22 @@ class _Writer:
         return other_key(self._book, names) if names else any_string(self._book)
 
     def _member(self, name: str, value: Node) -> Node:
-        return sequence(json_literal(name), Literal(":"), self._blank(), value)
+        return sequence(json_literal(name), Literal(":"), self._whitespace(), value)
 
     def _enclosed(self, begin: str, inner: Node, end: str) -> Node:
-        blank = self._blank()
+        whitespace = self._whitespace()
         if inner == EMPTY_LANGUAGE:
             return EMPTY_LANGUAGE
-        empty = sequence(Literal(begin), blank, Literal(end))
+        empty = sequence(Literal(begin), whitespace, Literal(end))
         if inner == EPSILON:
             return empty
-        return sequence(Literal(begin), blank, inner, blank, Literal(end))
+        return sequence(Literal(begin), whitespace, inner, whitespace, Literal(end))
 
     # --- Common rules -------------------------------------------------------------------------
 
-    def _blank(self) -> Node:
+    def _whitespace(self) -> Node:
         line = sequence(Literal("\n"), repeat(characters(" \t"), 0, 32))
-        return self._book.add("blank", alternatives(Literal(" "), line, EPSILON))
+        return self._book.add("ws", alternatives(Literal(" "), line, EPSILON))
 
     def _anything(self) -> Node:
         known = self._book.known("anything")
@@ -312,10 +312,10 @@ class _Writer:
         return rule
 
 
-def _joined(parts: Sequence[Node], blank: Node) -> Node:
+def _joined(parts: Sequence[Node], whitespace: Node) -> Node:
     joined: list[Node] = []
     for part in parts:
-        joined += [Literal(","), blank, part] if joined else [part]
+        joined += [Literal(","), whitespace, part] if joined else [part]
     return sequence(*joined)
 
 

@@ -124,7 +124,11 @@ class Run:
         history = ended.result.history(finish_reason=ended.finish_reason)
         # An incomplete call is left out, unanswered: the model has to make it again.
         kept = set(map(id, history))
-        calls = [call for call in ended.calls if id(call.message) in kept]
+        turn_messages = [parsed.message for parsed in ended.result.turn]
+        made = {id(turn_messages[call.message_index]): call for call in ended.calls}
+        calls = [call for original, call in made.items() if original in kept]
+        # A call whose tool was named elsewhere in its header has the recipient that was meant.
+        history = tuple(made[id(m)].message if id(m) in made else m for m in history)
         must_repeat = bool(ended.calls) and not calls and ended.result.text is None
         faults = before.faulty_turns + must_repeat
         self._append(history, usage=usage, turns=before.turns + 1, faulty_turns=faults)

@@ -61,8 +61,9 @@ def tool_result(call: ToolCall | Message, content: str) -> Message:
         ('functions.add', '3')
     """
     message = call.message if isinstance(call, ToolCall) else call
-    is_known = isinstance(call, ToolCall) and call.status is not CallStatus.UNDECLARED
-    name = call.full_name if isinstance(call, ToolCall) and is_known else message.recipient
+    name = message.recipient
+    if isinstance(call, ToolCall) and call.status is not CallStatus.UNDECLARED:
+        name = call.full_name or name  # of a recipient that names no tool, the model hears that
     if name is None:
         raise InvalidMessageError("a message without a recipient is not a call", field="recipient")
     return Message(
@@ -77,7 +78,7 @@ def tool_result(call: ToolCall | Message, content: str) -> Message:
 _FAULTS: Final = {
     CallStatus.TRUNCATED: "the call was truncated before its arguments were complete.",
     CallStatus.MISSING_ARGUMENTS: "the call has no arguments; they follow <|message|>.",
-    CallStatus.AMBIGUOUS: "the call names two different tools; name one.",
+    CallStatus.AMBIGUOUS: "the call names two tools, or has two different objects; make one call.",
     CallStatus.DUPLICATE: "the same call was made before in this turn; it was run once.",
 }
 

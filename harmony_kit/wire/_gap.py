@@ -36,6 +36,13 @@ class Gap:
         tokens, self.tokens = self.tokens, []
         return tokens
 
+    def take_from(self, place: int | None) -> list[int]:
+        """Remove the tokens from an index on, if there is one; returns them."""
+        if place is None:
+            return []
+        self.tokens, taken = self.tokens[:place], self.tokens[place:]
+        return taken
+
     def end(self) -> None:
         """Report the tokens, if any: they belong to no message."""
         if self.tokens:

@@ -202,6 +202,11 @@ PROBLEM_KINDS: Final[dict[str, ProblemKind]] = {
     ),
     # --- A whole completion ---
     "empty_output": ProblemKind(_TURN, "a completion without any message", "parsed as no messages"),
+    "answer_on_unknown_channel": ProblemKind(
+        _TURN,
+        "a turn that ends on an unknown channel, without a final answer",
+        "read as the final answer",
+    ),
     "no_final": ProblemKind(
         _TURN, "the turn ended without a final answer or a call", "none is added"
     ),
@@ -253,6 +258,11 @@ PROBLEM_KINDS: Final[dict[str, ProblemKind]] = {
     "partially_stripped_special_tokens": ProblemKind(
         _TEXT, "a text that lost some of its special tokens", "the others are restored"
     ),
+    "text_looks_like_call": ProblemKind(
+        _TEXT,
+        "plain text with a recipient and an object, as a call without its markers has",
+        "left in the answer; `stripped=True` reads it as a call",
+    ),
     "no_harmony_markup": ProblemKind(
         _TEXT, "a text without any sign of the format", "read as the final answer"
     ),
@@ -266,6 +276,9 @@ PROBLEM_KINDS: Final[dict[str, ProblemKind]] = {
     "double_encoded_json": ProblemKind(_CALL, "JSON inside a JSON string", "unpacked"),
     "enveloped_arguments": ProblemKind(
         _CALL, "the arguments wrapped in an object that names them or the tool", "unwrapped"
+    ),
+    "several_objects": ProblemKind(
+        _CALL, "two different objects in sequence", "the call is ambiguous and not run"
     ),
     "json_wrapped_code": ProblemKind(_CALL, "code wrapped in a JSON object", "unwrapped"),
     "not_json": ProblemKind(_CALL, "arguments that cannot be repaired to JSON", "kept as text"),

@@ -30,6 +30,7 @@ from ..errors import UnknownTokenError
 from ._chunks import Chunk, has_text, is_blank_or_role
 from ._events import TERMINATORS, Event
 from ._gap import Gap
+from ._header.unmarked import header_at_the_end
 from ._message_ids import MessageIds
 from ._open_message import BETWEEN, CONTENT, HEADER, OpenMessage
 from ._plain_messages import read_plain_messages
@@ -197,7 +198,7 @@ class Scanner:
             gap.end()
             self.message.begin(position, position + 1, has_start=True)
         elif token == CHANNEL or (token in (MESSAGE, CONSTRAIN) and not turn.is_over):
-            self._begin_without_start(position)
+            self._begin_without_start(token, position)
             return end
         elif token not in TERMINATORS and token != END_OF_TEXT:
             self._spell(token, position)
@@ -210,15 +211,20 @@ class Scanner:
             turn.stray_terminator(token, position)
         return end + 1
 
-    def _begin_without_start(self, position: int) -> None:
+    def _begin_without_start(self, token: int, position: int) -> None:
         """A message begins with `<|channel|>`, `<|constrain|>` or `<|message|>`."""
-        gap, start = self._gap, position
+        gap, start, header = self._gap, position, []
         if is_blank_or_role(gap.tokens):
             start -= len(gap.take())
         else:
+            place = header_at_the_end(gap.tokens, has_channel=token == CHANNEL)
+            header = gap.take_from(place)
+            start -= len(header)
             gap.end()
-        self._log.report("missing_start", position, position)
-        self.message.begin(start, position, has_start=False)
+        header_start = start if header else position
+        self._log.report("missing_start", header_start, header_start)
+        self.message.begin(start, header_start, has_start=False)
+        self.message.header_tokens += header
 
     def _is_message_in_gap(self) -> bool:
         """Whether a terminator makes a message of the text since the last one."""

@@ -55,7 +55,8 @@ def parse_text(
         role: The role with which the prompt ended, or `None`.
         strict: Whether to raise at the first problem instead of repairing it.
         stripped: Whether the special tokens are missing. With `None`, they are if the text begins
-            with a channel to which content is glued, and later has `assistant` glued to a channel.
+            with a channel to which content is glued, and later has `assistant` glued to a channel;
+            or if it begins with a channel, a recipient and `{`.
 
     Returns:
         The messages and problems; all spans count characters.
@@ -84,6 +85,8 @@ def parse_text(
 
 def looks_stripped(text: str) -> bool:
     """Whether the special tokens of a completion were stripped, as far as its text shows."""
+    if _CALL_START.match(text):
+        return True
     return bool(_GLUED_START.match(text) and _GLUED_ASSISTANT.search(text))
 
 
@@ -297,7 +300,7 @@ class _SpelledReader:
 _NAME: Final = r"(?: (?! assistant (?: analysis | commentary | final ) ) [\w.\-] )"
 _HEADER: Final = rf"""
     (?:
-        (?: \s{{0,4}} to= (?P<before> {_NAME}{{1,128}}? ) (?: <\|channel\|> )?
+        (?: \s{{0,4}} to= (?P<before> {_NAME}{{1,128}}? ) [ ]? (?: <\|channel\|> )?
             (?P<channel> analysis | commentary | final ) (?= [\s{{\[<"] | json | code | \Z )
         | (?: <\|channel\|> )? (?P<channel> analysis | commentary | final )
             (?: [ ]? to= (?P<after> {_NAME}{{1,128}} ) )?
@@ -308,10 +311,21 @@ _HEADER: Final = rf"""
     )
     (?: <\|message\|> )?
 """
-_START: Final = rf"\s{{0,16}} (?: <\|start\|> )? (?:assistant)? {_HEADER}"
+# What a header without a channel leaves: it is a call only with the object that follows.
+_CALL: Final = rf"""
+    to= (?P<after> {_NAME}{{1,128}} ) (?: [ ] (?P<channel> analysis | commentary ) )?
+    (?: [ ]? (?P<type> json | code ) )? (?= \s{{0,4}} \{{ )
+"""
+# A channel with a word after a blank is the beginning of prose.
+_START: Final = rf"""
+    \s{{0,16}} (?: <\|start\|> )? (?:assistant)?
+    (?! \s* (?: analysis | commentary | final ) [ ] (?! to= | json | code | <\| ) \S )
+    (?: {_HEADER} | {_CALL} )
+"""
 _NEXT: Final = rf"""
     (?P<terminator> <\|(?:end|call|return)\|> )? (?: \s{{0,4}} <\|start\|> )?
     assistant {_HEADER}
+    | (?<! \S ) {_CALL}
 """
 # A header is complete when so many characters follow that no further part of it can begin.
 _LOOKAHEAD: Final = len(" <|constrain|>json<|message|>")
@@ -329,6 +343,15 @@ def _pattern(text: str) -> Any:
     import regex  # unlike re, it reports partial matches
 
     return regex.compile(text, regex.VERBOSE)
+
+
+_CALL_START: Final = re.compile(
+    r"\s*(?:assistant)?(?:analysis|commentary) ?to=[\w.\-]{1,128}(?: ?(?:json|code))?\s{0,4}\{"
+)
+# What looks like a call in a text that is no call: the name, and the object after it.
+_LIKE_CALL: Final = re.compile(
+    r"(?<!\S)to=([\w.\-]{1,128})(?: (?:analysis|commentary))?(?: ?(?:json|code))?\s{0,4}\{"
+)
 
 
 def _plain_text(text: str, *, strict: bool) -> Completion:
@@ -480,6 +503,8 @@ class _StrippedReader:
     def _end_plain(self) -> None:
         if "".join(self._pieces).strip():
             self._log.report("no_harmony_markup", 0, self._position)
+            for call in _LIKE_CALL.finditer("".join(self._pieces)):
+                self._log.report("text_looks_like_call", *call.span(), call[1])
             self._end_message(self._held, Channel.FINAL)
             return
         self._log.report("empty_output", 0, 0)

@@ -28,7 +28,7 @@ from ._header.reading import call_channel_problem
 from ._messages import CLOSED_CALL, Header, trusted_message
 from ._problems import Problem, ProblemLog
 from ._roles import Channel, Role
-from ._vocabulary import END_OF_TEXT, RETURN
+from ._vocabulary import CALL, END_OF_TEXT, RETURN
 
 
 class Start(NamedTuple):
@@ -181,6 +181,25 @@ def looks_like_call(header: Header, content: str) -> bool:
     return header.content_type in ("json", "code") or content.lstrip().startswith("{")
 
 
+_KNOWN: Final = frozenset(channel.value for channel in Channel)
+REASONING_WORDS: Final = frozenset(
+    ["analysis", "thought", "thoughts", "thinking", "reasoning", "reflection", "scratchpad"]
+)
+"""Channels that hold reasoning, whatever follows them: their text is never an answer."""
+
+
+def is_word_for_answers(header: Header) -> bool:
+    """Whether a message is on an unknown channel that may hold the answer.
+
+    Args:
+        header: Its header.
+    """
+    channel = header.channel
+    if channel is None or channel in _KNOWN or header.is_call:
+        return False
+    return header.role is Role.ASSISTANT and channel.casefold() not in REASONING_WORDS
+
+
 # --- The turn -------------------------------------------------------------------------------
 
 
@@ -239,6 +258,7 @@ class Turn:
         "_awaiting",
         "_called",
         "_events",
+        "_has_stray_call",
         "_has_stray_return",
         "_is_cut",
         "_log",
@@ -266,6 +286,7 @@ class Turn:
         self._awaiting = False  # whether there was one with arguments
         self._is_cut = False  # whether the input ended inside a message or header
         self._has_stray_return = False  # whether a <|return|> without a message came last
+        self._has_stray_call = False  # whether a <|call|> after a closed call came last
 
     @property
     def shows(self) -> bool:
@@ -292,7 +313,7 @@ class Turn:
 
     def begin(self, header: Header, start: int, content_start: int, has_start: bool) -> Header:
         """Check a header that is complete; returns it with its channel restored."""
-        self._has_stray_return = False
+        self._has_stray_return = self._has_stray_call = False
         if not self.is_completion:
             self._release(is_followed=True)
         elif header.role is not Role.ASSISTANT:
@@ -316,7 +337,7 @@ class Turn:
             self._log.report(code, start, content_start)
         if header.channel is None and header.is_call:
             return header._replace(channel=Channel.COMMENTARY.value)
-        self.is_held = header.channel is None
+        self.is_held = header.channel is None or is_word_for_answers(header)
         return header
 
     # --- Ends ---
@@ -340,7 +361,8 @@ class Turn:
             is_call_without_name = self._judge_end(ended, is_unmarked)
         if self.is_held:
             self.is_held = False
-            self._log.report("missing_channel", span.start, span.content_start)
+            if header.channel is None:
+                self._log.report("missing_channel", span.start, span.content_start)
             self._pending = _Pending(ended, self._log.take(), unclosed)
             if is_call_without_name:
                 self._release(Channel.COMMENTARY)
@@ -420,14 +442,14 @@ class Turn:
             self._events.append(MessageEnded(len(self.parsed), parsed))
         self.parsed.append(parsed)
         if self.is_completion:
-            self._has_stray_return = False
+            self._has_stray_return = self._has_stray_call = False
             self._note(header, content)
             if terminator is Terminator.RETURN:
                 self._finish(TurnEnd.RETURN, parsed.span.content_end)
         return True
 
     def _is_plain(self, header: Header, content: str, terminator: Terminator | None) -> bool:
-        if header.role is not Role.ASSISTANT or header.channel is None:
+        if header.role is not Role.ASSISTANT or header.channel not in _KNOWN:
             return False
         follows_call = self._last_terminator() is Terminator.CALL
         return not (
@@ -446,12 +468,20 @@ class Turn:
             return
         (ended, problems, unclosed), self._pending = self._pending, None
         header, content, span = ended.header, ended.content, ended.span
-        was_held = self.is_completion and header.channel is None and not header.is_call
-        if was_held:
-            header = header._replace(channel=channel.value)
-            ended = ended._replace(header=header)
+        is_missing = self.is_completion and header.channel is None and not header.is_call
+        is_word = self.is_completion and is_word_for_answers(header)
+        if is_missing or is_word:
+            is_answer = channel is Channel.FINAL
+            if is_word:
+                is_answer = is_answer and not self._answered and bool(content.strip())
+            if is_missing or is_answer:
+                header = header._replace(channel=channel.value)
+                ended = ended._replace(header=header)
             self._begin_late(header, content)
-            if channel is Channel.FINAL:
+            if is_word and is_answer:
+                place = (span.start, span.content_start)
+                self._log.report("answer_on_unknown_channel", *place, home=problems)
+            if is_answer:
                 self._report_late(header, content, span, problems)
         if is_followed and unclosed is not None:
             self._log.report("missing_terminator", unclosed, unclosed, home=problems)
@@ -483,6 +513,12 @@ class Turn:
             return self._pending.ended.terminator
         return self.parsed[-1].terminator if self.parsed else None
 
+    @property
+    def _follows_call(self) -> bool:
+        if self._pending is not None:
+            return self._pending.ended.header.is_call
+        return bool(self.parsed) and self.parsed[-1].header.is_call
+
     # --- The end of the turn ---
 
     def stray_terminator(self, token: int, position: int) -> None:
@@ -490,6 +526,7 @@ class Turn:
         if token == END_OF_TEXT and self.is_completion and not self.is_over:
             self._finish(TurnEnd.ENDOFTEXT, position)
         self._has_stray_return = token == RETURN
+        self._has_stray_call = token == CALL and self._follows_call
 
     def cut(self) -> None:
         """Note that the input ends inside a header."""
@@ -510,7 +547,7 @@ class Turn:
             self._release(is_followed=True)
             return
         if not self.is_over:
-            called = self._last_terminator() is Terminator.CALL
+            called = self._last_terminator() is Terminator.CALL or self._has_stray_call
             end = TurnEnd.RETURN if self._has_stray_return else TurnEnd.LENGTH
             self._finish(TurnEnd.CALL if called else end, position)
         if not self.parsed and not self._is_cut:

@@ -130,7 +130,7 @@ def test_a_server_that_passes_over_the_constraint_is_an_error(way, said, after):
     async def go():
         async with constrained_by(way, [*said, RETURN, *said]) as (server, backend):
             made = hk.constraint([WEATHER], tool_choice="required")
-            match = f"does not keep to the constraint: at token {after} .*{advice}"
+            match = f"violates the constraint: at token {after} .*{advice}"
             assert await fails(backend, match, after=after, constraint=made) == said[:after]
             await becomes_true(lambda: not server.unfinished)
 
@@ -143,7 +143,7 @@ def test_a_server_writes_the_wrong_stop_token(way, end):
     """Where there is no choice it is the right one; else the server chooses once more."""
     wrong = [*CODED[:-1], end]
     matcher = hk.constraint([hk.PYTHON], tool_choice="python").matcher()
-    assert all(map(matcher.take, CODED[:-1]))
+    assert all(map(matcher.accept_token, CODED[:-1]))
     (more,) = hk.encode(" #")
 
     async def go():
@@ -156,7 +156,7 @@ def test_a_server_writes_the_wrong_stop_token(way, end):
         async with constrained_by(way, wrong, [CALL]) as (server, backend):
             assert await complete(backend, constraint=made, seed=5) == (CODED, "stop")
             _, (_, _, body) = server.requests
-            assert choice_of_one(body) == set_of(matcher.mask())
+            assert choice_of_one(body) == set_of(matcher.bitmask())
             assert told(body) is None
             assert body["prompt"] == [1, 2, 3, *CODED[:-1]]
             assert body.get("max_tokens", body.get("n_predict")) == 1

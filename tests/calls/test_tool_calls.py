@@ -226,6 +226,9 @@ def test_a_recipient_that_means_a_declared_tool(recipient: str, tools: Any, full
         "<|constrain|>functions.f",
         "functions.f<|",
         '"f"'[1:],
+        *('"functions.f"', "`functions.f`", "'f'", "functions. f", "function.f", "Functions.f"),
+        *("FUNCTIONS.F", "F", ".f", "functions.functions.f", "functions..f", "functions/f"),
+        *("functions.fjson", "functions.fcommentary", "fcode", "functions.f..commentary json"),
     ],
 )
 def test_a_recipient_with_remains(recipient: str) -> None:
@@ -240,18 +243,14 @@ def test_a_recipient_with_remains(recipient: str) -> None:
     "recipient",
     [
         "functions.g",
-        "F",
-        "functions.F",
-        "function.f",
-        ".f",
         "functions.f.f",
-        "functions.fcommentary",
+        "functions.ffinally",
+        "functionsf",
         "xfunctions.f",
         "tool.f",
         "find",
         "python",
         "browser.f",
-        "functions.functions.f",
     ],
 )
 def test_nothing_else_means_it(recipient: str) -> None:
@@ -260,6 +259,24 @@ def test_nothing_else_means_it(recipient: str) -> None:
     assert codes(call) == ["undeclared_tool"]
     assert call.arguments == call.raw == "{'a': 1"
     assert not call.runnable
+
+
+@pytest.mark.parametrize(
+    ("tools", "recipient", "full_name"),
+    [
+        (["shell", "shelljson"], "functions.shelljson", "functions.shelljson"),
+        (["shell"], "functions.shelljson", "functions.shell"),
+        (["lookup", "lookup_city"], "functions.lookup _city", "functions.lookup_city"),
+        (["get-weather"], "functions.get_weather", "functions.get-weather"),
+        (["get_x", "get-x"], "functions.get.x", None),
+        (["code"], "functions.code", "functions.code"),
+        (["f", "F"], "functions.f", "functions.f"),
+    ],
+)
+def test_a_name_of_its_own_comes_before_a_similar_one(tools, recipient, full_name) -> None:
+    call = one("{}", tools, recipient)
+    assert call.status is not CallStatus.UNDECLARED if full_name else not call.runnable
+    assert full_name in (None, call.full_name)
 
 
 @pytest.mark.parametrize("recipient", ["", ".", "functions", "functions.", "<|call|>", "<|start|>"])
@@ -708,14 +725,17 @@ def test_a_whole_number_with_a_point_is_an_integer_where_the_draft_says_no() -> 
         ({"type": "boolean"}, "yes"),
         ({"type": "boolean"}, 1),
         ({"type": "string"}, 1.10),
-        ({"type": "string"}, None),
         ({"type": "string"}, True),
         ({"type": "object"}, "[1]"),
         ({"type": "object"}, "x"),
-        ({"type": "array"}, None),
         ({"type": "array", "items": {"type": "string"}}, "one, two"),
         ({"type": "integer", "maximum": 2}, "3"),
         ({"type": "string", "minLength": 3}, "ab"),
+        ({"enum": ["Up", "up"]}, "UP"),
+        ({"enum": ["celsius", "kelvin"]}, "celsius, kelvin"),
+        ({"enum": [1, 2]}, "3"),
+        ({"enum": [1, 2]}, "2nd"),
+        ({"const": 1}, "one"),
     ],
 )
 def test_what_would_lose_something_is_not_converted(schema: Any, value: Any) -> None:
@@ -726,6 +746,98 @@ def test_what_would_lose_something_is_not_converted(schema: Any, value: Any) -> 
     assert call.value == json.loads(text)
     assert (call.problems[0].detail or "").startswith("$.a: ")
     assert not call.runnable
+
+
+@pytest.mark.parametrize(
+    ("schema", "value", "meant"),
+    [
+        ({"enum": ["celsius", "kelvin"]}, "Celsius", "celsius"),
+        ({"enum": ["celsius", "kelvin"]}, " KELVIN ", "kelvin"),
+        ({"enum": [1, 2]}, "2", 2),
+        ({"enum": [1.5, 2]}, "1.5", 1.5),
+        ({"enum": ["1", "2"]}, 2, "2"),
+        ({"enum": [True, "auto"]}, "true", True),
+        ({"enum": [None, "auto"]}, "null", None),
+        ({"const": "Up"}, "up", "Up"),
+        ({"anyOf": [{"enum": [1, 2]}, {"type": "boolean"}]}, "2", 2),
+        ({"type": "array", "items": {"enum": ["a", "b"]}}, ["A", "b"], ["a", "b"]),
+        ({"$ref": "#/$defs/unit"}, "METER", "meter"),
+    ],
+)
+def test_the_value_that_is_meant_is_taken(schema: Any, value: Any, meant: Any) -> None:
+    parameters = {**schema_of(a=schema), "$defs": {"unit": {"enum": ["meter", "mile"]}}}
+    call = one(json.dumps({"a": value}), [function(parameters)])
+    assert (call.status, set(codes(call))) == (CallStatus.COERCED, {"schema_coercion"})
+    assert call.value == {"a": meant}
+    assert type(call.value["a"]) is type(meant)
+
+
+@pytest.mark.parametrize("schema", [{"type": "integer"}, {"enum": ["a"]}, {"type": "array"}])
+def test_null_is_left_out_where_that_is_allowed(schema: Any) -> None:
+    parameters = schema_of(a=schema, b={"type": "string"})
+    call = one('{"a": null, "b": "x"}', [function(parameters)])
+    assert (call.status, call.value) == (CallStatus.COERCED, {"b": "x"})
+    call = one('{"a": null, "b": "x"}', [function({**parameters, "required": ["a"]})])
+    assert (call.status, call.value) == (CallStatus.INVALID, {"a": None, "b": "x"})
+    allowed = schema_of(a={"type": ["integer", "null"]})
+    assert one('{"a": null}', [function(allowed)]).status is CallStatus.OK
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        (r"E:\bin\fetch\x.dll", r"E:\bin\fetch\x.dll"),
+        (r"E:\temp\new\report\u.txt", r"E:\temp\new\report\u.txt"),
+        (r"\\nas\share\neu\bild.png", r"\\nas\share\neu\bild.png"),
+        (r"E:\\temp\new\apps", r"E:\temp\new\apps"),
+        (r"dir E:\bin\tools\x \n", "dir E:\\bin\\tools\\x \n"),
+        (r"^\w+\b\.f\s*$", r"^\w+\b\.f\s*$"),
+        (r"\bword\B", r"\bword\B"),
+        (r"line one\nline \d", "line one\nline \\d"),
+        (r"tab\there \q", "tab\there \\q"),
+        (r"\u00e4 \d", "\u00e4 \\d"),
+        (r"a\\b \d", r"a\b \d"),
+    ],
+)
+@pytest.mark.parametrize("form", ['{"a": "VALUE"}', "{'a': 'VALUE'}", '{"b": 1, "a": "VALUE", }'])
+def test_raw_backslashes_do_not_become_control_characters(
+    form: str, written: str, meant: str
+) -> None:
+    call = one(form.replace("VALUE", written), [function(schema_of(a={"type": "string"}))])
+    assert call.value["a"] == meant
+    assert call.status is CallStatus.REPAIRED
+
+
+@pytest.mark.parametrize("written", [r"D:\repo\build", r"C:\\x\\y", r"a\nb", r"\u00e4"])
+def test_valid_escapes_are_left_alone(written: str) -> None:
+    text = f'{{"a": "{written}"}}'
+    call = one(text, [function(schema_of(a={"type": "string"}))])
+    assert (call.arguments, call.status) == (text, CallStatus.OK)
+
+
+@pytest.mark.parametrize("between", [" ", "\n", ", ", ";", ""])
+def test_two_different_objects_are_ambiguous(between: str) -> None:
+    call = one(f'{{"a": 1}}{between}{{"a": 2}}', ["f"])
+    assert (call.status, call.runnable) == (CallStatus.AMBIGUOUS, False)
+    assert codes(call) == ["several_objects"]
+    same = one(f'{{"a": 1}}{between}{{"a": 1}}', ["f"])
+    assert (same.status, same.value) == (CallStatus.REPAIRED, {"a": 1})
+
+
+@pytest.mark.parametrize("text", ["", " \n", "\u200b", "\ufeff", "\u00a0\u2003", "\u2060\t"])
+def test_arguments_that_show_nothing_are_empty(text: str) -> None:
+    call = one(text, [function(schema_of())])
+    assert (call.status, call.arguments) == (CallStatus.EMPTY_ARGUMENTS, "{}")
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["*** Begin Patch\n+{x\n*** End Patch", "SELECT {1}", "{'a': 1}", '{"a": 1'],
+)
+def test_free_text_for_a_tool_that_takes_text_stays_as_it_is(text: str) -> None:
+    patch = ToolNamespace("apply_patch")
+    call = one(text, [patch], "apply_patch")
+    assert (call.arguments, call.status, call.problems) == (text, CallStatus.RAW, ())
 
 
 def test_either_all_is_converted_or_nothing() -> None:

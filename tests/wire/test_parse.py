@@ -8,7 +8,7 @@ from pathlib import Path
 import openai_harmony
 import pytest
 from examples import examples
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from partition import check_partition, codes, spans_of
 from soups import soups, turns
@@ -221,7 +221,10 @@ def test_law_5_round_trip(conversation, order):
 def test_law_5_round_trip_of_completions(turn):
     prompt = len(hk.render([]))
     tokens = hk.render(turn, next_role=None, drop_analysis="never")[prompt:]
-    assert list(hk.parse(tokens).messages) == turn
+    result = hk.parse(tokens)
+    # An unknown channel at the end of a turn is not canonical: it is read as the answer.
+    assume("answer_on_unknown_channel" not in [found.code for found in result.problems])
+    assert list(result.messages) == turn
 
 
 # --- Spans and terminators ------------------------------------------------------------------

@@ -224,3 +224,63 @@ def test_law_9_texts_take_linear_time(unit, stripped):
 
     for size in (7, 10**9):
         assert_linear(partial(read, size=size), 10_000, 100_000)
+
+
+# --- Calls without their markers ------------------------------------------------------------
+
+STORE = hk.Tool("store", "", {"type": "object"})
+
+
+def stored(text, **options):
+    return [
+        (call.full_name, call.value)
+        for call in hk.tool_calls(hk.parse_text(text, **options), [STORE])
+        if call.runnable
+    ]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'commentary to=functions.store json{"n": 3}',
+        'commentary to=functions.store{"n": 3}',
+        'assistantcommentary to=functions.store code {"n": 3}',
+        ' commentaryto=functions.store\n{"n": 3}',
+    ],
+)
+@pytest.mark.parametrize("stripped", [None, True])
+def test_a_channel_a_recipient_and_an_object_are_a_call(text, stripped):
+    assert stored(text, stripped=stripped) == [("functions.store", {"n": 3})]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'to=functions.store {"n": 3}',
+        'to=functions.store json{"n": 3}',
+        'Now I store it. to=functions.store {"n": 3}',
+        ' to=functions.store commentary json{"n": 3}',
+        'to=functions.storejson{"n": 3}',
+    ],
+)
+def test_a_recipient_and_an_object_are_a_call_where_markers_were_dropped(text):
+    assert stored(text, stripped=True) == [("functions.store", {"n": 3})]
+    plain = hk.parse_text(text)
+    assert plain.text == text
+    (found,) = [p for p in plain.problems if p.code == "text_looks_like_call"]
+    assert text[found.span.start : found.span.end].startswith("to=functions.store")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "analysis of variance compares means",
+        "final exams begin in May",
+        "commentary on the match was good",
+        "Analysis: see table 2",
+    ],
+)
+@pytest.mark.parametrize("stripped", [None, True])
+def test_prose_that_begins_like_a_channel_is_prose(text, stripped):
+    result = hk.parse_text(text, stripped=stripped)
+    assert (result.text, [p.code for p in result.problems]) == (text, ["no_harmony_markup"])

@@ -1,4 +1,4 @@
-"""The built-in python tool: the code runs in a Jupyter kernel, in a process of its own."""
+"""The built-in python tool, which runs code in a Jupyter kernel in its own process."""
 
 from ._isolation import Isolation
 from ._tool import PythonTool

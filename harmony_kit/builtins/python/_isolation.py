@@ -1,4 +1,4 @@
-"""What of a kernel is apart from the rest of the system, and which variables it gets."""
+"""The isolation of a kernel from the system, and its environment variables."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from typing import Final
 
 @dataclass(frozen=True)
 class Isolation:
-    """What is in force for a kernel. It is no sandbox against hostile code.
+    """The isolation in force for a kernel. It is not a sandbox against hostile code.
 
     Attributes:
-        network_blocked: Whether it reaches nothing but its own loopback interface.
-        own_processes: Whether it sees and reaches no processes but its own.
-        files_read_only: Whether it can write only into its working folder and the folders
-            for temporary files. What the user may read it can always read.
-        memory_limit: The most private memory of each of its processes in bytes, or `None`.
+        network_blocked: Whether the kernel reaches only its own loopback interface.
+        own_processes: Whether it can see and signal only its own processes.
+        files_read_only: Whether it can write only to its working folder and the folders for
+            temporary files. It can always read the user's files.
+        memory_limit: The limit on the private memory of each of its processes, in bytes, or `None`.
     """
 
     network_blocked: bool
@@ -27,12 +27,12 @@ class Isolation:
     memory_limit: int | None
 
 
-# Where programs and packages are, and how texts and times are written.
+# Paths of programs and packages, and locale settings.
 _PASSED: Final = ("PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "PYTHONPATH", "LANG", "TZ")
 
 
 def kernel_environment(runtime: Path, given: Mapping[str, str]) -> dict[str, str]:
-    """The environment of a kernel: what it needs of ours, and what the user gives."""
+    """The environment of a kernel: the variables that it needs, and the given ones."""
     passed = {name: value for name, value in os.environ.items() if name in _PASSED}
     locale = {name: value for name, value in os.environ.items() if name.startswith("LC_")}
     own = {

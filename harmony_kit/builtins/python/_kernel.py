@@ -1,4 +1,4 @@
-"""A running Jupyter kernel: its process, and talking to it. All of it blocks."""
+"""A running Jupyter kernel: its process and the communication with it. All calls block."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ if TYPE_CHECKING:
     from jupyter_client.blocking.client import BlockingKernelClient
 
 _HERE: Final = Path(__file__).parent
-_DATA_PATH: Final = "/mnt/data"  # as the description of the tool says
+_DATA_PATH: Final = "/mnt/data"  # as in the tool's description
 _START_SECONDS: Final = 60.0
 _STOP_SECONDS: Final = 5.0
 _INTERRUPT_EVERY: Final = 1.0
 _SECOND_MESSAGE_SECONDS: Final = 2.0
-_LARGEST_MESSAGE: Final = 1 << 26  # bytes; the kernel keeps far below
-_MOST_MESSAGES: Final = 200  # that wait to be read
+_LARGEST_MESSAGE: Final = 1 << 26  # bytes; the kernel stays far below
+_MOST_MESSAGES: Final = 200  # unread messages
 
 
 @dataclass(frozen=True)
@@ -39,13 +39,13 @@ class KernelSettings:
     """How kernels are started.
 
     Attributes:
-        interpreter: The Python that runs them; it has ipykernel.
+        interpreter: The Python interpreter that runs them; it has ipykernel.
         folder: The working folder.
-        base: The folder of all temporary files.
-        environment: More variables of the environment.
-        memory_limit: The most private memory of each process in bytes, or `None`.
+        base: The parent of all temporary folders.
+        environment: Additional environment variables.
+        memory_limit: The limit on the private memory of each process, in bytes, or `None`.
         network: Whether the network may be used.
-        write_anywhere: Whether files outside of the working folder may be written.
+        write_anywhere: Whether files outside the working folder may be written.
     """
 
     interpreter: str
@@ -63,26 +63,26 @@ class Ending(Enum):
     DONE = "done"
     INTERRUPTED = "interrupted"
     KILLED = "killed"
-    """It did not stop when it was interrupted."""
+    """The cell did not stop when interrupted."""
     DIED = "died"
-    """The kernel ended by itself."""
+    """The kernel exited."""
 
 
 class Cancellation:
-    """Says, from any thread, that an execution shall end."""
+    """Requests, from any thread, that an execution ends."""
 
     def __init__(self) -> None:
         self._read, self._write = os.pipe()
         self.is_set = False
 
     def set(self) -> None:
-        """End the execution."""
+        """Request the end."""
         self.is_set = True
         with suppress(OSError):
             os.write(self._write, b"x")
 
     def fileno(self) -> int:
-        """What can be read once it is set."""
+        """A file descriptor that becomes readable once it is set."""
         return self._read
 
     def __del__(self) -> None:
@@ -91,14 +91,14 @@ class Cancellation:
 
 
 class _Status(NamedTuple):
-    """A line of the supervisor, or the end of its output."""
+    """A line of the supervisor's output, or its end."""
 
     event: str
     fields: Mapping[str, Any]
 
 
 class _Process:
-    """The supervisor's process, and with it the kernel's."""
+    """The process of the supervisor, which controls the kernel's."""
 
     def __init__(self, settings: KernelSettings, runtime: Path, arguments: list[str]) -> None:
         self._log = runtime / "log"
@@ -135,7 +135,7 @@ class _Process:
         return self._popen.stdout.fileno()
 
     def statuses(self) -> Iterator[_Status]:
-        """What it says, when there is something to read."""
+        """The status lines that can be read."""
         with suppress(OSError, ValueError):  # closed by another thread
             piece = os.read(self.fileno(), 4096)
             *lines, self._unread = (self._unread + piece).split(b"\n")
@@ -153,7 +153,7 @@ class _Process:
         self._command(b"i")
 
     def end(self) -> None:
-        """Kill the kernel and all that it started; returns when they are gone."""
+        """Kill the kernel and all its processes; returns when they have exited."""
         self._command(b"q")
         try:
             self._popen.wait(15)
@@ -165,20 +165,20 @@ class _Process:
                 stream.close()
 
     def last_words(self) -> str:
-        """The end of what it wrote into its log."""
+        """The end of the log."""
         with suppress(OSError):
             lines = self._log.read_bytes()[-4000:].decode(errors="replace").splitlines()
             return "\n".join(line for line in lines if not line.startswith("supervisor:"))
         return ""
 
     def _command(self, data: bytes) -> None:
-        with suppress(OSError, ValueError):  # it has ended
+        with suppress(OSError, ValueError):  # the process has exited
             assert self._popen.stdin is not None
             self._popen.stdin.write(data)
 
 
 class _Stop:
-    """When the steps to stop an execution are due."""
+    """The deadlines of the steps that stop an execution."""
 
     def __init__(self, now: float) -> None:
         self.interrupt_at = now
@@ -186,16 +186,16 @@ class _Stop:
 
 
 class _Answer:
-    """Whether the kernel has said that a cell is over.
+    """Whether the kernel has reported the end of a cell.
 
-    It says so twice, on two sockets. A message may get lost if it is too large: then one is
-    enough, after a while.
+    It does so on two sockets. A message can get lost if it is too large; then one of the two is
+    enough, after a delay.
     """
 
     def __init__(self) -> None:
         self._is_idle = self._is_replied = False
         self.due = float("inf")
-        """When one of the two is enough."""
+        """The time from which one of the two is enough."""
 
     def note(self, *, is_idle: bool, is_replied: bool) -> None:
         self._is_idle |= is_idle
@@ -209,15 +209,10 @@ class _Answer:
 
 
 class Kernel:
-    """A kernel that runs cells one after the other.
-
-    Args:
-        settings: How it is started.
-        runtime: The folder of its sockets and temporary files; it does not exist yet.
-        cancellation: Ends the start.
+    """A kernel that runs cells sequentially.
 
     Raises:
-        ToolError: It cannot be started, or the packages for it are missing.
+        ToolError: It cannot be started, or its packages are missing.
     """
 
     def __init__(self, settings: KernelSettings, runtime: Path, cancellation: Cancellation) -> None:
@@ -230,7 +225,7 @@ class Kernel:
         self.runtime = runtime
         for name in ("", "home", "tmp"):
             (runtime / name).mkdir(mode=0o700)
-        # The kernel has no network: it is talked to through Unix sockets.
+        # The kernel has no network, so it communicates through Unix sockets.
         connection_file, connection = write_connection_file(
             str(runtime / "connection.json"), ip=str(runtime / "socket"), transport="ipc"
         )
@@ -240,7 +235,7 @@ class Kernel:
         self._context.linger = 0
         self._client: BlockingKernelClient = BlockingKernelClient(context=self._context)
         self._client.load_connection_info(connection)
-        self._interrupts = 0  # that were asked for and not yet sent
+        self._interrupts = 0  # requested but not yet sent
         self.isolation = Isolation(False, False, False, None)
         self.shown_folder = str(settings.folder)
         self._process = _Process(settings, runtime, ["-f", connection_file])
@@ -252,12 +247,12 @@ class Kernel:
 
     @property
     def has_ended(self) -> bool:
-        """Whether it ended by itself."""
+        """Whether it exited unexpectedly."""
         return self._read_statuses()
 
     @property
     def death(self) -> str:
-        """How it ended, in words."""
+        """How it exited, in words."""
         code = self._process.exit_code
         if code is None:
             return "it was killed"
@@ -299,13 +294,13 @@ class Kernel:
         return Ending.DONE if stop is None else Ending.INTERRUPTED
 
     def close(self) -> None:
-        """Kill it with all that it started, and free what was used for it."""
+        """Kill it with all its processes, and release its resources."""
         self.kill()
         self._client.stop_channels()
         self._context.destroy(linger=0)
 
     def kill(self) -> None:
-        """Kill it with all that it started; from any thread."""
+        """Kill it with all its processes; may be called from any thread."""
         self._process.end()
 
     def _start(self, settings: KernelSettings, cancellation: Cancellation) -> None:
@@ -341,7 +336,7 @@ class Kernel:
         words = self._process.last_words()
         if "No module named 'ipykernel'" in words or "No module named 'IPython'" in words:
             return missing_packages("ipykernel", settings.interpreter)
-        return ToolError(f"the Jupyter kernel did not start: {words or 'it said nothing'}")
+        return ToolError(f"the Jupyter kernel did not start: {words or 'its log is empty'}")
 
     def _poll(self, seconds: float, *sources: Any) -> bool:
         """Wait for a message, or for one of the sources."""
@@ -359,7 +354,7 @@ class Kernel:
         return bool(select.select([self._process], [], [], 0)[0])
 
     def _read_statuses(self) -> bool:
-        """Read what the supervisor says; whether the kernel has ended."""
+        """Read the supervisor's status lines; returns whether the kernel has exited."""
         while not self._process.has_ended and self._has_status():
             for status in self._process.statuses():
                 self._interrupts -= status.event == "interrupted"
@@ -373,11 +368,11 @@ class Kernel:
                 yield self._client.iopub_channel.get_msg(timeout=0)
 
     def _read_output(self, message: str, output: CellOutput) -> bool:
-        """Read what was published for a cell; whether this says that it is over."""
+        """Read the published output of a cell; returns whether it reports the end."""
         is_over = False
         for published in self._published():
             if published["parent_header"].get("msg_id") != message:
-                continue  # a thread that an earlier cell started
+                continue  # from a thread of an earlier cell
             content = published["content"]
             output.take(published["msg_type"], content)
             is_over |= content.get("execution_state") == "idle"
@@ -393,7 +388,7 @@ class Kernel:
                 if reply["parent_header"].get("msg_id") == message:
                     answered = True
                     for shown in reply["content"].get("payload", ()):
-                        if output is not None and "data" in shown:  # help, as by `?len`
+                        if output is not None and "data" in shown:  # help, such as that of `?len`
                             output.take("display_data", shown)
         return answered
 
@@ -402,7 +397,7 @@ class Kernel:
         self._process.interrupt()
 
     def _await_interrupts(self) -> None:
-        """Wait until those that were asked for are sent: none shall hit the next cell."""
+        """Wait until all requested interrupts are sent, so that none hits the next cell."""
         deadline = time.monotonic() + 1
         while self._interrupts > 0 and time.monotonic() < deadline:
             import select
@@ -413,6 +408,6 @@ class Kernel:
 
 
 def missing_packages(name: str | None, interpreter: str | None = None) -> ToolError:
-    """The error that says what to install."""
+    """The error for a missing package, with the command to install it."""
     where = "" if interpreter in (None, sys.executable) else f" in {interpreter}"
     return ToolError(f"the python tool needs {name}{where}: pip install 'harmony-kit[python]'")

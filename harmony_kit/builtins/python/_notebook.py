@@ -1,4 +1,4 @@
-"""The notebook: cells, and the kernels that run them one after another. All of it blocks."""
+"""The notebook: cells, and the kernels that run them sequentially. All calls block."""
 
 from __future__ import annotations
 
@@ -11,12 +11,11 @@ from ._output import CellOutput, ImageFolder
 
 
 class Notebook:
-    """Runs cells, starting a kernel where none is running.
+    """Runs cells, starting a kernel if none is running.
 
     Args:
-        settings: How kernels are started.
-        timeout: The seconds after which a cell is interrupted.
-        output_limit: The most characters that a cell gives.
+        timeout: The time after which a cell is interrupted, in seconds.
+        output_limit: The maximum output of a cell, in characters.
     """
 
     def __init__(self, settings: KernelSettings, timeout: float, output_limit: int) -> None:
@@ -31,11 +30,11 @@ class Notebook:
 
     @property
     def isolation(self) -> Isolation | None:
-        """What is in force for the kernel, or was for the last one."""
+        """The isolation of the current or last kernel."""
         return self._isolation
 
     def start(self, cancellation: Cancellation) -> None:
-        """Start a kernel, if none is running.
+        """Start a kernel if none is running.
 
         Raises:
             ToolError: It cannot be started, or packages are missing.
@@ -43,7 +42,7 @@ class Notebook:
         self._running_kernel(cancellation)
 
     def execute(self, code: str, cancellation: Cancellation) -> str:
-        """Run a cell, and say what it put out and what became of it.
+        """The output of a cell, with notes about how it ended.
 
         Raises:
             ToolError: The kernel cannot be started, or packages are missing.
@@ -66,14 +65,14 @@ class Notebook:
         return output.text()
 
     def end_kernel(self) -> None:
-        """End the kernel with all that it started."""
+        """Stop the kernel with all its processes."""
         kernel, self._kernel = self._kernel, None
         if kernel is not None:
             kernel.close()
             shutil.rmtree(kernel.runtime, ignore_errors=True)
 
     def abandon(self) -> None:
-        """Kill the kernel and remove the temporary files; from any thread, for good."""
+        """Kill the kernel and remove the temporary files, permanently; may be called from any thread."""
         self._is_abandoned = True
         kernel = self._kernel
         if kernel is not None:
@@ -95,7 +94,7 @@ class Notebook:
         return self._kernel
 
     def _bury(self) -> str | None:
-        """Put away a kernel that died between two cells, and say so."""
+        """Clean up a kernel that died between two cells, and return a note about it."""
         if self._kernel is None or not self._kernel.has_ended:
             return None
         death = self._kernel.death
@@ -128,7 +127,7 @@ class Notebook:
 
 
 def _fault(code: str) -> str | None:
-    """Why code cannot be sent to a kernel."""
+    """Why code cannot be sent to a kernel; `None` if it can."""
     try:
         code.encode()
     except UnicodeEncodeError as error:

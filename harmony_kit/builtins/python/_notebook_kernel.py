@@ -1,7 +1,7 @@
-"""The kernel: ipykernel's, whose messages are short and which asks nobody.
+"""The kernel: ipykernel with short messages and without interactive input.
 
-This is a script, run by path in the kernel's process, perhaps by another interpreter than
-ours: it imports ipykernel and the standard library alone.
+This script is run by path in the kernel's process, possibly by another interpreter than the one
+that runs harmony-kit: it imports only ipykernel and the standard library.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ import warnings
 from typing import Any
 
 LONGEST_TEXT = 1 << 18
-"""The most characters of a text in one message."""
+"""The maximum characters of a text in one message."""
 LARGEST_DATA = 1 << 25
-"""The most characters of other data, such as an image in base64, in one message."""
+"""The maximum characters of other data, such as an image in base64, in one message."""
 
 SHOWN_TYPES = ("text/plain", "text/markdown", "text/latex", "text/html", "application/json")
 FILE_TYPES = ("image/", "audio/", "video/", "application/pdf")
@@ -26,9 +26,8 @@ FILE_TYPES = ("image/", "audio/", "video/", "application/pdf")
 def shortened(content: dict[str, Any]) -> dict[str, Any]:
     """The content of a message without the middle of long texts.
 
-    Returns:
-        The content; `left_out` has, for each cut text, where it was cut and how many
-        characters are missing there.
+    Its `left_out` maps the key of each shortened text to the position of the cut and the number of
+    characters removed.
     """
     result = dict(content)
     left_out: dict[str, tuple[int, int]] = {}
@@ -69,12 +68,12 @@ def shortened(content: dict[str, Any]) -> dict[str, Any]:
 
 
 def encodable(text: str) -> str:
-    """Text that can be sent: half a surrogate pair is spelt out."""
+    """The text with lone surrogates escaped."""
     return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def make_kernel_class() -> type:
-    """The class of the kernel; ipykernel is imported here."""
+    """The kernel class; ipykernel is imported here."""
     from ipykernel.ipkernel import IPythonKernel
 
     base: Any = IPythonKernel  # its types differ from version to version
@@ -96,7 +95,7 @@ def make_kernel_class() -> type:
 
             self.session.send = send_shortened
             keep_streams()
-            # ipykernel asks programs for colors, which the model cannot see.
+            # ipykernel makes programs use colors, which are useless to the model.
             for name in ("FORCE_COLOR", "CLICOLOR", "CLICOLOR_FORCE"):
                 os.environ.pop(name, None)
             os.environ["TERM"] = "dumb"
@@ -118,7 +117,7 @@ def make_kernel_class() -> type:
                 return await super().do_execute(*arguments, **more)
             finally:
                 if os.getpid() != process:
-                    # A fork that runs out of its cell would go on as a second kernel.
+                    # A fork that leaves its cell would continue as a second kernel.
                     flush_streams()
                     os._exit(0)
 
@@ -126,7 +125,7 @@ def make_kernel_class() -> type:
 
 
 def flush_streams() -> None:
-    """Hand over what was printed."""
+    """Publish everything printed so far."""
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(Exception):
             stream.flush()
@@ -136,14 +135,14 @@ own_streams: dict[str, Any] = {}
 
 
 def keep_streams() -> None:
-    """Keep what is printed in order over both streams, and the streams open."""
+    """Keep the output of both streams in order, and the streams open."""
     own_streams.update(stdout=sys.stdout, stderr=sys.stderr)
     last = [sys.stdout]
     for stream in own_streams.values():
 
         def write(text: str, stream: Any = stream, write: Any = stream.write) -> Any:
             if last[0] is not stream:
-                last[0].flush()  # each hands over what it has when it likes
+                last[0].flush()  # each stream publishes at its own time
                 last[0] = stream
             return write(text)
 
@@ -152,25 +151,25 @@ def keep_streams() -> None:
 
 
 def mend_streams() -> None:
-    """Undo it if an earlier cell took away what the kernel writes to."""
+    """Restore the streams if an earlier cell replaced or closed them."""
     for name, stream in own_streams.items():
         if getattr(sys, name) is None:
             setattr(sys, name, stream)
 
 
 def wake_on_signals() -> None:
-    """Let an interrupt wake the event loop, where it waits for what a cell awaits.
+    """Let an interrupt wake the event loop while it waits for a cell's awaitable.
 
-    ipykernel sees the signal, and tells a loop that goes on sleeping.
+    ipykernel receives the signal, but only notes it in a loop that keeps sleeping.
     """
     loop = asyncio.get_running_loop()
     with contextlib.suppress(NotImplementedError, RuntimeError, ValueError):
-        # The loop wakes on all signals once it handles any.
+        # The loop wakes on every signal once it handles one.
         loop.add_signal_handler(signal.SIGUSR2, lambda: None)
 
 
 def main() -> None:
-    """Run the kernel with the connection file that the command line names."""
+    """Run the kernel with the connection file from the command line."""
     del sys.path[0]  # the folder of this script
     import IPython
     from ipykernel.kernelapp import IPKernelApp

@@ -1,4 +1,4 @@
-"""What a cell puts out, as the text that the model reads."""
+"""The output of a cell as text for the model."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ _ENDINGS: Final = {
 
 
 class CellOutput:
-    """Collects the output of a cell: its beginning and its end, if it is long.
+    """Collects the output of a cell; long output keeps its start and end.
 
     Args:
-        limit: The most characters that are kept.
-        files: Where images are saved.
+        limit: The maximum number of characters.
+        files: The folder for images.
     """
 
     def __init__(self, limit: int, files: ImageFolder) -> None:
@@ -42,7 +42,7 @@ class CellOutput:
         self._at_line_start = True
 
     def take(self, kind: str, content: Mapping[str, Any]) -> None:
-        """Take what the kernel publishes."""
+        """Process output published by the kernel."""
         left_out = content.get("left_out", {})
         if kind == "stream":
             self._add_cut(_without_written_over(content["text"]), left_out.get("text"))
@@ -54,12 +54,12 @@ class CellOutput:
                 self._add_block(text, cut)
 
     def note(self, text: str) -> None:
-        """Add a remark of ours, in brackets on a line of its own; it is never cut."""
+        """Add a note in brackets on a line of its own; notes are never shortened."""
         self._tail_size += len(text) + 3
         self._add_block(f"[{text}]")
 
     def text(self) -> str:
-        """All that was put out, with a note where something was left out."""
+        """The whole output, with a note where text was left out."""
         head, tail = "".join(self._head), "".join(self._tail)
         if self._left_out:
             head += f"\n[... {self._left_out:,} characters left out ...]\n"
@@ -68,10 +68,10 @@ class CellOutput:
             return "[No output: print something, or end the cell with an expression.]"
         return text.lstrip("\r").rstrip("\r\n")
 
-    # A cut text is (where, how many are missing), as the kernel gives it.
+    # A cut is (position, number of missing characters), as reported by the kernel.
 
     def _add_block(self, text: str, cut: tuple[int, int] | None = None) -> None:
-        """Add text that begins and ends a line."""
+        """Add text on lines of its own."""
         if not self._at_line_start:
             self._add("\n")
         self._add_cut(text if text.endswith("\n") else text + "\n", cut)
@@ -86,7 +86,7 @@ class CellOutput:
         self._add(text[where:])
 
     def _leave_out(self, count: int) -> None:
-        """Count characters that did not come: what is kept after them is of the end."""
+        """Count missing characters; the text kept after them belongs to the end."""
         self._left_out += count + self._tail_length
         self._tail.clear()
         self._tail_length = 0
@@ -115,7 +115,7 @@ class CellOutput:
     def _displayed(
         self, data: Mapping[str, Any], left_out: Mapping[str, tuple[int, int]]
     ) -> Iterator[tuple[str, tuple[int, int] | None]]:
-        """The texts that show an object."""
+        """The texts that represent a displayed object."""
         shown = "text/plain"
         if _OBJECT_OF_DISPLAY.match(data.get(shown, "")):
             shown = next((kind for kind in _TYPES_OF_TEXT if kind in data), shown)
@@ -126,17 +126,16 @@ class CellOutput:
         for kind, value in data.items():
             if _is_file(kind):
                 if kind in left_out:
-                    yield f"[{kind}, too large to be handed on]", None
+                    yield f"[{kind}, too large to be passed on]", None
                 else:
                     yield self._files.save(kind, value), None
 
 
 def _without_written_over(text: str) -> str:
-    """Text without what later text of its line stands in place of, as progress bars do it.
+    """Text without the parts that later text overwrites after a carriage return, as in progress bars.
 
-    After a carriage return a line is written from its start again. What stands before the
-    text, and what comes after it, may be of the same line: the text keeps the return that
-    concerns them.
+    The text before and after may belong to the same line, so the carriage returns that affect it
+    are kept.
     """
     if "\r" not in text:
         return text
@@ -152,7 +151,7 @@ def _is_file(kind: str) -> bool:
 
 
 def _error_text(content: Mapping[str, Any]) -> tuple[str, tuple[int, int] | None]:
-    """A traceback without the middle of many frames."""
+    """A traceback with the middle of many frames left out."""
     left_out: Mapping[str, tuple[int, int]] = content.get("left_out", {})
     frames = [str(frame) for frame in content.get("traceback", ())]
     if not frames:
@@ -165,11 +164,10 @@ def _error_text(content: Mapping[str, Any]) -> tuple[str, tuple[int, int] | None
 
 
 class ImageFolder:
-    """Saves images under names that are not taken.
+    """Saves images under unused names.
 
     Args:
-        folder: Where they are saved.
-        shown_as: The path that the folder has for the code.
+        shown_as: The path of the folder in the kernel.
     """
 
     def __init__(self, folder: Path, shown_as: str) -> None:
@@ -178,11 +176,7 @@ class ImageFolder:
         self._count = 0
 
     def save(self, kind: str, data: str) -> str:
-        """Save an image.
-
-        Returns:
-            A line that names it.
-        """
+        """Save an image, and return a line that names it."""
         content = data.encode() if kind == "image/svg+xml" else b64decode(data)
         about = f"{kind}, {len(content):,} bytes"
         ending = _ENDINGS.get(kind) or re.sub(r"\W.*", "", kind.partition("/")[2]) or "bin"
@@ -190,7 +184,7 @@ class ImageFolder:
             self._count += 1
             name = f"output-{self._count}.{ending}"
             try:
-                # A new file: one that the code made, or a link of it, is never written to.
+                # Always a new file: never write to a file or link that the code created.
                 with open(self._folder / name, "xb") as file:
                     file.write(content)
             except FileExistsError:

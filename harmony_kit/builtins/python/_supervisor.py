@@ -1,14 +1,14 @@
-"""Starts one kernel apart from the rest of the system, and leaves nothing of it behind.
+"""Starts one kernel isolated from the system, and removes everything it leaves behind.
 
-This is a script of its own, run by path in a process between ours and the kernel's, and it
-imports the standard library alone. Its first line of input is JSON: the fields of
-`Assignment`. Then each `i` interrupts the kernel, `q` ends it, and the end of the input,
-which comes when our process dies, ends it and removes its folders. It writes JSON lines: what
-is in force, each interrupt that was sent, and how the kernel ended.
+This script is run by path in a process between the main process and the kernel's, and imports only
+the standard library. The first line of its input is JSON with the fields of `Assignment`. After
+that, each `i` interrupts the kernel and `q` ends it; the end of the input, which occurs when the
+main process dies, also ends it and removes its folders. It writes JSON lines: the isolation in
+force, each interrupt sent, and how the kernel exited.
 
-On Linux it makes namespaces where an ordinary user may. The kernel is then killed by the
-system together with all that it started: a PID namespace ends with its first process.
-Elsewhere the supervisor adopts what the kernel leaves, and kills it.
+On Linux it creates namespaces if an ordinary user may. The system then kills the kernel with all
+its processes, because a PID namespace ends with its first process. Elsewhere the supervisor adopts
+orphaned processes of the kernel and kills them.
 """
 
 from __future__ import annotations
@@ -51,19 +51,19 @@ SIOCGIFFLAGS, SIOCSIFFLAGS, IFF_UP = 0x8913, 0x8914, 1
 
 
 class Assignment(NamedTuple):
-    """What the supervisor is asked to do.
+    """The supervisor's task.
 
     Attributes:
         command: The command line of the kernel.
-        environment: Its environment.
-        folder: Its working folder.
-        runtime: The folder of its sockets and its temporary files.
-        data_path: Where the working folder shall appear as well.
-        network: Whether it may use the network.
+        environment: The kernel's environment variables.
+        folder: The kernel's working folder.
+        runtime: The folder of the kernel's sockets and temporary files.
+        data_path: A second path of the working folder.
+        network: Whether the kernel may use the network.
         write_anywhere: Whether it may write wherever the user may.
-        memory_limit: The most private memory of each process, in bytes.
-        remove: The folders to remove if our process dies.
-        parent: The id of our process.
+        memory_limit: The limit on the private memory of each process, in bytes.
+        remove: The folders to remove if the main process dies.
+        parent: The id of the main process.
     """
 
     command: list[str]
@@ -79,7 +79,7 @@ class Assignment(NamedTuple):
 
 
 class Apart(NamedTuple):
-    """What of the kernel is apart from the rest of the system."""
+    """The parts of the system from which the kernel is isolated."""
 
     network: bool
     processes: bool
@@ -87,7 +87,7 @@ class Apart(NamedTuple):
 
 
 def main() -> None:
-    """Keep the kernel of the assignment that stands in the first line of the input."""
+    """Supervise the kernel of the assignment in the first line of the input."""
     assignment = Assignment(**json.loads(_first_line()))
     if IS_LINUX:
         _prctl(PR_SET_CHILD_SUBREAPER, 1)
@@ -141,11 +141,10 @@ class _Ended(NamedTuple):
 
 
 class _Watch:
-    """Waits for what happens to a child, reaping whatever else ends.
+    """Waits for events of a child process, reaping all other children.
 
     Args:
-        child: The child.
-        parent: Who gives the commands, or `None` if nobody does.
+        parent: The file descriptor of the commands, or `None`.
     """
 
     def __init__(self, child: int, parent: int | None) -> None:
@@ -158,7 +157,7 @@ class _Watch:
         signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
 
     def run(self, interrupt: Callable[[], None]) -> _Ended:
-        """Wait until the child ends, or shall end."""
+        """Wait until the child exits or is to be ended."""
         inputs = [self._wake] if self._parent is None else [self._wake, COMMANDS]
         while True:
             status = self._reap()
@@ -191,7 +190,7 @@ class _Watch:
 
 
 def _interrupt(kernel: int) -> None:
-    # The whole group, as a terminal does: also what the cell waits for.
+    # The whole process group, as a terminal does, including what the cell waits for.
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(kernel, signal.SIGINT)
     _tell(event="interrupted")
@@ -203,7 +202,7 @@ def _interrupt_within(first: int) -> None:
 
 
 def _kill_all(child: int) -> None:
-    """Kill every process that is left, also those that left the kernel's session."""
+    """Kill all remaining processes, including those that left the kernel's session."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.kill(child, signal.SIGKILL)
     with contextlib.suppress(ProcessLookupError, PermissionError):
@@ -239,7 +238,7 @@ def _descendants() -> Iterator[int]:
 
 
 def _degrees(assignment: Assignment) -> Iterator[Apart]:
-    """How far the kernel may be kept apart, the furthest first."""
+    """The possible degrees of isolation, strictest first."""
     network = not assignment.network
     if IS_LINUX:
         yield Apart(network, True, True)
@@ -250,7 +249,7 @@ def _degrees(assignment: Assignment) -> Iterator[Apart]:
 
 
 def _is_allowed(apart: Apart, assignment: Assignment) -> bool:
-    """Whether the system lets us, found by trying in a process that ends then."""
+    """Whether the system allows a degree of isolation, tested in a temporary process."""
     if not any(apart):
         return True
     child = os.fork()
@@ -261,7 +260,7 @@ def _is_allowed(apart: Apart, assignment: Assignment) -> bool:
 
 def _try(apart: Apart, assignment: Assignment) -> None:
     _leave_namespaces(apart)
-    first = os.fork()  # a PID namespace begins with the next process
+    first = os.fork()  # a PID namespace starts with the next process
     if first == 0:
         _exit_with(lambda: _arrange(apart, assignment))
     if os.waitpid(first, 0)[1] != 0:
@@ -278,7 +277,7 @@ def _exit_with(action: Callable[[], object]) -> NoReturn:
 
 
 def _leave_namespaces(apart: Apart) -> None:
-    """Leave the user's namespaces, but for that of the mounts."""
+    """Leave the namespaces of the user, except the mount namespace's."""
     if not any(apart):
         return
     user, group = os.geteuid(), os.getegid()
@@ -292,7 +291,7 @@ def _leave_namespaces(apart: Apart) -> None:
 
 
 def _keep_within(apart: Apart, assignment: Assignment) -> NoReturn:
-    """Be the first process of the PID namespace, and keep the kernel in it."""
+    """Act as the first process of the PID namespace, and keep the kernel in it."""
     _prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     os.setsid()
     _begin(apart, assignment)
@@ -302,11 +301,11 @@ def _keep_within(apart: Apart, assignment: Assignment) -> NoReturn:
     signal.signal(signal.SIGUSR1, lambda *_: _interrupt(kernel))
     ended = _Watch(kernel, None).run(lambda: None)
     _tell_end(ended.status)
-    os._exit(0)  # the system kills the others
+    os._exit(0)  # the system kills the other processes
 
 
 def _begin(apart: Apart, assignment: Assignment) -> None:
-    """Arrange what was found to be allowed, and tell what is in force."""
+    """Set up the allowed isolation, and report it."""
     has_data_path, is_read_only = _arrange(apart, assignment)
     _tell(
         event="started",
@@ -319,10 +318,10 @@ def _begin(apart: Apart, assignment: Assignment) -> None:
 
 
 def _arrange(apart: Apart, assignment: Assignment) -> tuple[bool, bool]:
-    """Make the world within the namespaces.
+    """Set up the file system and network within the namespaces.
 
-    Returns:
-        Whether the working folder has its second path, and whether all else is read-only.
+    Returns whether the working folder has its second path, and whether everything else is
+    read-only.
     """
     if apart.network:
         _start_loopback()
@@ -331,7 +330,7 @@ def _arrange(apart: Apart, assignment: Assignment) -> tuple[bool, bool]:
     _libc("unshare", CLONE_NEWNS)
     _mount(None, "/", None, MS_REC | MS_PRIVATE)
     if apart.processes:
-        # Else the environment of our process could be read there.
+        # Otherwise the environment of the main process could be read there.
         _mount("proc", "/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC)
     has_data_path = _succeeds(lambda: _add_data_path(assignment))
     if assignment.write_anywhere:
@@ -350,9 +349,9 @@ def _add_data_path(assignment: Assignment) -> None:
 
 
 def _make_folder(path: str) -> None:
-    """Make a folder in one that the user may not write in, for this namespace alone.
+    """Create a folder in one that the user may not write to, within this mount namespace.
 
-    An empty file system covers the parent, and all that was in the parent is bound into it.
+    An empty file system covers the parent, and the parent's entries are bind-mounted into it.
     """
     parent = os.path.dirname(path)
     covered = os.open(parent, os.O_PATH | os.O_DIRECTORY)
@@ -397,7 +396,7 @@ def _set_read_only(path: str, is_read_only: bool, flags: int = 0) -> None:
 
 
 def _start_loopback() -> None:
-    """Let processes of the kernel talk to one another over 127.0.0.1."""
+    """Enable 127.0.0.1 for the kernel's processes."""
     import fcntl
     import socket
 
@@ -408,13 +407,9 @@ def _start_loopback() -> None:
 
 
 def _limit_memory(wanted: int | None) -> int | None:
-    """Limit the private memory of this process and those that it starts.
-
-    Returns:
-        The limit in force in bytes, or `None`.
-    """
+    """Limit the private memory of this process and its children; returns the limit in force."""
     if wanted is None or not IS_LINUX:
-        return None  # macOS takes the limit, and does not keep it
+        return None  # macOS accepts the limit but does not enforce it
     import resource
 
     hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
@@ -432,7 +427,7 @@ def _become_kernel(assignment: Assignment, apart: Apart) -> NoReturn:
             if any(apart):
                 _give_up_capabilities()
             _prctl(PR_SET_NO_NEW_PRIVS, 1)
-            with contextlib.suppress(OSError):  # the first to go when memory is short
+            with contextlib.suppress(OSError):  # be the first to be killed when memory runs out
                 _write("/proc/self/oom_score_adj", "1000")
         _forbid_core_files()
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
@@ -456,7 +451,7 @@ def _forbid_core_files() -> None:
 
 
 def _give_up_capabilities() -> None:
-    """Give up the rights that the owner of a namespace has in it, for good."""
+    """Drop the capabilities of a namespace owner permanently."""
     _prctl(PR_SET_SECUREBITS, ROOT_IS_NOBODY_FOR_GOOD)
     with contextlib.suppress(OSError):
         for capability in range(64):

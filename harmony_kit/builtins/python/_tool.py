@@ -25,41 +25,42 @@ from ._worker import Running, Worker
 _T = TypeVar("_T")
 
 _GIBIBYTE: Final = 1 << 30
-_LONGEST_PATH: Final = 80  # characters; that of a Unix socket within may have about 100
+_LONGEST_PATH: Final = 80  # characters; the path of a Unix socket inside may have about 100
 
 
 class PythonTool:
-    """Runs the code that the model sends to `python` in a Jupyter kernel of its own.
+    """Runs the code that the model sends to `python` in its own Jupyter kernel.
 
-    The kernel is started with the first cell. It keeps its variables from cell to cell, over
-    any number of event loops, until the tool is closed, or the kernel dies or must be killed:
-    then the model is told, and the next cell gets a new one. Cells run one after the other.
+    The kernel starts with the first cell. It keeps its variables between cells, across event loops,
+    until the tool is closed or the kernel dies or must be killed; the model is then informed, and
+    the next cell gets a new kernel. Cells run sequentially.
 
-    The code runs with the rights of the user, less what `isolation` says. This is no sandbox
-    against hostile code; `docs/python-tool.md` says what is isolated and what is not.
+    The code runs with the rights of the user, restricted as `isolation` reports. This is not a
+    sandbox against hostile code; `docs/python-tool.md` describes what is isolated.
 
     Args:
-        folder: The working folder, which stays when the tool is closed. By default a
-            temporary one, which is removed then. Where the system allows it, the code
-            finds it at `/mnt/data`, as the model was told.
-        timeout: The seconds after which a cell is interrupted.
-        memory_limit: The most private memory of each process in bytes, or `None` for no limit.
-        output_limit: The most characters that a cell gives; of a longer output the model
-            sees the beginning and the end.
+        folder: The working folder, which is kept when the tool is closed. Defaults to a temporary
+            folder, which is removed. Where the system allows it, the code sees it at `/mnt/data`,
+            as the tool's description states.
+        timeout: The time after which a cell is interrupted, in seconds.
+        memory_limit: The limit on the private memory of each process, in bytes; `None` for no
+            limit.
+        output_limit: The maximum output of a cell in characters; longer output is reduced to its
+            start and end.
         network: Whether the code may use the network.
-        write_anywhere: Whether the code may write wherever the user may, and not only in the
+        write_anywhere: Whether the code may write wherever the user may, instead of only to the
             working folder and the folders for temporary files.
-        environment: Variables that the kernel's environment shall have. Of ours it gets only
-            those that say where programs are and how texts are written.
-        interpreter: The Python that runs the kernel, such as that of a virtual environment
-            with more packages; it needs ipykernel. By default the running one.
+        environment: Additional environment variables. Of the process's own variables, the kernel
+            only gets those for paths of programs and the locale.
+        interpreter: The Python interpreter of the kernel, such as that of a virtual environment
+            with more packages; it needs ipykernel. Defaults to the running one.
 
     Raises:
         ToolError: The folder does not exist, or a limit is not positive.
     """
 
     is_builtin: bool = True
-    """The model knows the tool; it is declared in the system message."""
+    """True: the tool is declared in the system message."""
 
     @checked_options
     def __init__(
@@ -85,7 +86,7 @@ class PythonTool:
                 raise ToolError(f"{name}: expected a positive number, got {value!r}")
         given = None if folder is None else Path(folder).absolute()
         if given is not None and not given.is_dir():
-            raise ToolError(f"folder: {given} is no folder")
+            raise ToolError(f"folder: {given} is not a folder")
         base = _temporary_folder()
         files = given or base / "files"
         if given is None:
@@ -102,31 +103,31 @@ class PythonTool:
         self._notebook = Notebook(settings, timeout, output_limit)
         self._worker = Worker()
         self._running: weakref.WeakSet[Running[Any]] = weakref.WeakSet()
-        # Whoever forgets to close it, or leaves the interpreter, leaves nothing running.
+        # Clean up if the tool is not closed, and when the interpreter exits.
         self._at_end = weakref.finalize(self, _end, self._notebook, self._worker, os.getpid())
 
     @property
     def namespace(self) -> ToolNamespace:
-        """How the tool is declared: `harmony_kit.PYTHON`, in the words that the model knows."""
+        """The declaration, `harmony_kit.PYTHON`, word for word as in training."""
         return PYTHON
 
     @property
     def tools(self) -> Mapping[str, Tool]:
-        """What is called, by the recipient of the call; the function takes the code."""
+        """The tool by its recipient; its function takes the code."""
         return {PYTHON.name: Tool(PYTHON.name, function=self.execute)}
 
     @property
     def folder(self) -> Path:
-        """The working folder, by its path in this process."""
+        """The path of the working folder in this process."""
         return self._notebook.settings.folder
 
     @property
     def isolation(self) -> Isolation | None:
-        """What is in force for the kernel; `None` before one was started."""
+        """The isolation in force for the kernel; `None` before the first one is started."""
         return self._notebook.isolation
 
     async def start(self) -> None:
-        """Start the kernel, if none is running. The first cell does this as well.
+        """Start the kernel if none is running. The first cell does so as well.
 
         Raises:
             ToolError: The kernel cannot be started, or packages are missing.
@@ -136,31 +137,30 @@ class PythonTool:
     async def execute(self, code: str) -> str:
         """Run a cell.
 
-        Being cancelled interrupts the cell; this returns when it has stopped.
+        Cancelling the call interrupts the cell; the call returns when the cell has stopped.
 
         Args:
             code: The code of the cell.
 
         Returns:
-            Its output in order: what was printed, displayed and raised, and the value of a last
-            expression. Notes in brackets say what else happened.
+            The output in order: printed text, displayed objects, exceptions, and the value of a
+            final expression. Notes in brackets report other events.
 
         Raises:
-            ToolError: The kernel cannot be started, packages are missing, or the tool is
-                closed.
+            ToolError: The kernel cannot be started, packages are missing, or the tool is closed.
         """
         return await self._do(partial(self._notebook.execute, code))
 
     async def restart(self) -> None:
-        """End the kernel with all that it started; the next cell gets a new one.
+        """Stop the kernel with all its processes; the next cell gets a new one.
 
-        A running cell is interrupted. The files stay.
+        A running cell is interrupted. The files are kept.
         """
         self._cancel_all()
         await self._do(lambda _: self._notebook.end_kernel())
 
     async def aclose(self) -> None:
-        """End the kernel with all that it started, and remove temporary folders.
+        """Stop the kernel with all its processes, and remove temporary folders.
 
         May be called more than once. A running cell is interrupted.
         """
@@ -228,6 +228,6 @@ def _temporary_folder() -> Path:
 
 
 def _end(notebook: Notebook, worker: Worker, process: int) -> None:
-    if os.getpid() == process:  # a fork of ours has no say
+    if os.getpid() == process:  # not in a fork
         notebook.abandon()
         worker.end()

@@ -1,4 +1,4 @@
-"""A thread that does one thing after the other, for callers in any event loop."""
+"""A thread that runs jobs sequentially, for callers in any event loop."""
 
 from __future__ import annotations
 
@@ -22,36 +22,32 @@ class _Job(NamedTuple):
 
 
 class Running(Generic[_T]):
-    """Something that was given to the worker.
-
-    Attributes:
-        future: What will come of it.
-    """
+    """A job of the worker."""
 
     def __init__(self, job: _Job) -> None:
         self.future: Future[_T] = job.future
         self._cancellation = job.cancellation
 
     def interrupt(self) -> None:
-        """Tell it to stop, now or when it begins; it still gives a result."""
+        """Ask it to stop, now or when it starts; it still has a result."""
         self._cancellation.set()
 
     async def result(self) -> _T:
-        """Await it; being cancelled cancels it, and waits until it has stopped."""
+        """Wait for the result; if cancelled, cancel the job and wait until it has stopped."""
         done = asyncio.wrap_future(self.future)
         try:
             return await asyncio.shield(done)
         except asyncio.CancelledError:
-            self.future.cancel()  # if it was not begun
+            self.future.cancel()  # if it has not started
             self.interrupt()
             await asyncio.wait([done])
             if not done.cancelled():
-                done.exception()  # nobody else asks for it
+                done.exception()  # retrieved, so that asyncio does not log it
             raise
 
 
 class Worker:
-    """The thread; it is started with the first job, and ends with the process."""
+    """The thread, which starts with the first job and ends with the process."""
 
     def __init__(self) -> None:
         self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
@@ -59,7 +55,7 @@ class Worker:
         self._lock = threading.Lock()
 
     def start(self, function: Callable[[Cancellation], _T]) -> Running[_T]:
-        """Do something after all that was started before."""
+        """Run a function after all earlier jobs."""
         job = _Job(function, Cancellation(), Future())
         with self._lock:
             if self._thread is None:
@@ -71,7 +67,7 @@ class Worker:
         return Running(job)
 
     def end(self) -> None:
-        """End the thread when all that was started is done."""
+        """End the thread after all earlier jobs."""
         with self._lock:
             if self._thread is not None:
                 self._jobs.put(None)
@@ -90,4 +86,4 @@ def _work(jobs: SimpleQueue[_Job | None]) -> None:
         else:
             with suppress(Exception):
                 job.future.set_result(result)
-        job = None  # nothing of it is kept while this waits
+        job = None  # do not keep it alive while waiting

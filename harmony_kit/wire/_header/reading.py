@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import Final, NamedTuple
 
 from .._messages import Header
 from .._problems import Problem, Span, problem
-from .._roles import Channel, Role
+from .._roles import FUNCTIONS, Channel, Role
 from .._vocabulary import (
     CHANNEL,
     CONSTRAIN,
@@ -44,6 +45,12 @@ ROLES: Final = {role.value: role for role in Role}
 # Tools that are addressed by a bare name; the names of others have a namespace and a dot.
 _BARE_TOOLS: Final = frozenset({"python", "browser"})
 _CHANNELS: Final = {channel.value: channel for channel in Channel}
+# A tool's name and a channel where the channel belongs, with dots for what was between them.
+_TOOL_AND_CHANNEL: Final = re.compile(
+    r"((?:functions|browser)\.[\w-]+?)[.\s]*(analysis|commentary|final)"
+)
+# What comes after a recipient, and is no part of its name.
+_AFTER_RECIPIENT: Final = frozenset({"json", "code", *_CHANNELS})
 CONTENT_TYPES: Final = frozenset({"json", "code"})
 
 
@@ -188,7 +195,27 @@ class HeaderReader:
             places = (channels[0].place[0], word.place[0])
             self.report("repeated_channel", places, channels[0].text)
         self._words = [other for other in self._words if not _is_channel(other)]
+        if role is Role.ASSISTANT:
+            if word.text.casefold() in ROLES:
+                return self._channel_after_role(word), word
+            tool = _TOOL_AND_CHANNEL.fullmatch(word.text)
+            if tool is not None:
+                self.report("unknown_channel_normalized", word.place, word.text)
+                self._words.insert(0, Word(f"to={tool[1]}", word.section, word.start))
+                return tool[2], word
         return self._known_channel(word), word
+
+    def _channel_after_role(self, role: Word) -> str | None:
+        """The channel where a role has its place: the next word, if that is one."""
+        self.report("unknown_channel_normalized", role.place, role.text)
+        following = self._words[0] if self._words else None
+        if following is None or following.section is not role.section:
+            return None
+        channel = normalized_channel(following.text)
+        if channel is not None and not following.text.startswith("to="):
+            self._words.pop(0)
+            return channel
+        return None
 
     def _unmarked_channel(self) -> tuple[str | None, Word | None]:
         for position, word in enumerate(self._words):
@@ -219,7 +246,7 @@ class HeaderReader:
         found: list[tuple[str, Word]] = []
         left: list[Word] = []
         awaiting: Word | None = None  # a to= without its name so far
-        for word in self._words:
+        for word in self._with_whole_recipients(role):
             is_recipient = word.text.startswith("to=") and not word.marked
             if awaiting is not None and not word.marked and not is_recipient:
                 self.report("header_whitespace", awaiting.place)
@@ -244,6 +271,7 @@ class HeaderReader:
         if not found:
             return None, None
         name, word = found[-1]
+        name = self._without_quotes(name, word)
         if len(found) > 1:
             alike = all(other == name for other, _ in found)
             code = "duplicate_recipient" if alike else "conflicting_recipient"
@@ -251,6 +279,37 @@ class HeaderReader:
         if name == role == Role.ASSISTANT:
             self.report("self_recipient", word.place)
         return name, word
+
+    def _with_whole_recipients(self, role: Role) -> list[Word]:
+        """The words, with the parts of a split `to=` and its name joined."""
+        words: list[Word] = []
+        for word in self._words:
+            before = words[-1] if words and not word.marked else None
+            if before is not None and self._belongs_to(before, word, role):
+                self.report("header_whitespace", (before.place[0], word.place[1]))
+                joint = "." if before.text == f"to={FUNCTIONS}" else ""
+                words[-1] = before._replace(text=f"{before.text}{joint}{word.text}")
+            else:
+                words.append(word)
+        return words
+
+    def _belongs_to(self, before: Word, word: Word, role: Role) -> bool:
+        """Whether a word continues a recipient that was split: after `to`, `=` or half a name."""
+        text, after = before.text, word.text
+        if before.marked or word.section is not before.section or after in _AFTER_RECIPIENT:
+            return False
+        if text == "to":
+            return after.startswith("=")
+        if not text.startswith("to=") or role is not Role.ASSISTANT or after.startswith("to="):
+            return False
+        return text.endswith((".", "=", f"to={FUNCTIONS}")) or after.startswith(("_", "."))
+
+    def _without_quotes(self, name: str, word: Word) -> str:
+        bare = name.strip("\"'`")
+        if bare == name or not bare:
+            return name
+        self.report("unexpected_header_text", word.place, name)
+        return bare
 
     # --- Content type ---
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from .._roles import Role
 from .._vocabulary import (
@@ -11,8 +12,57 @@ from .._vocabulary import (
     CONSTRAIN,
     decode_leniently,
 )
-from .reading import CONTENT_TYPES, ROLES, HeaderReader, HeaderReading
-from .words import Section, read_sections, read_words
+from .reading import CONTENT_TYPES, ROLES, HeaderReader, HeaderReading, read_header
+from .words import Section, Word, read_sections, read_words
+
+# How many words at the end of a text between messages can be a header.
+_MOST_WORDS: Final = 8
+# The problems of a header without its markers; one with others is no header, but text.
+_OF_LOST_MARKERS: Final = frozenset(
+    {
+        "header_whitespace",
+        "missing_channel_marker",
+        "missing_role",
+        "role_normalized",
+        "unexpected_header_text",
+        "unknown_channel_normalized",
+        "unknown_content_type",
+    }
+)
+
+
+def header_at_the_end(tokens: Sequence[int], *, has_channel: bool) -> int | None:
+    """Where a header without markers begins at the end of a text; `None` if there is none.
+
+    A header names a channel or a recipient. Of words before it that are none of its parts, none
+    is taken; of others among them, as many as a header can have.
+
+    Args:
+        tokens: The tokens between a terminator and `<|message|>` or another marker.
+        has_channel: Whether `<|channel|>` follows: then only a recipient can be before it.
+    """
+    sections, _ = read_sections(tokens)
+    words = read_words(sections)[-_MOST_WORDS:]
+    for word in words:
+        if not _HEADER_WORD.fullmatch(word.text) or not word.text:
+            continue
+        start = word.place[0]
+        role = None if word.text.casefold().startswith("assistant") else Role.ASSISTANT
+        reading = read_header(tokens[start:], role)
+        header = reading.header
+        if header.role is not Role.ASSISTANT:
+            continue
+        if header.recipient is None and (has_channel or header.channel is None):
+            continue
+        if all(found.code in _OF_LOST_MARKERS for found in reading.problems):
+            return start
+    return None
+
+
+_HEADER_WORD: Final = re.compile(
+    r"(?:assistant)*(?:analysis|commentary|final|to|to=.*|(?:functions|browser)\..*)?",
+    re.IGNORECASE | re.DOTALL,
+)
 
 
 class UnmarkedBody(NamedTuple):
@@ -67,6 +117,7 @@ def _body_place(
     """The section and the index of the character in it at which the content begins, or `None`."""
     markers = [index for index, section in enumerate(sections) if section.marker == CHANNEL]
     sections = sections[markers[-1] :] if markers else sections
+    whole = {section.position: section for section in sections}
     brace = next(((s, s.text.index("{")) for s in sections if "{" in s.text), None)
     words = read_words(sections if brace is None else _upto(sections, *brace))
     has_signs = any(s.marker is not None for s in sections) or any(
@@ -79,13 +130,32 @@ def _body_place(
     elif not has_signs:
         return (sections[0], 0) if words or brace else None
     for position, word in enumerate(words):
+        glued = _content_glued_to(word)
+        if glued is not None:
+            return whole[word.section.position], word.start + glued
         if word.marked or word.section.marker == CONSTRAIN or word.text.startswith("to="):
             continue
         if has_signs and word.text in CONTENT_TYPES:
             continue
         is_half = has_signs and is_cut and brace is None and position == len(words) - 1
-        return None if is_half else (word.section, word.start)
+        return None if is_half else (whole[word.section.position], word.start)
     return brace
+
+
+# A channel, and behind it more than punctuation and the names of channels.
+_GLUED_CONTENT: Final = re.compile(
+    r"(?:analysis|commentary|final)(?=[^a-z:])"
+    r"(?!(?:[\W_]|analysis|commentary|final)*+\Z)",
+    re.IGNORECASE,
+)
+
+
+def _content_glued_to(word: Word) -> int | None:
+    """Where in a word a content begins that is glued to its channel; `None` for none."""
+    if not word.marked or word.section.marker != CHANNEL:
+        return None
+    channel = _GLUED_CONTENT.match(word.text)
+    return None if channel is None or channel.end() == len(word.text) else channel.end()
 
 
 def _upto(sections: list[Section], last: Section, character: int) -> list[Section]:
