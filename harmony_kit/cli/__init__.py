@@ -21,12 +21,10 @@ from . import _run as run
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command.
+    """Run the command and return its exit code.
 
-    Returns:
-        The exit code: 0; 1 where `lint` found problems, or `grammar` refused a
-        completion; 2 after an error, of which one line is
-        printed.
+    The exit code is 0; 1 if `lint` found problems, `grammar` refused a completion or requests of a
+    batch failed; 2 after an error, of which one line is printed.
     """
     options = _parser().parse_args(arguments)
     try:
@@ -35,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except HarmonyError as error:
         return _fail(str(error))
     except BrokenPipeError:
-        # Whoever read the output has enough. Python would complain once more at exit.
+        # The reader of the output has closed it. Otherwise Python would print an error at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as error:

@@ -1,4 +1,4 @@
-"""The arguments that say what generates, and how."""
+"""Command-line arguments for the backend and sampling."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from ..sampling import SamplingParams
 
 
 def add_backend(parser: ArgumentParser) -> None:
-    """Add the arguments that say what generates; `backend_of` loads it."""
+    """Add the arguments for the backend, which `backend_of` loads."""
     parser.add_argument(
-        "--backend", required=True, help=f"what generates: {', '.join(backend_names())}"
+        "--backend", required=True, help=f"the backend: {', '.join(backend_names())}"
     )
     parser.add_argument("--model", help="the model, for backends that take one")
     parser.add_argument(
@@ -22,12 +22,12 @@ def add_backend(parser: ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="NAME=VALUE",
-        help="an option of the backend, its value JSON or plain text; may be repeated",
+        help="an option of the backend; the value is JSON or plain text; may be repeated",
     )
 
 
 def backend_of(options: Namespace) -> Backend:
-    """The backend that a command line asks for.
+    """The backend of a command line.
 
     Raises:
         HarmonyError: An option is not NAME=VALUE.
@@ -40,7 +40,7 @@ def backend_of(options: Namespace) -> Backend:
         return load_backend(options.backend, **settings)
     except (HarmonyError, OSError):
         raise
-    except Exception as error:  # an engine's own, of any kind
+    except Exception as error:  # engines raise any kind of exception
         reason = f"{type(error).__name__}: {error}"
         raise BackendError(f"backend {options.backend!r}: {reason}") from error
 
@@ -61,15 +61,15 @@ def setting(argument: str, text: str) -> tuple[str, Any]:
 
 
 def add_sampling(parser: ArgumentParser) -> None:
-    """Add the arguments that say how tokens are chosen; `sampling_of` reads them."""
-    parser.add_argument("--max-tokens", type=int, help="the most tokens of a completion")
+    """Add the arguments for sampling, which `sampling_of` reads."""
+    parser.add_argument("--max-tokens", type=int, help="the maximum number of completion tokens")
     parser.add_argument("--temperature", type=float)
     parser.add_argument("--top-p", type=float, help="the probability mass to sample from")
     parser.add_argument("--seed", type=int)
 
 
 def sampling_of(options: Namespace) -> SamplingParams:
-    """How tokens are chosen."""
+    """The sampling parameters of a command line."""
     return SamplingParams(
         max_tokens=options.max_tokens,
         temperature=options.temperature,

@@ -1,4 +1,4 @@
-"""Show which backends there are, and what a missing one needs."""
+"""List the backends, and what is missing to use them."""
 
 from __future__ import annotations
 
@@ -24,22 +24,20 @@ from ..engine._protocol import ENTRY_POINTS
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    """Add the command's arguments."""
     parser.add_argument("--json", action="store_true", help="print a list of JSON objects")
 
 
 class _Status(NamedTuple):
-    """What is known of a backend; the fields are those of the JSON."""
+    """The status of a backend; the fields are those of the JSON output."""
 
     name: str
     package: str
     installed: bool
-    reason: str | None  # why it is not
-    install: str | None  # the command that would help
+    reason: str | None  # why it is not available
+    install: str | None  # the command that installs what is missing
 
 
 def main(options: Namespace) -> int:
-    """Run the command."""
     points = sorted(entry_points(group=ENTRY_POINTS), key=lambda point: point.name)
     statuses = [_status(point) for point in points]
     if options.json:
@@ -61,7 +59,7 @@ def main(options: Namespace) -> int:
 
 
 def _status(point: EntryPoint) -> _Status:
-    """Tell without importing any engine, which takes many seconds with some."""
+    """The status of a backend, without importing its engine, which can take many seconds."""
     package = "?" if point.dist is None else point.dist.name
     install: str | None = None
     missing: list[str] = []
@@ -87,7 +85,7 @@ _EXTRA: Final = re.compile(r"""\bextra\s*==\s*["']([^"']+)["']""")
 
 
 def _requirements(package: Distribution, extra: str) -> Iterator[str]:
-    """The packages that an extra of a package names, if it has one of that name."""
+    """The packages of a package's extra; empty if it does not exist."""
     for requirement in package.requires or ():
         read = _REQUIREMENT.match(requirement)
         wanted = _EXTRA.search(requirement)
@@ -102,7 +100,7 @@ def _requirements(package: Distribution, extra: str) -> Iterator[str]:
 
 
 def _is_there(name: str) -> bool:
-    """Whether a package is installed, or another that has the module of its name."""
+    """Whether a package, or a module of its name, is installed."""
     try:
         distribution(name)
     except PackageNotFoundError:

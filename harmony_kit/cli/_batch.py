@@ -18,26 +18,30 @@ if TYPE_CHECKING:  # slow to import, and every command imports this module
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    """Add the command's arguments."""
-    parser.add_argument("input", help="the requests, a line of JSON each; - for standard input")
-    parser.add_argument("output", help="the results; one that exists is gone on with")
     parser.add_argument(
-        "--errors", help="the file of what failed; the output with .errors before its ending"
+        "input", help="the requests, one JSON object per line; - for standard input"
+    )
+    parser.add_argument("output", help="the file for results; an existing one is resumed")
+    parser.add_argument(
+        "--errors",
+        help="the file for failed requests; by default OUTPUT with .errors before its suffix",
     )
     add_backend(parser)
     parser.add_argument(
-        "--concurrency", type=int, default=64, help="how many requests are in the engine at once"
+        "--concurrency", type=int, default=64, help="the number of concurrent requests"
     )
-    parser.add_argument("--current-date", metavar="YYYY-MM-DD", help="the date that the model sees")
+    parser.add_argument(
+        "--current-date", metavar="YYYY-MM-DD", help="the date in the system message"
+    )
     parser.add_argument(
         "--note",
         action="store_true",
-        help="leave out what Harmony cannot carry, instead of failing the request",
+        help="leave out what Harmony cannot represent, instead of failing the request",
     )
 
 
 def main(options: Namespace) -> int:
-    """Run the command; 1 if requests failed."""
+    """Run the command; the exit code is 1 if requests failed."""
     import asyncio
 
     from ..engine._batch import BatchFile, read_batch
@@ -50,7 +54,7 @@ def main(options: Namespace) -> int:
         done = results.done | failures.done
         left = [line for line in lines if line.custom_id not in done]
         if len(left) < len(lines):
-            console.print(f"{len(lines) - len(left)} of {len(lines)} requests were done before")
+            console.print(f"{len(lines) - len(left)} of {len(lines)} requests were already done")
         if left:
             backend = backend_of(options)
             asyncio.run(_run(left, backend, results, failures, options, console))

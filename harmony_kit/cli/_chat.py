@@ -1,4 +1,4 @@
-"""Talk with a model in the terminal, letting it call tools."""
+"""Chat with a model in the terminal, with tools."""
 
 from __future__ import annotations
 
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    """Add the command's arguments."""
     add_backend(parser)
     add_tools(parser)
     conversation = parser.add_argument_group("conversation")
@@ -29,12 +28,12 @@ def add_arguments(parser: ArgumentParser) -> None:
         "--instructions",
         "--developer",
         metavar="TEXT",
-        help="what the developer message says: what other models call the system prompt",
+        help="the instructions in the developer message (the system prompt of other models)",
     )
     conversation.add_argument(
         "--system",
         metavar="TEXT",
-        help="the first line of the system message, instead of the one of the model's training",
+        help="the first line of the system message; by default that of the model's training",
     )
     conversation.add_argument(
         "--reasoning", "--reasoning-effort", metavar="low|medium|high", help="medium by default"
@@ -42,28 +41,28 @@ def add_arguments(parser: ArgumentParser) -> None:
     conversation.add_argument(
         "--current-date",
         metavar="YYYY-MM-DD",
-        help="the date that the model sees: today by default, none for no date",
+        help="the date in the system message; by default today; none for no date",
     )
-    conversation.add_argument("--load", metavar="FILE", help="go on with a saved conversation")
+    conversation.add_argument("--load", metavar="FILE", help="continue a saved conversation")
     conversation.add_argument(
-        "--save", metavar="FILE", help="save the conversation there after each turn"
+        "--save", metavar="FILE", help="save the conversation to this file after each turn"
     )
     conversation.add_argument(
-        "--show-analysis", action="store_true", help="show the reasoning, not only its length"
+        "--show-analysis", action="store_true", help="show the reasoning instead of its length"
     )
     add_sampling(parser)
     parser.add_argument(
-        "--max-turns", type=int, default=50, help="the most completions for an answer"
+        "--max-turns", type=int, default=50, help="the maximum number of completions per answer"
     )
     parser.add_argument(
         "--max-prompt-tokens",
         type=int,
-        help="the most tokens of a prompt; of a longer one older results of tools are left out",
+        help="the maximum length of a prompt in tokens; a longer one omits older tool results",
     )
 
 
 def main(options: Namespace) -> int:
-    """Run the command; 1 if there is no terminal and something could not be done."""
+    """Run the command; without a terminal, the exit code is 1 if anything failed."""
     import asyncio
 
     from ._chat_commands import COMMANDS
@@ -90,13 +89,13 @@ def main(options: Namespace) -> int:
 
 
 def _never_fail(stream: TextIO) -> None:
-    """Print a question mark for what an encoding does not have."""
+    """Replace characters that the stream's encoding lacks by question marks."""
     if isinstance(stream, TextIOWrapper):
         stream.reconfigure(errors="replace")
 
 
 def _read(reader: ChatInput, session: ChatSession, interrupts: Interrupts) -> str | None:
-    """What the user says next; `None` if the user leaves."""
+    """The user's next message; `None` if the user leaves."""
     was_interrupted = False
     while True:
         try:
@@ -116,7 +115,7 @@ def _read(reader: ChatInput, session: ChatSession, interrupts: Interrupts) -> st
 
 
 def _do(line: str, session: ChatSession) -> bool:
-    """Run a command, or let the model answer; whether the chat goes on."""
+    """Run a command, or let the model answer; returns whether the chat continues."""
     from ._chat_commands import Leave, run_command
 
     try:
@@ -131,7 +130,7 @@ def _do(line: str, session: ChatSession) -> bool:
 
 
 def _begin(options: Namespace) -> tuple[list[Message], Any]:
-    """The messages with which the chat begins, and the saved session of the browser."""
+    """The initial messages, and the saved session of the browser."""
     from ._chat_transcript import begun_with, check_can_save, saved_transcript
 
     messages: list[Message] = []

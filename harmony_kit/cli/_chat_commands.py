@@ -1,4 +1,4 @@
-"""The commands of a chat: lines that begin with a slash."""
+"""The commands of a chat: lines that start with a slash."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ._chat_session import ChatSession
 _COMMAND: Final = re.compile(r"/([A-Za-z?]+)(?:\s+(.*))?\s*", re.DOTALL)
 
 
-class Leave(Exception):  # noqa: N818 - it is no error
+class Leave(Exception):  # noqa: N818 - not an error
     """The user leaves the chat."""
 
 
@@ -23,9 +23,9 @@ class Command(NamedTuple):
     """A command.
 
     Attributes:
-        usage: How it is written.
-        summary: What it does.
-        run: Does it; takes the session and what stands after the name.
+        usage: Its syntax.
+        summary: Its description.
+        run: Runs it, given the session and the argument.
     """
 
     usage: str
@@ -34,15 +34,12 @@ class Command(NamedTuple):
 
 
 def run_command(session: ChatSession, line: str) -> bool:
-    """Do what a line says, if it is a command.
+    """Run a line if it is a command; returns whether it is one.
 
-    A line that begins with a blank is none, and a path such as `/etc/hosts` is none either.
-
-    Returns:
-        Whether it is one.
+    A line that starts with a space, or with a path such as `/etc/hosts`, is not a command.
 
     Raises:
-        HarmonyError: There is no such command, or it cannot be done.
+        HarmonyError: The command is unknown or failed.
         Leave: The user leaves.
     """
     written = _COMMAND.fullmatch(line)
@@ -51,8 +48,8 @@ def run_command(session: ChatSession, line: str) -> bool:
     command = COMMANDS.get(f"/{written[1].lower()}")
     if command is None:
         raise HarmonyError(
-            f"there is no command /{written[1]}; /help lists them "
-            "(a message may begin with a slash after a blank)"
+            f"there is no command /{written[1]}; /help lists the commands "
+            "(put a space before the slash to send it as a message)"
         )
     command.run(session, (written[2] or "").strip())
     return True
@@ -61,8 +58,8 @@ def run_command(session: ChatSession, line: str) -> bool:
 def _help(session: ChatSession, argument: str) -> None:  # noqa: ARG001
     width = max(len(command.usage) for command in COMMANDS.values())
     lines = [f"{c.usage:{width}}  {c.summary}" for c in dict.fromkeys(COMMANDS.values())]
-    lines.append('A message of several lines stands between """ and """.')
-    lines.append("Ctrl-C stops an answer; what was said stays. Ctrl-D, or Ctrl-C twice, leaves.")
+    lines.append('Enclose a message of several lines in """ and """.')
+    lines.append("Ctrl-C stops an answer and keeps its text. Ctrl-D, or Ctrl-C twice, leaves.")
     session.screen.say("\n".join(lines))
 
 
@@ -70,20 +67,20 @@ def _save(session: ChatSession, argument: str) -> None:
     if not argument:
         raise HarmonyError("/save: expected a file")
     session.save(argument)
-    session.screen.note(f"saved in {argument}, from now on after each turn")
+    session.screen.note(f"saved to {argument}, and again after each turn")
 
 
 def _undo(session: ChatSession, argument: str) -> None:  # noqa: ARG001
     question = session.transcript.take_back_question()
     if question is None:
-        raise HarmonyError("there is nothing to take back")
-    session.screen.note(f"taken back: {question}")
+        raise HarmonyError("there is nothing to undo")
+    session.screen.note(f"removed: {question}")
     session.autosave()
 
 
 def _retry(session: ChatSession, argument: str) -> None:  # noqa: ARG001
     if not session.transcript.take_back_answer():
-        raise HarmonyError("nothing was asked yet")
+        raise HarmonyError("there is no question to retry")
     session.answer()
 
 
@@ -99,7 +96,7 @@ def _analysis(session: ChatSession, argument: str) -> None:  # noqa: ARG001
     screen = session.screen
     screen.show_analysis = not screen.show_analysis
     if not screen.show_analysis:
-        screen.note("reasoning is folded")
+        screen.note("reasoning is hidden")
         return
     screen.note("reasoning is shown")
     for text in session.transcript.last_reasoning():
@@ -115,8 +112,8 @@ def _tokens(session: ChatSession, argument: str) -> None:  # noqa: ARG001
         kind = _kind(message)
         counts[kind] = counts.get(kind, 0) + length
     counts["the next prompt"] = len(render(messages))
-    counts["prompts until now"] = session.usage.prompt_tokens
-    counts["completions until now"] = session.usage.completion_tokens
+    counts["all prompts"] = session.usage.prompt_tokens
+    counts["all completions"] = session.usage.completion_tokens
     width = max(map(len, counts))
     session.screen.say("\n".join(f"{kind:{width}} {n:>9,}" for kind, n in counts.items()))
 
@@ -139,11 +136,11 @@ _QUIT: Final = Command("/quit", "leaves", _quit)
 
 COMMANDS: Final[dict[str, Command]] = {
     "/help": _HELP,
-    "/save": Command("/save FILE", "saves the conversation, now and after each turn", _save),
-    "/undo": Command("/undo", "takes the last question and its answer back", _undo),
+    "/save": Command("/save FILE", "saves the conversation now and after each turn", _save),
+    "/undo": Command("/undo", "removes the last question and its answer", _undo),
     "/retry": Command("/retry", "asks the last question again", _retry),
-    "/tools": Command("/tools", "lists what the model may call", _tools),
-    "/analysis": Command("/analysis", "shows the reasoning, or folds it again", _analysis),
+    "/tools": Command("/tools", "lists the tools", _tools),
+    "/analysis": Command("/analysis", "shows or hides the reasoning", _analysis),
     "/tokens": Command("/tokens", "counts the tokens of the conversation", _tokens),
     "/quit": _QUIT,
     "/exit": _QUIT,

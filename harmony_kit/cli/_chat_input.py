@@ -1,4 +1,4 @@
-"""What the user of a chat types, or what is piped in."""
+"""The input of a chat: typed lines or a pipe."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ _QUOTES: Final = '"""'
 
 
 class ChatInput:
-    """Reads messages: a line each, or what stands between two lines of three quotes.
+    """Reads messages: a line each, or several lines between two lines of three quotes.
 
-    In a terminal lines can be edited, and earlier ones are found with the arrow keys.
+    In a terminal, lines can be edited, and earlier ones are available with the arrow keys.
 
     Args:
-        is_terminal: Whether a person types.
-        commands: What the tab key completes.
+        is_terminal: Whether the input is interactive.
+        commands: The completions for the tab key.
     """
 
     def __init__(self, *, is_terminal: bool, commands: Sequence[str]) -> None:
@@ -33,7 +33,7 @@ class ChatInput:
         """The next message.
 
         Raises:
-            EOFError: There is none.
+            EOFError: The input has ended.
             KeyboardInterrupt: Ctrl-C was pressed.
             HarmonyError: A line is not UTF-8.
         """
@@ -61,7 +61,7 @@ class ChatInput:
 
 
 def _edit_lines(commands: Sequence[str]) -> None:
-    """Give `input` a memory, and the tab key a meaning, where the system has readline."""
+    """Give `input` a history and tab completion, if the system has readline."""
     with suppress(ImportError):
         import readline
 

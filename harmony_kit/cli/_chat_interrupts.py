@@ -1,4 +1,4 @@
-"""Ctrl-C during a chat: once stops what is going on, again does not wait for it."""
+"""Ctrl-C during a chat: once stops the current work, twice does not wait for it."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from typing import Any, Self, TypeVar
 _Result = TypeVar("_Result")
 
 
-class StoppedByUser(Exception):  # noqa: N818 - it is no error
-    """Ctrl-C was pressed, and what was going on has stopped."""
+class StoppedByUser(Exception):  # noqa: N818 - not an error
+    """Ctrl-C was pressed, and the current work has stopped."""
 
 
 class Interrupts:
-    """Says what Ctrl-C does, as long as its `with` block lasts.
+    """Handles Ctrl-C within its `with` block.
 
-    Outside of `reading` and `run` it does nothing, so that no work is left half done.
+    Outside of `reading` and `run`, Ctrl-C does nothing, so that no work is left half done.
 
     Args:
-        runner: Whose event loop runs what can be stopped.
+        runner: The runner of the event loop for interruptible work.
     """
 
     def __init__(self, runner: asyncio.Runner) -> None:
@@ -34,7 +34,7 @@ class Interrupts:
 
     def __enter__(self) -> Self:
         self._before = signal.signal(signal.SIGINT, self._handle)
-        with suppress(NotImplementedError):  # the loops of Windows do it themselves
+        with suppress(NotImplementedError):  # Windows event loops wake on their own
             self._wake_loop()
         return self
 
@@ -43,9 +43,9 @@ class Interrupts:
         signal.signal(signal.SIGINT, self._before)
 
     def _wake_loop(self) -> None:
-        """Let a signal wake the event loop, also one that comes just before it falls asleep.
+        """Let a signal wake the event loop, even if it arrives just before the loop goes to sleep.
 
-        Python's handlers run between two steps of Python, and it would be asleep by then.
+        Python runs signal handlers only between bytecodes, when the loop would already sleep.
         """
         receiver, sender = socket.socketpair()
         for end in (receiver, sender):
@@ -80,10 +80,10 @@ class Interrupts:
         *,
         stopping: Callable[[], None] = lambda: None,
     ) -> _Result:
-        """Run a coroutine, which Ctrl-C cancels.
+        """The result of a coroutine, which Ctrl-C cancels.
 
         Raises:
-            StoppedByUser: Ctrl-C was pressed, and it has stopped.
+            StoppedByUser: Ctrl-C was pressed, and the coroutine has stopped.
             KeyboardInterrupt: Ctrl-C was pressed again before it had stopped.
         """
         task: asyncio.Task[_Result] = self._loop.create_task(work)

@@ -1,4 +1,4 @@
-"""What was said during a run, whether it came to its end or was stopped."""
+"""The messages of a run, whether it finished or was stopped."""
 
 from __future__ import annotations
 
@@ -14,16 +14,15 @@ from ..wire._roles import Channel, Role
 class Said:
     """Collects a run's messages from its events.
 
-    However the run ends, `messages` can stand in a conversation: every call has a result, a
-    call that was cut off is left out, and no reasoning stands at the end. The beginning of an
-    answer stays.
+    However the run ends, `messages` are valid in a conversation: every call has a result, a
+    truncated call is left out, and there is no reasoning at the end. A truncated answer is kept.
     """
 
     def __init__(self) -> None:
         self._turns: list[_Turn] = []
 
     def take(self, event: RunEvent) -> None:
-        """Take the next event of the run."""
+        """Process the next event of the run."""
         if isinstance(event, TurnStarted):
             self._turns.append(_Turn())
         elif isinstance(event, MessageStarted | ContentDelta | MessageEnded | TurnFinished):
@@ -32,7 +31,7 @@ class Said:
             self._turns[-1].results.append((event.call.message, event.result))
 
     def messages(self, no_result: str) -> list[Message]:
-        """What was said."""
+        """The messages so far; `no_result` is the error for unanswered calls."""
         said = [message for turn in self._turns for message in turn.messages(no_result)]
         while said and is_reasoning(said[-1]):
             said.pop()
@@ -43,9 +42,9 @@ class _Turn:
     """One completion, and the results of its calls."""
 
     def __init__(self) -> None:
-        self.results: list[tuple[Message, Message]] = []  # each with the call
+        self.results: list[tuple[Message, Message]] = []  # (call, result)
         self._whole: list[Message] = []
-        self._header: Header | None = None  # of the message that is being written
+        self._header: Header | None = None  # of the open message
         self._text = ""
 
     def take(self, event: MessageStarted | ContentDelta | MessageEnded | TurnFinished) -> None:
@@ -61,7 +60,7 @@ class _Turn:
             self._end(event)
 
     def _end(self, turn: TurnFinished) -> None:
-        """The end says which messages belong to the turn, and which was cut off."""
+        """Take over the turn's own list of messages, which excludes a truncated one."""
         self._header = None
         self._whole = list(turn.result.history(finish_reason=turn.finish_reason))
         cut = turn.result.incomplete
@@ -79,7 +78,7 @@ class _Turn:
         return said + answers
 
     def _begun(self) -> Sequence[Message]:
-        """The message that was cut off, if it can stand as it is."""
+        """The truncated message, if it is valid in a conversation."""
         header = self._header
         if header is None or not self._text.strip():
             return ()

@@ -1,4 +1,4 @@
-"""How a chat looks: answers as they come, reasoning folded, calls and results on one line each."""
+"""The display of a chat: streamed answers, folded reasoning, one line per call and result."""
 
 from __future__ import annotations
 
@@ -31,34 +31,34 @@ if TYPE_CHECKING:
     from ..builtins.browser import BrowserTool, Citation, CitationStream
 
 _DIM: Final = "bright_black"
-_LONGEST: Final = 100  # characters of a call or a result that are shown
+_LONGEST: Final = 100  # shown characters of a call or a result
 _REFRESH: Final = 0.1  # seconds
 _OUTCOMES: Final[Mapping[Outcome, str]] = {
     "no_final": "the model ended without an answer",
-    "call": "the model calls a tool that is not here",
-    "length": "cut off at the token limit",
-    "turn_limit": "stopped after as many completions as --max-turns allows",
-    "retry_limit": "stopped: too many calls went wrong",
+    "call": "the model called a tool that is not available",
+    "length": "truncated at the token limit",
+    "turn_limit": "stopped at the limit of --max-turns completions",
+    "retry_limit": "stopped: too many failed calls",
     "call_limit": "stopped: too many calls",
     "token_limit": "stopped: too many tokens",
     "time_limit": "stopped: it took too long",
-    "context_limit": "the conversation is longer than --max-prompt-tokens allows",
+    "context_limit": "the conversation is longer than --max-prompt-tokens",
 }
 
 
 class ChatScreen:
     """Shows a chat.
 
-    In a terminal everything goes there, in colors, with a line that is updated. Without one the
-    answers go to the standard output and all else to the standard error, as plain text.
+    In a terminal everything is shown there, in colors, with a status line. Otherwise answers go to
+    the standard output and everything else to the standard error, as plain text.
 
     Args:
-        is_terminal: Whether a person reads along.
-        show_analysis: Whether reasoning is shown, and not only counted.
+        is_terminal: Whether the output is a terminal.
+        show_analysis: Whether reasoning is shown instead of its length.
 
     Attributes:
-        show_analysis: The same, to be changed at any time.
-        browser: What resolves citations, if there is a browser.
+        show_analysis: May be changed at any time.
+        browser: The browser that resolves citations, if there is one.
     """
 
     def __init__(self, *, is_terminal: bool, show_analysis: bool) -> None:
@@ -70,10 +70,10 @@ class ChatScreen:
         self._status = _Status(self._notes)
         self._message: _Shown | None = None
 
-    # What happens during a run
+    # Events
 
     def show(self, event: RunEvent) -> None:
-        """Show what an event says."""
+        """Show an event."""
         if isinstance(event, TurnStarted):
             self._status.show(f"reading {len(event.prompt):,} tokens")
         elif isinstance(event, MessageStarted):
@@ -97,7 +97,7 @@ class ChatScreen:
                 self.warn(_OUTCOMES[event.reply.outcome])
 
     def end(self) -> None:
-        """Leave the line, whatever was shown in it: a run is over, or was stopped."""
+        """Leave the status line at the end of a run."""
         if self._message is not None:
             self._message.end(None)
             self._message = None
@@ -128,22 +128,22 @@ class ChatScreen:
         line.append(_short(text) or "(nothing)", "red" if event.is_error else _DIM)
         self._print_note(line)
 
-    # What else is told
+    # Other output
 
     def note(self, text: str) -> None:
-        """Tell something by the way."""
+        """Show a remark."""
         self._print_note(Text(visible(text), _DIM))
 
     def warn(self, text: str) -> None:
-        """Tell of something that is not as it should be."""
+        """Show a warning."""
         self._print_note(Text(visible(text), "yellow"))
 
     def error(self, text: str) -> None:
-        """Tell of an error."""
+        """Show an error."""
         self._print_note(Text(f"error: {visible(text)}", "red"))
 
     def say(self, text: str) -> None:
-        """Give what a command was asked for."""
+        """Show the output of a command."""
         self._status.clear()
         self._answers.print(Text(visible(text)), soft_wrap=True)
 
@@ -164,19 +164,19 @@ def _console(is_terminal: bool, *, stderr: bool) -> Console:
 
 
 class _Shown:
-    """A message that is shown while it comes."""
+    """A message that is shown while it is generated."""
 
     def add(self, text: str) -> None:
         """Show more of its content."""
         raise NotImplementedError
 
     def end(self, tokens: int | None) -> None:
-        """It is over: how many tokens its content has; `None` if it was cut off."""
+        """End the message, whose content has `tokens` tokens; `None` if it is truncated."""
         raise NotImplementedError
 
 
 class _Counted(_Shown):
-    """One of which only the length is shown."""
+    """A message of which only the length is shown."""
 
     def __init__(self, status: _Status, what: str, *, stays: bool) -> None:
         self._status = status
@@ -196,7 +196,7 @@ class _Counted(_Shown):
 
 
 class _Streamed(_Shown):
-    """One whose text is shown."""
+    """A message whose text is shown."""
 
     def __init__(self, console: Console, status: _Status, style: str) -> None:
         self._console = console
@@ -212,13 +212,13 @@ class _Streamed(_Shown):
         self._console.out(visible(text), style=self._style, end="", highlight=False)
 
     def end(self, tokens: int | None) -> None:
-        del tokens  # they were seen
+        del tokens  # the text was shown
         if self._last not in ("", "\n"):
             self._console.out("", end="\n")
 
 
 class _Answer(_Streamed):
-    """An answer, whose citations are resolved."""
+    """An answer with resolved citations."""
 
     def __init__(self, console: Console, status: _Status, browser: BrowserTool | None) -> None:
         super().__init__(console, status, "")
@@ -242,7 +242,7 @@ class _Answer(_Streamed):
 
 
 def _sources(citations: Iterable[Citation]) -> list[str]:
-    """A line for each source: its number, title, address and the lines that were cited."""
+    """A line for each source: its number, title, URL and cited lines."""
     by_number: dict[int, list[Citation]] = {}
     for citation in citations:
         by_number.setdefault(citation.number, []).append(citation)
@@ -262,7 +262,7 @@ def _sources(citations: Iterable[Citation]) -> list[str]:
 
 
 class _Status:
-    """A dim line that says what is going on; only where a terminal can update it."""
+    """A dim status line, shown only in a terminal that can update it."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -270,7 +270,7 @@ class _Status:
         self._shown_at = 0.0
 
     def show(self, text: str) -> None:
-        """Show a line in place of the one that is shown, but not too often."""
+        """Replace the line, at a limited rate."""
         if not self._console.is_terminal or self._console.is_dumb_terminal:
             return
         now = time.monotonic()
@@ -290,7 +290,7 @@ class _Status:
             live.stop()
 
     def leave(self, text: str) -> None:
-        """Show a line that stays."""
+        """Replace the line by one that stays."""
         self.clear()
         self._console.print(Text(visible(text), _DIM), soft_wrap=True)
 
@@ -299,7 +299,7 @@ class _Status:
 
 
 def _arguments(call: ToolCall) -> str:
-    """The arguments of a call, without the braces that every function's have."""
+    """The arguments of a call, without the braces of a JSON object."""
     try:
         value = json.loads(call.arguments)
     except (ValueError, RecursionError):
@@ -312,7 +312,7 @@ def _arguments(call: ToolCall) -> str:
 
 
 def _short(text: str) -> str:
-    """The first line that says something, and how many more there are."""
+    """The first non-empty line, and the number of further lines."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     if not lines:
         return ""

@@ -1,4 +1,4 @@
-"""A chat: its conversation, what answers, and what is done when it is asked."""
+"""A chat session: conversation, backend, tools, and answers."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ from ._chat_transcript import Transcript, check_can_save, save_transcript
 from ._tool_options import OpenedTools, opened_tools
 
 _STOPPED: Final = "the user stopped the call before it had a result."
-_FAILED: Final = "the call has no result, because something else failed."
+_FAILED: Final = "the call has no result because another error occurred."
 _PENDING: Final = "the call had no result yet when the conversation was saved."
-_NOT_HERE: Final = "there is nothing here that runs this tool."
+_NOT_HERE: Final = "this tool is not available."
 
 
 class ChatSession:
@@ -35,15 +35,15 @@ class ChatSession:
 
     Args:
         options: The command line.
-        messages: The messages with which it begins.
-        interrupts: What Ctrl-C stops.
+        messages: The initial messages.
+        interrupts: The handler of Ctrl-C.
 
     Attributes:
-        is_terminal: Whether a person reads and types.
-        screen: What shows it.
+        is_terminal: Whether input and output are a terminal.
+        screen: The display.
         transcript: The conversation.
-        usage: The tokens that were used.
-        failures: How much could not be done.
+        usage: The numbers of tokens used.
+        failures: The number of failed inputs.
     """
 
     def __init__(
@@ -63,18 +63,18 @@ class ChatSession:
 
     @property
     def toolbox(self) -> Toolbox:
-        """What the model may call."""
+        """The tools."""
         return self._tools.toolbox
 
-    # Beginning and end
+    # Start and end
 
     def open(self, browser_session: Any) -> None:
         """Open the tools, and load the backend.
 
         Raises:
-            HarmonyError: Something cannot be loaded or opened.
+            HarmonyError: A tool or the backend cannot be opened.
             StoppedByUser: Ctrl-C was pressed.
-            KeyboardInterrupt: It was pressed twice.
+            KeyboardInterrupt: Ctrl-C was pressed twice.
         """
         try:
             self._interrupts.run(self._open())
@@ -97,10 +97,10 @@ class ChatSession:
         self._stack.push_async_callback(self._backend.aclose)
 
     def _load_apart(self) -> Backend:
-        """Load the backend in a thread to which Ctrl-C means nothing.
+        """Load the backend in a thread that blocks Ctrl-C.
 
-        An engine's processes get the terminal's Ctrl-C as we do, and some end. What this thread
-        starts inherits that the signal is blocked.
+        The terminal also sends Ctrl-C to an engine's processes, which may exit on it. Processes
+        started by this thread inherit the blocked signal.
         """
         if hasattr(signal, "pthread_sigmask"):
             signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
@@ -119,12 +119,12 @@ class ChatSession:
         screen = self.screen
         isolation = None if self._tools.python is None else self._tools.python.isolation
         if isolation is not None and not isolation.network_blocked:
-            screen.warn("python: the model's code can reach the network here")
+            screen.warn("python: the model's code can access the network")
         if isolation is not None and not isolation.files_read_only:
-            screen.warn("python: the model's code can write wherever you can")
+            screen.warn("python: the model's code can write to all files that you can write to")
         missing = sorted(declared_tools(self.transcript.messages) - set(self.toolbox.tools))
         if missing:
-            screen.warn(f"tools of the conversation that are not here: {', '.join(missing)}")
+            screen.warn(f"unavailable tools of the conversation: {', '.join(missing)}")
         if self.is_terminal:
             asked = self.transcript.question_count()
             loaded = f", {asked} questions loaded" if asked else ""
@@ -133,12 +133,12 @@ class ChatSession:
     # Answers
 
     def answer(self) -> None:
-        """Let the model answer the last question, and show it.
+        """Let the model answer the last question, and show the answer.
 
-        Whatever happens, the conversation can go on afterwards, and has all that was said.
+        Whatever happens, the conversation can continue afterwards, with all messages received.
 
         Raises:
-            KeyboardInterrupt: Ctrl-C was pressed, and again before all had stopped.
+            KeyboardInterrupt: Ctrl-C was pressed twice before everything had stopped.
         """
         said = Said()
         no_result = _FAILED
@@ -151,7 +151,7 @@ class ChatSession:
             self.screen.note("stopped")
         except Exception as error:
             self.fail(error)
-            self.screen.note("/retry asks again, /undo takes the question back")
+            self.screen.note("/retry asks again, /undo removes the question")
         finally:
             self.screen.end()
             self.transcript.add(said.messages(no_result))
@@ -175,10 +175,10 @@ class ChatSession:
 
     def _tell_that_it_stops(self) -> None:
         self.screen.end()
-        self.screen.note("stopping; Ctrl-C again leaves at once")
+        self.screen.note("stopping; Ctrl-C again leaves immediately")
 
     def fail(self, error: Exception) -> None:
-        """Tell of an error."""
+        """Show an error."""
         self.failures += 1
         self.screen.end()
         known = isinstance(error, HarmonyError | OSError) and str(error)
@@ -187,10 +187,10 @@ class ChatSession:
     # Files
 
     def save(self, file: str) -> None:
-        """Save the conversation, now and after each turn from now on.
+        """Save the conversation now and after each turn.
 
         Raises:
-            HarmonyError: The file is another's.
+            HarmonyError: The file exists and was not saved by this chat.
             OSError: It cannot be written.
         """
         path = Path(file)
@@ -200,7 +200,7 @@ class ChatSession:
         self._file = path
 
     def autosave(self, unfinished: Sequence[Message] = ()) -> None:
-        """Save the conversation, if it has a file; tell if that cannot be done."""
+        """Save the conversation if it has a file; an error is shown."""
         if self._file is not None:
             try:
                 self._save(self._file, unfinished)

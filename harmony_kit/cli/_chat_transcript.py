@@ -20,42 +20,35 @@ from ..wire._roles import Role
 from ._files import read_input
 
 _BROWSER: Final = "browser"
-"""The key of the browser's session, beside `messages`."""
+"""The key of the browser's session, next to `messages`."""
 
 
 class Transcript:
-    """The messages of a chat.
-
-    Args:
-        messages: Those with which it begins.
-
-    Attributes:
-        messages: All messages.
-    """
+    """The messages of a chat."""
 
     def __init__(self, messages: Iterable[Message]) -> None:
         self.messages = list(messages)
 
     def ask(self, text: str) -> None:
-        """Add what the user says.
+        """Add a user message.
 
         Raises:
-            InvalidMessageError: There are bytes in it that are no text.
+            InvalidMessageError: The text is not valid Unicode.
         """
         if any("\ud800" <= character <= "\udfff" for character in text):
             raise InvalidMessageError("not UTF-8", field="message")
         self.messages.append(user(text))
 
     def add(self, messages: Iterable[Message]) -> None:
-        """Add what was answered."""
+        """Add the messages of an answer."""
         self.messages += messages
 
     def question_count(self) -> int:
-        """How many messages of the user there are."""
+        """The number of user messages."""
         return sum(message.role is Role.USER for message in self.messages)
 
     def last_reasoning(self) -> list[str]:
-        """The reasoning after the last message of the user."""
+        """The reasoning after the last user message."""
         texts: list[str] = []
         for message in reversed(self.messages):
             if message.role is Role.USER:
@@ -65,11 +58,7 @@ class Transcript:
         return texts[::-1]
 
     def take_back_answer(self) -> bool:
-        """Remove what follows the last message of the user.
-
-        Returns:
-            Whether there is a message of the user.
-        """
+        """Remove everything after the last user message; returns whether there is one."""
         for index in reversed(range(len(self.messages))):
             if self.messages[index].role is Role.USER:
                 del self.messages[index + 1 :]
@@ -77,11 +66,7 @@ class Transcript:
         return False
 
     def take_back_question(self) -> str | None:
-        """Remove the last message of the user and what follows it.
-
-        Returns:
-            The message's text; `None` if there is none.
-        """
+        """Remove the last user message and everything after it; returns its text, or `None`."""
         return self.messages.pop().text if self.take_back_answer() else None
 
 
@@ -94,7 +79,7 @@ def begun_with(
     system_fields: dict[str, Any],
     instructions: str | None,
 ) -> list[Message]:
-    """A conversation with what a command line says of its system and developer messages."""
+    """A conversation with the system and developer fields of a command line."""
     found = list(messages) or [system()]
     if system_fields:
         _set(found, SystemContent, system(), 0, system_fields)
@@ -107,7 +92,7 @@ def begun_with(
 def _set(
     messages: list[Message], kind: type, empty: Message, place: int, fields: dict[str, Any]
 ) -> None:
-    """Set fields of the first message with a content of some kind, or of a new one."""
+    """Set fields of the first message with a content of a kind, or of a new one."""
     for index, message in enumerate(messages):
         if isinstance(message.content, kind):
             content: Any = message.content
@@ -121,27 +106,23 @@ def _set(
 
 
 def check_can_save(path: Path, loaded: str | None) -> None:
-    """Refuse to write over what was never read.
+    """Refuse to overwrite a file that was not loaded.
 
     Raises:
-        HarmonyError: The file exists, and is not the one that was loaded; or there is no such
-            folder.
+        HarmonyError: The file exists and is not the loaded one, or its folder does not exist.
     """
     if not path.resolve().parent.is_dir():
         raise HarmonyError(f"{path}: there is no folder {path.parent}")
     is_own = loaded is not None and Path(loaded).resolve() == path.resolve()
     if path.exists() and not is_own:
-        raise HarmonyError(f"{path} exists; --load goes on with it, or choose another file")
+        raise HarmonyError(f"{path} exists: continue it with --load, or choose another file")
 
 
 def saved_transcript(path: str) -> tuple[list[Message], Any]:
-    """A transcript that was saved, or any conversation in JSON.
-
-    Returns:
-        The messages, and the session of the browser, `None` if there is none.
+    """The messages of a saved transcript or a conversation in JSON, and the session of the browser.
 
     Raises:
-        HarmonyError: It is no conversation; the error names the place.
+        HarmonyError: It is not a conversation; the error names the place.
         OSError: The file cannot be read.
     """
     text = read_input(path)
@@ -154,7 +135,7 @@ def saved_transcript(path: str) -> tuple[list[Message], Any]:
 
 
 def save_transcript(path: Path, messages: Iterable[Message], browser: Any = None) -> None:
-    """Write a transcript; the file is always a whole one, the old or the new.
+    """Write a transcript atomically.
 
     Raises:
         OSError: The file cannot be written.

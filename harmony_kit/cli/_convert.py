@@ -1,4 +1,4 @@
-"""Convert conversations between API shapes, Harmony's JSON, tokens and text."""
+"""Convert conversations between API formats, Harmony's JSON, tokens and text."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from ._files import read_input, token_ids
 if TYPE_CHECKING:
     from ..convert._notes import Note
 
-# The modules that speak them are slow to import, and every command imports this one.
+# The modules for these formats are slow to import, and every command imports this one.
 APIS: Final = {
     "chat": "chat_completions",
     "responses": "responses",
@@ -31,7 +31,6 @@ FORMS: Final = (*APIS, "harmony", "tokens", "text")
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    """Add the command's arguments."""
     parser.add_argument(
         "files", nargs="*", default=["-"], help="files; - or nothing: standard input"
     )
@@ -41,8 +40,8 @@ def add_arguments(parser: ArgumentParser) -> None:
         required=True,
         choices=FORMS,
         help="chat, responses, anthropic: a request or a response of that API; harmony: messages "
-        "as openai-harmony writes them; tokens, text: a rendered conversation, or, with --role "
-        "assistant, a completion",
+        "in openai-harmony's JSON; tokens, text: a rendered conversation, or with --role "
+        "assistant a completion",
     )
     parser.add_argument(
         "--to",
@@ -51,34 +50,38 @@ def add_arguments(parser: ArgumentParser) -> None:
         choices=FORMS,
         help="chat, responses, anthropic: a request of that API; tokens, text: a prompt",
     )
-    parser.add_argument("--jsonl", action="store_true", help="one JSON value a line, in and out")
-    parser.add_argument("--model", default="gpt-oss", help="the model to name in requests")
-    parser.add_argument("--current-date", metavar="YYYY-MM-DD", help="the date that the model sees")
+    parser.add_argument(
+        "--jsonl", action="store_true", help="read and write one JSON value per line"
+    )
+    parser.add_argument("--model", default="gpt-oss", help="the model name in requests")
+    parser.add_argument(
+        "--current-date", metavar="YYYY-MM-DD", help="the date in the system message"
+    )
     parser.add_argument(
         "--max-tokens",
         type=int,
-        help="the limit in requests; Anthropic's API requires one, by default 4096",
+        help="the token limit in requests; Anthropic's API requires one, 4096 by default",
     )
     parser.add_argument(
         "--role",
         choices=["assistant", "none"],
         default="none",
-        help="the role with which the prompt before tokens or text ended; none: there is none",
+        help="the role at the end of the prompt before the tokens or text; none for a conversation",
     )
     parser.add_argument(
         "--note",
         action="store_true",
-        help="leave out what Harmony cannot carry, and say so, instead of failing",
+        help="leave out what Harmony cannot represent, with a warning, instead of failing",
     )
 
 
 class _Conversation(NamedTuple):
-    """What was read.
+    """A converted input.
 
     Attributes:
-        messages: The messages, as a prompt has them.
-        client_messages: The messages with the functions under the client's names.
-        notes: What was not carried over.
+        messages: The messages as in a prompt.
+        client_messages: The messages with the client's function names.
+        notes: What was not converted.
     """
 
     messages: tuple[Message, ...]
@@ -87,7 +90,6 @@ class _Conversation(NamedTuple):
 
 
 def main(options: Namespace) -> int:
-    """Run the command."""
     errors = Console(stderr=True, highlight=False, soft_wrap=True)
     for source, value in _inputs(options, errors):
         try:
@@ -104,7 +106,7 @@ def main(options: Namespace) -> int:
 
 
 def _inputs(options: Namespace, errors: Console) -> Iterator[tuple[str, Any]]:
-    """The values to convert, each with the name of its place."""
+    """The values to convert, each with the name of its source."""
     for file in options.files:
         name = "standard input" if file == "-" else file
         text = read_input(file)
@@ -137,10 +139,10 @@ def _both(messages: tuple[Message, ...]) -> _Conversation:
 
 
 def read_json(text: str) -> Any:
-    """JSON data from text.
+    """The value of a JSON text.
 
     Raises:
-        HarmonyError: It is no JSON.
+        HarmonyError: It is not JSON.
     """
     try:
         return json.loads(text)
@@ -149,11 +151,11 @@ def read_json(text: str) -> Any:
 
 
 def api_module(name: str) -> Any:
-    """The module that speaks an API."""
+    """The module for an API."""
     return import_module(f"...convert.{APIS[name]}", __name__)
 
 
-# What only a response has, of each API.
+# A field of each API that only responses have.
 _IS_RESPONSE: Final[dict[str, Callable[[dict[str, Any]], bool]]] = {
     "chat": lambda body: "choices" in body,
     "responses": lambda body: "output" in body,
@@ -185,7 +187,7 @@ def _read_text(text: str, options: Namespace) -> _Conversation:
     if options.jsonl:
         text = read_json(text)
         if not isinstance(text, str):
-            raise HarmonyError("expected a text")
+            raise HarmonyError("expected a string")
     return _both(parse_text(text.removesuffix("\n"), role=role).messages)
 
 

@@ -1,4 +1,4 @@
-"""Play a recorded conversation with gpt-oss-120b, calling a real Python function."""
+"""Play a recorded conversation with gpt-oss-120b, which calls a real Python function."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ._show import RunPrinter, print_message
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    """Add the command's arguments: there are none."""
+    """Add nothing: the command has no arguments."""
 
 
 def get_current_weather(location: str) -> str:
@@ -28,7 +28,6 @@ def get_current_weather(location: str) -> str:
 
 
 def main(options: Namespace) -> int:  # noqa: ARG001
-    """Run the command."""
     console = Console(highlight=False)
     question = user("What's the weather in Paris right now?")
     conversation = [
@@ -36,7 +35,7 @@ def main(options: Namespace) -> int:  # noqa: ARG001
         developer(tools=[get_current_weather]),
         question,
     ]
-    console.print(Text("gpt-oss-120b, recorded; get_current_weather is called for real", "italic"))
+    console.print(Text("gpt-oss-120b, recorded; get_current_weather really runs", "italic"))
     console.print()
     print_message(console, question)
     printer = RunPrinter(console)

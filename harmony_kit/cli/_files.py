@@ -1,4 +1,4 @@
-"""What the commands read: files, standard input, and token ids in them."""
+"""Input of the commands: files, standard input, and token ids in them."""
 
 from __future__ import annotations
 
@@ -12,30 +12,30 @@ from ..errors import HarmonyError
 
 
 def add_input(parser: ArgumentParser, what: str) -> None:
-    """Add the argument that names the input."""
+    """Add the argument for the input."""
     parser.add_argument(
         "file", nargs="?", default="-", help=f"{what}; - or nothing for standard input"
     )
 
 
 def add_reading(parser: ArgumentParser) -> None:
-    """Add the arguments that say how the input is read."""
+    """Add the arguments for the format of the input."""
     parser.add_argument(
         "--text",
         action="store_true",
-        help="the input is text with special tokens spelt out (or, if it looks so, dropped)",
+        help="the input is text with special tokens spelled out (missing ones are detected)",
     )
     parser.add_argument(
         "--stripped",
         action="store_true",
-        help="the input is text whose special tokens were dropped",
+        help="the input is text without its special tokens",
     )
     parser.add_argument(
         "--role",
         choices=["assistant", "none"],
         default="assistant",
-        help="assistant (the default): a completion, that goes on after <|start|>assistant; "
-        "none: the input begins with <|start|>",
+        help="assistant (the default): a completion, which follows <|start|>assistant; "
+        "none: the input starts with <|start|>",
     )
 
 
@@ -55,10 +55,10 @@ def read_input(file: str) -> str:
 
 
 def token_ids(text: str) -> list[int]:
-    """Token ids from text: a JSON list, or numbers with white space or commas between them.
+    """Token ids from a JSON list, or from numbers separated by whitespace or commas.
 
     Raises:
-        HarmonyError: Something in it is not a number; the error says what and where.
+        HarmonyError: An item is not a number; the error names it and its position.
     """
     body = text.strip()
     if body.startswith("[") and body.endswith("]"):

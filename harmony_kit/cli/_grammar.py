@@ -26,20 +26,19 @@ _MOST_BEFORE: Final = 200
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    """Add the command's arguments."""
     parser.add_argument(
         "file",
         nargs="?",
         default="-",
-        help="a request, or a conversation, in JSON; - or nothing for standard input",
+        help="a request or a conversation in JSON; - or nothing for standard input",
     )
     parser.add_argument(
         "--from",
         dest="source",
         required=True,
         choices=(*APIS, "harmony"),
-        help="chat, responses, anthropic: a request of that API; harmony: messages as "
-        "openai-harmony writes them",
+        help="chat, responses, anthropic: a request of that API; harmony: messages in "
+        "openai-harmony's JSON",
     )
     parser.add_argument(
         "--form",
@@ -51,41 +50,41 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--tool-choice",
         metavar="auto|none|required|NAME",
-        help="which tools may or must be called; NAME is a full name such as functions.f; by "
-        "default what the request says",
+        help="which tools may or must be called; NAME is a full name such as functions.f; "
+        "defaults to the request's",
     )
     parser.add_argument(
         "--reasoning",
         metavar="free|none|TOKENS",
-        help="how much the model may think; by default what the request says",
+        help="the limit of the reasoning; defaults to the request's",
     )
     parser.add_argument(
         "--strict",
         action=BooleanOptionalAction,
-        help="the arguments of all tools must meet their schemas, or may be any object; by default "
-        "what the request says",
+        help="the arguments of all tools must match their schemas, or may be any object; "
+        "defaults to the request's",
     )
     parser.add_argument(
         "--after",
         default="",
         metavar="TEXT",
-        help="with what the completion begins already, special tokens spelt out",
+        help="the start of the completion, with special tokens spelled out",
     )
     parser.add_argument(
         "--check",
         metavar="COMPLETION",
-        help="check a completion instead: a file of token ids, a JSON list or separated by white "
-        "space; exit code 1 if it is refused",
+        help="check a completion instead: a file of token ids, as a JSON list or separated by "
+        "whitespace; exit code 1 if it is refused",
     )
     parser.add_argument(
         "--text",
         action="store_true",
-        help="the completion is text with special tokens spelt out",
+        help="the completion is text with special tokens spelled out",
     )
 
 
 def main(options: Namespace) -> int:
-    """Run the command; 1 if a completion is refused."""
+    """Run the command; the exit code is 1 if a completion is refused."""
     if options.file == "-" == options.check:
         raise HarmonyError("the request and the completion cannot both be standard input")
     made, notes = _constraint(read_input(options.file), options)
@@ -102,7 +101,7 @@ def main(options: Namespace) -> int:
 
 
 def _constraint(text: str, options: Namespace) -> tuple[Constraint, Sequence[Note]]:
-    """The constraint, and what of it is not enforced."""
+    """The constraint, and the parts of the request that it does not enforce."""
     from ..grammar import conversation_constraint
 
     if options.source != "harmony":
@@ -187,7 +186,7 @@ def _check(made: Constraint, completion: Sequence[int]) -> int:
 
 def _refusal_lines(made: Constraint, completion: Sequence[int], refusal: Refusal) -> Iterable[str]:
     if refusal.token is None:
-        yield f"refused: it ends after {refusal.position} tokens, before it is whole"
+        yield f"refused: it ends after {refusal.position} tokens, before it is complete"
     else:
         yield f"refused at token {refusal.position} of {len(completion)}: {_shown(refusal.token)}"
     before = decode(completion[: refusal.position], errors="replace")
@@ -195,7 +194,7 @@ def _refusal_lines(made: Constraint, completion: Sequence[int], refusal: Refusal
     yield f"after: {'…' if is_cut else ''}{before[-_MOST_BEFORE:]}"
     allowed = _allowed(made, completion[: refusal.position])
     if not allowed:
-        yield "allowed there: nothing; the completion is whole"
+        yield "allowed there: nothing; the completion is complete"
         return
     shown = ", ".join(map(_shown, allowed[:_MOST_SHOWN]))
     more = len(allowed) - _MOST_SHOWN
@@ -222,5 +221,5 @@ def _shown(token: int) -> str:
     try:
         text = decode([token], errors="replace")
     except HarmonyError:
-        return f"{token} (no token)"
+        return f"{token} (not a token)"
     return f"{text if token >= FIRST_SPECIAL else json.dumps(text, ensure_ascii=False)} ({token})"

@@ -1,4 +1,4 @@
-"""Show what is wrong with completions: token ids or text, one or many."""
+"""Show the problems of completions, given as token ids or text."""
 
 from __future__ import annotations
 
@@ -20,12 +20,11 @@ from ..wire._text import parse_text
 from ..wire._vocabulary import decode_leniently
 from ._files import add_reading, read_input, token_ids
 
-_AROUND = 12  # units that are shown before and after a problem
-_LONGEST = 60  # characters of a problem that are shown
+_AROUND = 12  # tokens or characters shown before and after a problem
+_LONGEST = 60  # shown characters of a problem
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    """Add the command's arguments."""
     parser.add_argument(
         "files", nargs="*", default=["-"], help="token ids or text; - or nothing for standard input"
     )
@@ -33,10 +32,10 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--jsonl",
         action="store_true",
-        help="every line is a completion in JSON: a list of token ids, a text, or an object with "
+        help="every line is a completion in JSON: a list of token ids, a string, or an object with "
         '"tokens" or "text"',
     )
-    parser.add_argument("--json", action="store_true", help="print every problem as a line of JSON")
+    parser.add_argument("--json", action="store_true", help="print one JSON object per problem")
 
 
 class _Completion(NamedTuple):
@@ -47,7 +46,7 @@ class _Completion(NamedTuple):
 
 
 def main(options: Namespace) -> int:
-    """Run the command; 1 if there are problems."""
+    """Run the command; the exit code is 1 if there are problems."""
     console = Console(highlight=False, soft_wrap=True)
     completions = problems = 0
     for completion in _completions(options):
@@ -92,13 +91,13 @@ def _from_json(line: str, place: str) -> Sequence[int] | str:
     is_ids = isinstance(value, list) and all(type(token) is int for token in value)
     if not is_ids and not isinstance(value, str):
         raise HarmonyError(
-            f'{place}: expected token ids, a text, or an object with "tokens" or "text"'
+            f'{place}: expected token ids, a string, or an object with "tokens" or "text"'
         )
     return value  # type: ignore[no-any-return]
 
 
 def _problems(completion: _Completion, options: Namespace) -> list[Problem]:
-    """What reading the completion and its calls met, in order."""
+    """The problems of a completion and its calls, in order."""
     role = None if options.role == "none" else options.role
     result: Completion
     if isinstance(completion.content, str):
@@ -121,7 +120,7 @@ def _as_json(source: str, found: Problem) -> dict[str, Any]:
 
 
 def _show(console: Console, completion: _Completion, found: Problem) -> None:
-    """The problem, and under it the place with a mark."""
+    """Print a problem, and below it the marked place."""
     unit = "character" if isinstance(completion.content, str) else "token"
     start, end = found.span
     line = Text()

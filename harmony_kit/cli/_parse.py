@@ -17,19 +17,17 @@ from ._show import token_table
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    """Add the command's arguments."""
-    add_input(parser, "token ids, a JSON list or separated by white space")
+    add_input(parser, "token ids, as a JSON list or separated by whitespace")
     add_reading(parser)
     parser.add_argument("--strict", action="store_true", help="fail at the first problem")
     parser.add_argument(
         "--explain",
         action="store_true",
-        help="print every token with its part and its problems, in place",
+        help="print every token with its role in the message and its problems",
     )
 
 
 def main(options: Namespace) -> int:
-    """Run the command."""
     text = read_input(options.file)
     role = None if options.role == "none" else options.role
     if options.explain:

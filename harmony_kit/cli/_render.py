@@ -19,8 +19,7 @@ from ._show import token_table
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    """Add the command's arguments."""
-    add_input(parser, "a conversation in JSON: messages in openai-harmony's form")
+    add_input(parser, "a conversation: messages in openai-harmony's JSON")
     parser.add_argument(
         "--mode",
         choices=["completion", "training", "plain"],
@@ -29,14 +28,16 @@ def add_arguments(parser: ArgumentParser) -> None:
         "conversation alone",
     )
     parser.add_argument("--text", action="store_true", help="print text instead of token ids")
-    parser.add_argument("--explain", action="store_true", help="print every token with its part")
+    parser.add_argument(
+        "--explain", action="store_true", help="print every token with its role in the message"
+    )
     defaults = RenderOptions()
     parser.add_argument(
         "--drop-analysis",
         choices=get_args(DropAnalysis),
         default=defaults.drop_analysis,
-        help="which reasoning is left out: that of finished turns (the default), what "
-        "openai-harmony leaves out, or none",
+        help="which reasoning is dropped: that of finished turns (the default), the same as in "
+        "openai-harmony, or none",
     )
     parser.add_argument(
         "--header-order", choices=get_args(HeaderOrder), default=defaults.header_order
@@ -47,7 +48,6 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def main(options: Namespace) -> int:
-    """Run the command."""
     messages = messages_from_json(read_input(options.file))
     style = RenderOptions(
         drop_analysis=options.drop_analysis,

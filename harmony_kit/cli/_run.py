@@ -1,4 +1,4 @@
-"""Ask a model, letting it call tools."""
+"""Ask a model a question, with tools."""
 
 from __future__ import annotations
 
@@ -16,16 +16,20 @@ from ._tool_options import add_tools, opened_tools
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    """Add the command's arguments."""
-    parser.add_argument("prompt", help="what the user says")
+    parser.add_argument("prompt", help="the user message")
     add_backend(parser)
     add_tools(parser)
-    parser.add_argument("--instructions", help="what the developer message says")
+    parser.add_argument("--instructions", help="the instructions in the developer message")
     parser.add_argument("--reasoning-effort", default="medium", metavar="low|medium|high")
-    parser.add_argument("--current-date", metavar="YYYY-MM-DD", help="the date that the model sees")
+    parser.add_argument(
+        "--current-date", metavar="YYYY-MM-DD", help="the date in the system message"
+    )
     add_sampling(parser)
     parser.add_argument(
-        "--max-turns", type=int, default=RunOptions().max_turns, help="the most completions"
+        "--max-turns",
+        type=int,
+        default=RunOptions().max_turns,
+        help="the maximum number of completions",
     )
     parser.add_argument(
         "--json", action="store_true", help="print the whole conversation as JSON at the end"
@@ -33,7 +37,6 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def main(options: Namespace) -> int:
-    """Run the command."""
     import asyncio
 
     conversation = [

@@ -1,4 +1,4 @@
-"""How messages and tokens look in a terminal."""
+"""Messages and tokens formatted for the terminal."""
 
 from __future__ import annotations
 
@@ -40,12 +40,12 @@ _PICTURES: Final = {
 
 
 def visible(text: str) -> str:
-    """A text whose control characters are pictures of them, so that it moves no cursor."""
+    """The text with control characters replaced by visible symbols."""
     return text.translate(_PICTURES)
 
 
 def header_line(header: Header) -> Text:
-    """Who speaks, on which channel and to whom, on one line."""
+    """The author, channel and recipient, on one line."""
     author = header.role.value if header.name is None else f"{header.role}:{header.name}"
     line = Text(visible(author), style=_ROLE_STYLES[header.role])
     if header.channel is not None:
@@ -60,12 +60,12 @@ def header_line(header: Header) -> Text:
 
 
 def content_style(header: Header) -> str:
-    """The style of a message's content: reasoning recedes, the rest stands out."""
+    """The style of a message's content: reasoning is dimmed."""
     return "bright_black" if header.channel == "analysis" and header.recipient is None else ""
 
 
 def print_message(console: Console, message: Message) -> None:
-    """Print a message whole."""
+    """Print a whole message."""
     header = message.header
     console.print(header_line(header))
     console.print(Text(visible(message.text), style=content_style(header)), soft_wrap=True)
@@ -73,18 +73,14 @@ def print_message(console: Console, message: Message) -> None:
 
 
 class RunPrinter:
-    """Prints a run while it happens.
-
-    Args:
-        console: Where to.
-    """
+    """Prints a run while it happens."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
         self._turns: list[tuple[int, int]] = []
 
     def show(self, event: RunEvent) -> None:
-        """Print what an event says."""
+        """Print an event."""
         console = self._console
         if isinstance(event, TurnStarted):
             line = f"— turn {len(self._turns) + 1}: a prompt of {len(event.prompt)} tokens"
@@ -95,7 +91,7 @@ class RunPrinter:
             text = Text(visible(event.text), style=content_style(event.header))
             console.print(text, end="", soft_wrap=True)
         elif isinstance(event, MessageEnded):
-            end = "cut off" if event.terminator is None else str(event.terminator)
+            end = "truncated" if event.terminator is None else str(event.terminator)
             console.print(Text(f"  {end}", style="bright_black"), end="\n\n")
         elif isinstance(event, ProblemFound):
             console.print(Text(f"  {event.problem.code}: {event.problem.message}", style="yellow"))
@@ -124,7 +120,7 @@ def token_table(
     parts: Iterable[TokenPart | None],
     problems: Sequence[Problem] = (),
 ) -> Table:
-    """A table that shows every token with what it is in its message."""
+    """A table of all tokens with their roles in the messages."""
     table = Table("token", "id", "text", "message", "part", box=None, pad_edge=False)
     if problems:
         table.add_column("problem")
@@ -164,7 +160,7 @@ def _token_text(token: int) -> str:
     if _is_special(token):
         return SPECIAL_TOKEN_NAMES[token]
     if not 0 <= token < SIZE:
-        return "(no token)"
+        return "(not a token)"
     data = token_bytes(token)
     try:
         return repr(data.decode())

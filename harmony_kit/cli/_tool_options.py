@@ -1,4 +1,4 @@
-"""The arguments that say what the model may call, and opening it."""
+"""Command-line arguments for tools, and opening the tools."""
 
 from __future__ import annotations
 
@@ -26,38 +26,37 @@ _WEB: Final = ("http://", "https://")
 
 
 def add_tools(parser: ArgumentParser) -> None:
-    """Add the arguments that say what may be called; `opened_tools` opens it."""
+    """Add the arguments for tools, which `opened_tools` opens."""
     group = parser.add_argument_group("tools")
     group.add_argument(
         "--tool",
         action="append",
         default=[],
         metavar="MODULE:NAME",
-        help="a Python function that the model may call, or whatever hk.run takes as a tool; "
-        "may be repeated",
+        help="a Python function, or anything else that hk.run takes as a tool; may be repeated",
     )
     group.add_argument(
         "--python",
         nargs="?",
         const="",
         metavar="FOLDER",
-        help="the built-in python tool: the model's code runs on this machine, in a kernel of its "
-        "own; its files stand in the folder, by default a temporary one",
+        help="the built-in python tool, which runs the model's code in a kernel on this machine; "
+        "its working folder is a temporary one by default",
     )
     group.add_argument(
         "--browser",
         nargs="?",
         const="",
         metavar="SEARCH",
-        help="the built-in browser; it searches the files of a folder, a service that answers with "
-        "JSON (its URL), or MODULE:NAME, a search provider; without SEARCH it only opens pages",
+        help="the built-in browser; SEARCH is a folder of files, the URL of a service that answers "
+        "with JSON, or a search provider as MODULE:NAME; without it, the browser only opens pages",
     )
     group.add_argument(
         "--browser-option",
         action="append",
         default=[],
         metavar="NAME=VALUE",
-        help="how the service is asked, such as results=data.items, or how the folder is read; "
+        help="an option of the search service or folder, such as results=data.items; "
         "may be repeated",
     )
     group.add_argument(
@@ -65,7 +64,7 @@ def add_tools(parser: ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="HOST",
-        help="a host, network or host:port that may be opened though it is not public; "
+        help="a host, network or host:port outside the public internet that may be opened; "
         "may be repeated",
     )
     group.add_argument(
@@ -78,10 +77,10 @@ def add_tools(parser: ArgumentParser) -> None:
 
 
 class OpenedTools(NamedTuple):
-    """What the model may call, ready to be called.
+    """Open tools.
 
     Attributes:
-        toolbox: All of it.
+        toolbox: All tools.
         browser: The browser, if there is one.
         python: The python tool, if there is one; its kernel starts with the first cell.
     """
@@ -95,10 +94,10 @@ class OpenedTools(NamedTuple):
 async def opened_tools(
     options: Namespace, *, policy: ToolPolicy | None = None
 ) -> AsyncIterator[OpenedTools]:
-    """Open what a command line asks for, and close it at the end.
+    """Open the tools of a command line, and close them at the end.
 
     Raises:
-        HarmonyError: Something cannot be opened; the error names the argument.
+        HarmonyError: A tool cannot be opened; the error names the argument.
     """
     values: list[Any] = [_tool(reference) for reference in options.tool]
     browser = _browser(options)
@@ -124,7 +123,7 @@ async def opened_tools(
 
 def _tool(reference: str) -> Any:
     value = imported("--tool", reference)
-    # What holds something open may not know its tools before it is opened.
+    # A source may not know its tools before it is opened.
     is_known = isinstance(value, Tool | ToolNamespace) or callable(value)
     if not is_known and not hasattr(value, "is_builtin"):
         raise ToolError(f"--tool {reference}: not a function")
@@ -132,7 +131,7 @@ def _tool(reference: str) -> Any:
 
 
 def _words(command: str) -> list[str]:
-    """The words of a command, as a shell has them."""
+    """The words of a command, as in a shell."""
     try:
         words = shlex.split(command, posix=os.name != "nt")
     except ValueError as error:
@@ -143,16 +142,16 @@ def _words(command: str) -> list[str]:
 
 
 def imported(argument: str, reference: str) -> Any:
-    """What MODULE:NAME names.
+    """The object that MODULE:NAME names.
 
     Raises:
-        ToolError: There is no such thing.
+        ToolError: It does not exist.
     """
     module_name, colon, name = reference.partition(":")
     if not colon:
         raise ToolError(f"{argument} {reference}: expected MODULE:NAME")
     if "" not in sys.path:
-        sys.path.insert(0, "")  # as `python -m` does
+        sys.path.insert(0, "")  # like `python -m`
     try:
         return attrgetter(name)(importlib.import_module(module_name))
     except Exception as error:
@@ -176,7 +175,7 @@ def _browser(options: Namespace) -> BrowserTool | None:
 
 
 def _search(source: str, settings: dict[str, Any]) -> SearchProvider | None:
-    """What searches: a folder, a service, or what the user programmed."""
+    """The search provider: a folder, a service, or a Python object."""
     from ..builtins.browser import HttpSearch, LocalSearch
 
     if not source:
@@ -187,7 +186,7 @@ def _search(source: str, settings: dict[str, Any]) -> SearchProvider | None:
     if Path(source).is_dir():
         return _made(LocalSearch.from_folder, source, settings)
     if ":" not in source:
-        raise ToolError(f"--browser {source}: there is no such folder, and it is no URL")
+        raise ToolError(f"--browser {source}: expected a folder, a URL or MODULE:NAME")
     _refuse(settings, f"--browser {source}")
     return _programmed(source)
 
@@ -214,12 +213,14 @@ def _programmed(reference: str) -> SearchProvider:
     value = imported("--browser", reference)
     if not isinstance(value, SearchProvider) or isinstance(value, type):
         if not callable(value):
-            raise ToolError(f"--browser {reference}: no search provider, and makes none")
+            raise ToolError(
+                f"--browser {reference}: not a search provider or a function that makes one"
+            )
         try:
             value = value()
         except Exception as error:
             reason = f"{type(error).__name__}: {error}"
             raise ToolError(f"--browser {reference}: {reason}") from error
     if not isinstance(value, SearchProvider):
-        raise ToolError(f"--browser {reference}: no search provider")
+        raise ToolError(f"--browser {reference}: not a search provider")
     return value

@@ -237,6 +237,21 @@ class _Pending(NamedTuple):
     unclosed: int | None
 
 
+def _report_end(ended: EndedMessage, is_unmarked: bool, log: ProblemLog) -> bool:
+    """Report the problems of a message's end; returns whether it is a call without a name."""
+    header, content, span, terminator = ended[:4]
+    is_like_call = terminator is Terminator.CALL and looks_like_call(header, content)
+    found = end_problems(header, bool(content), is_unmarked, terminator, is_like_call)
+    places = (
+        (span.start, span.end),
+        (span.start, span.content_start),
+        (span.content_end, span.end),
+    )
+    for code, part in found:
+        log.report(code, *places[part])
+    return is_like_call and not header.is_call
+
+
 class Turn:
     """Collects messages, and applies the rules to those of a completion.
 
@@ -258,11 +273,10 @@ class Turn:
         "_awaiting",
         "_called",
         "_events",
-        "_has_stray_call",
-        "_has_stray_return",
         "_is_cut",
         "_log",
         "_pending",
+        "_stray_end",
         "end",
         "is_completion",
         "is_held",
@@ -285,8 +299,7 @@ class Turn:
         self._called = False  # whether there was a call
         self._awaiting = False  # whether there was one with arguments
         self._is_cut = False  # whether the input ended inside a message or header
-        self._has_stray_return = False  # whether a <|return|> without a message came last
-        self._has_stray_call = False  # whether a <|call|> after a closed call came last
+        self._stray_end: TurnEnd | None = None  # by a terminator without a message that came last
 
     @property
     def shows(self) -> bool:
@@ -313,7 +326,7 @@ class Turn:
 
     def begin(self, header: Header, start: int, content_start: int, has_start: bool) -> Header:
         """Check a header that is complete; returns it with its channel restored."""
-        self._has_stray_return = self._has_stray_call = False
+        self._stray_end = None
         if not self.is_completion:
             self._release(is_followed=True)
         elif header.role is not Role.ASSISTANT:
@@ -358,7 +371,8 @@ class Turn:
         is_in_turn = self.is_completion and not self.is_over
         is_call_without_name = False
         if is_in_turn:
-            is_call_without_name = self._judge_end(ended, is_unmarked)
+            is_call_without_name = _report_end(ended, is_unmarked, self._log)
+            self._called |= is_call_without_name
         if self.is_held:
             self.is_held = False
             if header.channel is None:
@@ -373,22 +387,6 @@ class Turn:
             self.add(ended, self._log.take())
         if is_in_turn and not self.is_over and token in _TURN_ENDING_TOKENS:
             self._finish(_TURN_ENDING_TOKENS[token], span.content_end)
-
-    def _judge_end(self, ended: EndedMessage, is_unmarked: bool) -> bool:
-        """Report the problems of a message's end; returns whether it is a call without a name."""
-        header, content, span, terminator = ended[:4]
-        is_like_call = terminator is Terminator.CALL and looks_like_call(header, content)
-        found = end_problems(header, bool(content), is_unmarked, terminator, is_like_call)
-        places = (
-            (span.start, span.end),
-            (span.start, span.content_start),
-            (span.content_end, span.end),
-        )
-        for code, part in found:
-            self._log.report(code, *places[part])
-        is_call_without_name = is_like_call and not header.is_call
-        self._called |= is_call_without_name
-        return is_call_without_name
 
     def _note(self, header: Header, content: str) -> None:
         """Note what the rules for later messages need to know of a message."""
@@ -442,7 +440,7 @@ class Turn:
             self._events.append(MessageEnded(len(self.parsed), parsed))
         self.parsed.append(parsed)
         if self.is_completion:
-            self._has_stray_return = self._has_stray_call = False
+            self._stray_end = None
             self._note(header, content)
             if terminator is Terminator.RETURN:
                 self._finish(TurnEnd.RETURN, parsed.span.content_end)
@@ -525,8 +523,9 @@ class Turn:
         """Note a terminator without a message: it ends the turn if nothing follows."""
         if token == END_OF_TEXT and self.is_completion and not self.is_over:
             self._finish(TurnEnd.ENDOFTEXT, position)
-        self._has_stray_return = token == RETURN
-        self._has_stray_call = token == CALL and self._follows_call
+        self._stray_end = TurnEnd.RETURN if token == RETURN else None
+        if token == CALL and self._follows_call:
+            self._stray_end = TurnEnd.CALL
 
     def cut(self) -> None:
         """Note that the input ends inside a header."""
@@ -547,8 +546,7 @@ class Turn:
             self._release(is_followed=True)
             return
         if not self.is_over:
-            called = self._last_terminator() is Terminator.CALL or self._has_stray_call
-            end = TurnEnd.RETURN if self._has_stray_return else TurnEnd.LENGTH
-            self._finish(TurnEnd.CALL if called else end, position)
+            called = self._last_terminator() is Terminator.CALL
+            self._finish(TurnEnd.CALL if called else self._stray_end or TurnEnd.LENGTH, position)
         if not self.parsed and not self._is_cut:
             self._log.report("empty_output", 0, 0, home=self._log.stray)

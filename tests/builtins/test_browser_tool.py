@@ -200,7 +200,7 @@ def test_a_saved_session_goes_on_with_the_same_cursors(site, browser):
     assert [later.page(cursor) for cursor in range(3)] == [browser.page(c) for c in range(3)]
     assert later.page(0) is later.page(1)
     assert call(later, "open", id=0, cursor=2) == call(browser, "open", id=0, cursor=2)
-    with pytest.raises(hk.errors.ToolError, match="no saved history"):
+    with pytest.raises(hk.errors.ToolError, match="not a saved history"):
         later.restore({"pages": []})
 
 
@@ -314,7 +314,7 @@ def test_what_cannot_be_loaded_is_told(site, browser):
     assert "ten countries" in call(browser, "open", id=f"{site.base}/odd-headers")
     unused = BrowserTool(fetch=WebFetcher(allow=["127.0.0.1:9"]))
     assert "cannot be loaded" in refusal(unused, "http://127.0.0.1:9/")
-    assert "is no URL" in refusal(browser, "http://[::1/")
+    assert "is not a URL" in refusal(browser, "http://[::1/")
     assert "only http and https" in refusal(browser, "ftp://example.com/x")
     assert "only http and https" in refusal(browser, "file:///etc/passwd")
     assert "only http and https" in refusal(browser, "javascript:alert(1)")
@@ -326,7 +326,7 @@ def test_what_cannot_be_loaded_is_told(site, browser):
         ("pdf", "is a PDF document"),
         ("hidden-pdf", "is a PDF document"),
         ("image", "is of type image/png"),
-        ("binary", "is no text"),
+        ("binary", "is not text"),
     ],
 )
 def test_what_is_no_text_is_refused(site, browser, page, reason):
@@ -415,7 +415,7 @@ def test_any_text_as_a_url_is_told(is_web, text):
 def test_addresses_that_are_not_public_are_refused(site, host):
     site.requests.clear()
     reason = refusal(BrowserTool(), f"http://{host}:{site.port}/danube.html")
-    assert re.search("is not on the public internet|is not known|is no URL", reason)
+    assert re.search("is not on the public internet|is not known|is not a URL", reason)
     assert not site.requests
 
 
@@ -474,7 +474,7 @@ def test_passwords_and_ports(browser):
         return ["93.184.215.14"]
 
     browser = BrowserTool(fetch=WebFetcher(resolve=resolve))
-    assert "port 25 is not one of web pages" in refusal(browser, "http://example.com:25/")
+    assert "port 25 is not a port of web servers" in refusal(browser, "http://example.com:25/")
 
 
 def test_what_the_user_allows(site):
@@ -720,7 +720,7 @@ def test_services_that_fail_are_told_without_keys(site):
     for url, reason in (
         (f"{site.base}/nowhere?key=s3cret", "status 404"),
         ("http://127.0.0.1:9/?key=s3cret", "the search failed: ConnectError"),
-        (f"{site.base}/danube.html", "no JSON"),
+        (f"{site.base}/danube.html", "not JSON"),
         (f"{site.base}/json", "no list at 'data.hits'"),
         (f"{site.base}/gigabyte", "too long"),
     ):

@@ -624,7 +624,7 @@ def test_a_closed_tool_says_so() -> None:
 
 
 def test_bad_settings_are_named(tmp_path: Path) -> None:
-    with pytest.raises(ToolError, match=r"folder: .*missing is no folder"):
+    with pytest.raises(ToolError, match=r"folder: .*missing is not a folder"):
         PythonTool(tmp_path / "missing")
     with pytest.raises(ToolError, match="timeout: expected a positive number"):
         PythonTool(timeout=0)

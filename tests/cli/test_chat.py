@@ -161,7 +161,7 @@ def test_reasoning_is_shown_if_asked_for(folder):
     assert output == "Yes.\nYes.\nYes.\n"
     assert notes == (
         "thinking, 5 tokens\nreasoning is shown\nDeep\nthoughts.\nDeep\nthoughts.\n"
-        "reasoning is folded\nthinking, 5 tokens\n"
+        "reasoning is hidden\nthinking, 5 tokens\n"
     )
     # The reasoning before an answer is not in the prompts after it.
     last = hk.parse(prompts(folder)[-1], role=None).messages
@@ -181,11 +181,11 @@ def test_an_error_is_a_line_and_the_chat_goes_on(folder):
     assert output == "You said: fine\n"
     failed = (
         "error: scripted: RuntimeError: the engine is down\n"
-        "/retry asks again, /undo takes the question back\n"
+        "/retry asks again, /undo removes the question\n"
     )
     assert notes == (
-        failed * 2 + "taken back: !the engine is down\n"
-        "error: there is nothing to take back\n"
+        failed * 2 + "removed: !the engine is down\n"
+        "error: there is nothing to undo\n"
         "error: there is no command /nope; /help lists them "
         "(a message may begin with a slash after a blank)\n"
         "error: /save: expected a file\n"
@@ -228,7 +228,7 @@ def test_undo_and_retry(folder):
     assert output == (
         "You said: one\nYou said: two\nYou said: three\nYou said: three\nYou said: four\n"
     )
-    assert notes == "taken back: two\nsaved in here.json, from now on after each turn\n"
+    assert notes == "removed: two\nsaved to here.json, and again after each turn\n"
     messages = loaded(folder / "here.json")
     texts = [message.text for message in messages[1:]]
     assert texts == ["one", "You said: one", "three", "You said: three", "four", "You said: four"]
@@ -243,8 +243,8 @@ def test_commands_tell_of_the_session(folder):
     counts = dict(re.findall(r"^(\w[\w ]*?) +([\d,]+)$", output, re.MULTILINE))
     (prompt,) = prompts(folder)
     completion = len(hk.encode_with_special(say("You said: one")))
-    assert counts["prompts until now"] == str(len(prompt))
-    assert counts["completions until now"] == str(completion)
+    assert counts["all prompts"] == str(len(prompt))
+    assert counts["all completions"] == str(completion)
     # The answer is now in the prompt, and another header to complete.
     assert int(counts["the next prompt"]) == len(prompt) + completion + 2
     parts = ("system", "developer", "questions", "answers")
@@ -269,7 +269,7 @@ def test_a_turn_that_does_not_end_in_an_answer_is_named(folder):
     output, notes, _ = chat(folder, lines, *options, "--save", "saved.json")
     assert output == "A long answer that is cut\n" or output.startswith("A long")
     assert "the model ended without an answer\n" in notes
-    assert "cut off at the token limit\n" in notes
+    assert "truncated at the token limit\n" in notes
     # Whatever happened, the conversation is one: no call without its result.
     messages = loaded(folder / "saved.json")
     for message, following in zip(messages, [*messages[1:], None], strict=True):
@@ -335,7 +335,7 @@ def test_a_file_that_cannot_be_written_does_not_end_the_chat(folder):
         (["--reasoning", "much"], "reasoning_effort: unknown reasoning effort 'much'"),
         (["--tool", "my_tools:nothing"], "--tool my_tools:nothing: AttributeError"),
         (["--option", "x=1"], "backend 'scripted': "),
-        (["--browser", "nowhere"], "--browser nowhere: there is no such folder"),
+        (["--browser", "nowhere"], "--browser nowhere: expected a folder, a URL"),
         (["--browser", "my_tools:add"], "--browser my_tools:add: TypeError"),
         (["--browser", "--browser-option", "q=1"], "--browser-option q: "),
         (["--browser", "http://x/", "--browser-option", "nope=1"], "--browser-option: "),
@@ -403,7 +403,7 @@ def test_python_browser_and_mcp_together(folder):
     output, _, _ = chat(folder, lines, *options[1:], "--load", "all.json")
     assert output.splitlines()[-1] == "[1] Danube, https://r.example/danube.md (lines 4)"
     _, notes, _ = chat(folder, lines, "--load", "all.json")
-    assert notes.startswith("tools of the conversation that are not here: Test_server_1.add, ")
+    assert notes.startswith("unavailable tools of the conversation: Test_server_1.add, ")
 
 
 def test_a_search_provider_of_ones_own(folder):
@@ -748,7 +748,7 @@ def test_ctrl_c_twice_does_not_wait_for_what_does_not_stop(folder):
         screen.type(call("functions.stay", "{}") + "\n")
         eventually((folder / "begun").exists)
         screen.type("\x03")
-        screen.until("stopping; Ctrl-C again leaves at once")
+        screen.until("stopping; Ctrl-C again leaves immediately")
         screen.type("\x03")
         assert screen.left() == 130
     assert loaded(folder / "saved.json")[-1].role == "tool"

@@ -138,16 +138,16 @@ def test_where_a_completion_is_refused(run):
     [
         (
             CALL.removesuffix("<|call|>"),
-            "refused: it ends after 15 tokens, before it is whole",
+            "refused: it ends after 15 tokens, before it is complete",
             "allowed there: <|call|> (200012)",
         ),
         (
             CALL + "x",
             "refused at token 16 of 17: ",
-            "allowed there: nothing; the completion is whole",
+            "allowed there: nothing; the completion is complete",
         ),
         ("<|start|>", "refused at token 0 of 1: <|start|> (200006)", "allowed there: <|channel|>"),
-        ("", "refused: it ends after 0 tokens, before it is whole", "allowed there: <|channel|>"),
+        ("", "refused: it ends after 0 tokens, before it is complete", "allowed there: <|channel|>"),
         (ANSWER, 'refused at token 1 of 6: "final"', 'allowed there: "a" (64), '),
     ],
 )
@@ -172,7 +172,7 @@ def test_ids_that_are_none_are_refused(run):
     for written in ("200005 999999", "200005 -1"):
         code, out, _ = run(CHAT, completion=written)
         assert code == 1
-        assert f"refused at token 1 of 2: {written.split()[1]} (no token)" in out
+        assert f"refused at token 1 of 2: {written.split()[1]} (not a token)" in out
 
 
 # --- Errors ---------------------------------------------------------------------------------

@@ -40,7 +40,7 @@ pytest.importorskip("llguidance")
 WALKS = int(os.environ.get("WALKS", scaled(200)))
 ADMITTED = int(os.environ.get("ADMITTED", scaled(200)))
 
-# A failure is told as it was found: to make it smaller takes thousands of grammars.
+# Failures are not shrunk, which would take thousands of grammars.
 slow = settings(
     deadline=None,
     suppress_health_check=list(HealthCheck),
@@ -51,7 +51,7 @@ slow = settings(
 # --- Schemas, tools, turns ------------------------------------------------------------------
 
 names = st.text(string.ascii_lowercase + "_", min_size=1, max_size=8)
-exact_integers = st.integers(-(2**53), 2**53)  # llguidance has others refused
+exact_integers = st.integers(-(2**53), 2**53)  # others are refused for llguidance
 scalars: st.SearchStrategy[Any] = (
     st.just({"type": "string"})
     | st.just({"type": "boolean"})
@@ -149,7 +149,7 @@ def turns(draw: st.DrawFn) -> tuple[tuple[hk.ToolNamespace, ...], dict[str, Any]
 def check_completion(
     tokens: list[int], namespaces: tuple[hk.ToolNamespace, ...], options: dict[str, Any]
 ) -> None:
-    """What law 8 says of a completion."""
+    """Law 8 for a completion."""
     result = hk.parse(tokens, strict=True)
     *before, last = result.messages
     declared = {
@@ -202,7 +202,7 @@ def test_law_8_what_a_constraint_admits_is_well_formed(turn, seed, malice):
     try:
         tokens = walk(made, 200 + seed % 200, seed, malice=malice)
     except hk.errors.GrammarError as error:
-        # A schema that nothing meets, or one whose least value is longer than the limit.
+        # A schema that nothing meets, or one whose shortest value exceeds the limit.
         is_expected = "nsatisfiable" in str(error) or error.path == "max_tokens"
         assert is_expected, error  # noqa: PT017
         return
@@ -235,16 +235,16 @@ def test_a_limited_text_ends_with_a_whole_character():
 
 
 def broken_tokens() -> list[int]:
-    spelt = [token for token in hk.encode("🙂 漢 𠮷") if "\ufffd" in hk.decode([token])]
-    assert len(spelt) > 3
-    return spelt
+    broken = [token for token in hk.encode("🙂 漢 𠮷") if "\ufffd" in hk.decode([token])]
+    assert len(broken) > 3
+    return broken
 
 
-# --- Where generation stands ----------------------------------------------------------------
+# --- Resuming after a prefix -----------------------------------------------------------------
 
 
 def is_within_a_value(head: list[int], namespaces: Any, options: dict[str, Any]) -> bool:
-    """Whether a completion is cut off within JSON, or a text that a pattern matches."""
+    """Whether a prefix ends within JSON, or a text that a pattern matches."""
     special = [token for token in head if token >= FIRST_SPECIAL]
     if special[-1:] != [MESSAGE] or head[-1] == MESSAGE:
         return False
@@ -261,7 +261,7 @@ def is_within_a_character(head: list[int]) -> bool:
 
 @settings(slow, max_examples=max(ADMITTED // 10, 1))
 @given(turns(), st.integers(0, 2**32))
-def test_a_constraint_goes_on_after_any_beginning(turn, seed):
+def test_a_constraint_resumes_after_any_prefix(turn, seed):
     namespaces, options = turn
     tokens = completion(random.Random(seed), namespaces, **options)
     followed = constraint(namespaces, **options).matcher()
@@ -280,7 +280,7 @@ def test_a_constraint_goes_on_after_any_beginning(turn, seed):
 
 
 def wrong_token(mask: bytes, chance: random.Random) -> int:
-    """A token that may not come next, sooner one that means something."""
+    """A token that may not come next, preferably a meaningful one."""
     likely = [*range(FIRST_SPECIAL, FIRST_SPECIAL + 21), *hk.encode("assistant final json to=")]
     chance.shuffle(likely)
     return next(token for token in likely if not mask[token // 8] >> token % 8 & 1)
@@ -314,11 +314,11 @@ def test_positions(after, admitted, refused):
     made = constraint([F], after=hk.encode_with_special(after))
     assert made.check(hk.encode_with_special(admitted)) is None
     assert made.check(hk.encode_with_special(refused)) is not None
-    # The rest can be said in every language.
+    # Every language can express the rest.
     assert len({made.lark, made.ebnf, made.gbnf}) == 3
 
 
-def test_what_was_thought_counts():
+def test_reasoning_in_the_prefix_counts():
     made = constraint(
         reasoning=4, after=hk.encode_with_special("<|channel|>analysis<|message|>a b")
     )
@@ -340,7 +340,7 @@ def test_what_was_thought_counts():
         ),
     ],
 )
-def test_what_no_completion_begins_with(after, reason):
+def test_invalid_prefixes(after, reason):
     with pytest.raises(hk.errors.GrammarError) as raised:
         constraint([F], after=hk.encode_with_special(after))
     assert (raised.value.path, raised.value.reason) == ("after", reason)
@@ -362,7 +362,7 @@ def test_characters_of_several_tokens():
         constraint(reasoning=9, after=[*thought, *letter])
 
 
-# --- What is asked for ----------------------------------------------------------------------
+# --- Arguments -------------------------------------------------------------------------------
 
 F = hk.Tool("f", parameters={"type": "object", "properties": {"a": {"type": "integer"}}})
 G = hk.Tool("g")
@@ -411,12 +411,12 @@ def test_reasoning_limits(reasoning, counts):
     admitted = [n for n, it in thoughts.items() if admits(made, f"{it}<|start|>assistant{ANSWER}")]
     assert admitted == counts
     assert admits(made, ANSWER)
-    # With a limit it thinks once.
+    # With a limit there is one message of reasoning.
     twice = f"{thoughts[1]}<|start|>assistant" * 2 + ANSWER
     assert admits(made, twice) is (reasoning == "free")
 
 
-def test_preambles_stand_where_something_may_be_called():
+def test_preambles_are_admitted_where_a_call_is_possible():
     preamble = "<|channel|>commentary<|message|>Let me see.<|end|><|start|>assistant"
     assert admits(constraint([F], reasoning="none"), preamble + CALL_F)
     assert admits(constraint([F]), preamble + ANSWER)
@@ -476,7 +476,7 @@ def nested(depth: int) -> dict[str, Any]:
 
 
 def deep_tool() -> hk.Tool:
-    """A tool that was made where the stack had room for its schema."""
+    """A tool created with a higher recursion limit."""
     limit = sys.getrecursionlimit()
     sys.setrecursionlimit(30_000)
     try:
@@ -514,7 +514,7 @@ def deep_tool() -> hk.Tool:
         ({"tools": [deep_tool()]}, "functions.f", "the schema is nested too deeply"),
     ],
 )
-def test_what_cannot_be(arguments, path, reason):
+def test_invalid_arguments(arguments, path, reason):
     with pytest.raises(hk.errors.GrammarError) as raised:
         constraint(**arguments)
     assert raised.value.path == path
@@ -538,7 +538,7 @@ def test_what_cannot_be(arguments, path, reason):
         ({"allOf": [{"type": "null"}, {"type": "string"}]}, None, "llguidance refuses the grammar"),
     ],
 )
-def test_schemas_that_llguidance_does_not_keep_to(schema, path, reason):
+def test_schemas_that_llguidance_does_not_enforce(schema, path, reason):
     made = constraint(response_format=schema)
     with pytest.raises(hk.errors.GrammarError) as raised:
         made.verify()
@@ -565,7 +565,7 @@ ARGUMENTS = {
 
 
 def content_after(header: Sequence[int]) -> list[int]:
-    """A content, and what ends it, as a message with this header has it."""
+    """The content and end of a message with this header."""
     message = hk.parse([*header, *hk.encode("x")]).messages[0]
     if message.recipient is None:
         text = (
@@ -599,8 +599,8 @@ def headers_of(node: Any) -> Iterator[tuple[tuple[Any, ...], Any]]:
             yield from headers_of(part)
 
 
-def spelt(parts: Sequence[Any], chance: random.Random | None = None) -> list[int]:
-    """The tokens of a header; with chance in pieces that no encoder makes."""
+def tokens_of_header(parts: Sequence[Any], chance: random.Random | None = None) -> list[int]:
+    """The tokens of a header; with `chance`, in a tokenization that no encoder produces."""
     tokens: list[int] = []
     for part in parts:
         if isinstance(part, Token):
@@ -622,8 +622,13 @@ def test_every_header_that_is_admitted_is_read_strictly():
     made = constraint(HEADER_TOOLS)
     chance = random.Random(3)
     for parts in headers:
-        canonical = hk.parse([*spelt(parts), *content_after(spelt(parts))], strict=True)
-        for tokens in (spelt(parts), *(spelt(parts, chance) for _ in range(5))):
+        canonical = hk.parse(
+            [*tokens_of_header(parts), *content_after(tokens_of_header(parts))], strict=True
+        )
+        for tokens in (
+            tokens_of_header(parts),
+            *(tokens_of_header(parts, chance) for _ in range(5)),
+        ):
             whole = [*tokens, *content_after(tokens)]
             assert made.check(whole) is None, hk.decode(whole)
             assert hk.parse(whole, strict=True).messages == canonical.messages
@@ -633,7 +638,7 @@ def test_every_header_that_is_admitted_is_read_strictly():
 
 @pytest.mark.parametrize("order", get_args(HeaderOrder))
 def test_every_header_that_the_model_may_write_is_admitted(order):
-    """Those that strict reading takes, of all that can be put together and is declared."""
+    """Of all combinations, those that strict parsing accepts and that are declared."""
     made = constraint(HEADER_TOOLS)
     recipients = [None, "functions.f", "functions.g", "python", "browser.find", "browser", "all"]
     types = [(None, False), ("json", False), ("json", True), ("code", False), ("code", True)]
@@ -653,7 +658,7 @@ def test_every_header_that_the_model_may_write_is_admitted(order):
 
 
 def may_be_written(header: Header) -> bool:
-    """What the format's documentation and the model's own output have."""
+    """Headers in the format's documentation and the model's own output."""
     kind = (header.content_type, header.constrained)
     match header.recipient:
         case None | "all":
@@ -673,7 +678,7 @@ JSON_KINDS = [("json", True), ("json", False), (None, False)]
 CODE_KINDS = [("code", False), (None, False)]
 
 
-# --- The limit of tokens ----------------------------------------------------------------------
+# --- The token limit --------------------------------------------------------------------------
 
 EMAIL = {"type": "string", "format": "email"}
 LONG = {
@@ -710,7 +715,7 @@ def chain_of_references(length: int) -> dict[str, Any]:
 
 
 def test_long_chains_of_references():
-    """A schema that is not deep, but leads far; llguidance would overflow its stack."""
+    """A schema that is shallow, but has a long chain of references."""
     chain = chain_of_references(120)
     backwards = {**chain, "$defs": dict(reversed(chain["$defs"].items()))}
     for schema in (chain, backwards, nested(100)):
@@ -725,7 +730,7 @@ def test_long_chains_of_references():
 
 @pytest.mark.parametrize("seed", range(40))
 def test_the_limit_is_kept_where_much_can_be_begun(seed):
-    """What may be left out, and once begun takes long to be whole."""
+    """Optional parts that, once begun, need many tokens."""
     schema = {"type": "object", "properties": {"a": {"type": "array", "items": LONG}, "b": LONG}}
     tool = hk.Tool("f", parameters={**schema, "$defs": LONG["$defs"]})
     made = constraint([tool], reasoning="none")
@@ -735,7 +740,7 @@ def test_the_limit_is_kept_where_much_can_be_begun(seed):
 
 @pytest.mark.parametrize(("choice", "calls"), [("auto", 0), ("required", 1)])
 def test_a_model_that_thinks_up_to_the_limit_answers(choice, calls):
-    """It calls nothing that it did not mean to call, unless it must."""
+    """It makes no call, unless one is required."""
     matcher = constraint([hk.Tool("z", parameters=LONG), F], tool_choice=choice).matcher(600)
     tokens = hk.encode_with_special("<|channel|>analysis<|message|>")
     assert all(map(matcher.accept_token, tokens))

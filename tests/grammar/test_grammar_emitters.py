@@ -48,14 +48,14 @@ def is_valid(schema, value) -> bool:
     return validator.is_valid(value)
 
 
-def assert_says(schema, values):
-    """All values, and the written ones only where they are valid."""
+def assert_admits_valid(schema, values):
+    """The rules admit a value exactly if it is valid."""
     rules = rules_of(schema)
     for value in values:
         assert rules.admits(json.dumps(value, ensure_ascii=False)) == is_valid(schema, value), value
 
 
-# --- Schemas, with what meets them and what does not --------------------------------------------
+# --- Schemas, valid and invalid values ------------------------------------------------------------
 
 names = st.sampled_from(["a", "b", "ab", "long name", 'q"t', "ä", "x<|y", "a\\b", ""])
 letters = st.text('ab<|>é漢"\\\n', max_size=6)
@@ -149,7 +149,7 @@ any_values = st.recursive(
 
 
 def instances(schema):
-    """Values that come near to a schema; many of them meet it."""
+    """Values similar to a schema; many are valid."""
     if not isinstance(schema, dict):
         return any_values
     if "anyOf" in schema:
@@ -200,7 +200,7 @@ def test_values_are_admitted_exactly_where_they_are_valid(data):
 
 
 def is_in_order(schema, value) -> bool:
-    """Whether all properties stand where the rules have them; unknown under anyOf."""
+    """Whether all properties are in the order of the rules; unknown under anyOf."""
     if "anyOf" in str(schema):
         return False
     if isinstance(value, dict) and isinstance(schema, dict) and "properties" in schema:
@@ -220,7 +220,7 @@ def is_in_order(schema, value) -> bool:
 
 
 def is_unusual(text) -> bool:
-    """Whether something has a spelling of its own in the rules, or none."""
+    """Whether the rules may admit another spelling only."""
     if (
         '\\n"' in text
     ):  # of a pattern's $ the oracle says, as Python does, that a newline may follow
@@ -280,7 +280,7 @@ def test_bounds_of_integers(low, high, is_exclusive):
     schema = {"type": "integer", **bounds}
     values = [*range(-130, 131), *range(990, 1010), 12345, -12345]
     if any(is_valid(schema, it) for it in values):
-        assert_says(schema, values)
+        assert_admits_valid(schema, values)
     else:
         with pytest.raises(GrammarError, match="nothing meets"):
             rules_of(schema)
@@ -319,7 +319,7 @@ def test_bounds_of_numbers(bounds):
         -90.5,
         1.0,
     ]
-    assert_says({"type": "number", **bounds}, values)
+    assert_admits_valid({"type": "number", **bounds}, values)
 
 
 def test_numbers_within_bounds_do_not_round_out_of_them():
@@ -329,8 +329,8 @@ def test_numbers_within_bounds_do_not_round_out_of_them():
     assert not rules.admits("0.0")
 
 
-def test_a_bound_that_is_no_whole_number_is_refused_for_numbers_only():
-    assert_says({"type": "integer", "minimum": 0.5, "maximum": 3.5}, range(-1, 6))
+def test_a_fractional_bound_is_refused_for_numbers_only():
+    assert_admits_valid({"type": "integer", "minimum": 0.5, "maximum": 3.5}, range(-1, 6))
     with pytest.raises(GrammarError, match=r"^f\.minimum: "):
         rules_of({"type": "number", "minimum": 0.5})
 
@@ -348,7 +348,7 @@ def test_other_properties_never_repeat_a_name():
         assert not rules.admits(f'{{{disguise}: "x"}}')
 
 
-def test_objects_are_closed_unless_they_say_otherwise():
+def test_objects_are_closed_by_default():
     schema = {"type": "object", "properties": {"a": True}}
     assert not rules_of(schema).admits('{"b": 1}')
     assert rules_of({**schema, "additionalProperties": True}).admits('{"b": 1}')
@@ -381,7 +381,7 @@ def test_references_may_be_recursive():
     assert not rules.admits('{"v": 1, "next": {"next": {"v": 3}}}')
 
 
-def test_what_has_no_end_is_left_out():
+def test_endless_alternatives_are_dropped():
     endless = {
         "type": "object",
         "properties": {"next": {"$ref": "#/$defs/n"}},
@@ -499,7 +499,7 @@ def test_keywords_together(schema, good, bad):
         ({"if": {"type": "string"}}, "f.if"),
     ],
 )
-def test_what_cannot_be_said_is_refused_by_name(schema, path):
+def test_unsupported_keywords_are_refused_by_name(schema, path):
     with pytest.raises(GrammarError) as caught:
         rules_of(schema)
     assert caught.value.path == path
@@ -608,7 +608,7 @@ def test_formats(form, good, bad):
     assert not any(rules.admits(json.dumps(it)) for it in bad)
 
 
-# --- Shapes -------------------------------------------------------------------------------------
+# --- Nodes --------------------------------------------------------------------------------------
 
 texts = st.text(string.ascii_letters + ' <{"\\\né漢', min_size=1, max_size=5)
 parts = st.one_of(
@@ -620,7 +620,7 @@ parts = st.one_of(
     ),
     st.sampled_from(["a+", "[a-c]*"]).map(MatchingText),
 )
-shapes = st.recursive(
+nodes = st.recursive(
     parts,
     lambda inner: st.one_of(
         st.lists(inner, max_size=3).map(lambda it: sequence(*it)),
@@ -632,14 +632,14 @@ shapes = st.recursive(
 
 
 @slow
-@given(shapes)
-def test_shapes_are_written_whole_and_always_alike(shape):
+@given(nodes)
+def test_emitted_texts_are_complete_and_deterministic(node):
     for emitted in ("gbnf", "ebnf"):
-        text = getattr(Constraint(shape), emitted)
-        assert text == getattr(Constraint(shape), emitted)
+        text = getattr(Constraint(node), emitted)
+        assert text == getattr(Constraint(node), emitted)
         Reader(text)  # every rule that is used is there, and no other
-    tag = Constraint(shape).structural_tag
-    assert json.loads(json.dumps(tag)) == tag == Constraint(shape).structural_tag
+    tag = Constraint(node).structural_tag
+    assert json.loads(json.dumps(tag)) == tag == Constraint(node).structural_tag
 
 
 WEATHER = Tool(

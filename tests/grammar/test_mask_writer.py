@@ -1,4 +1,4 @@
-"""Masks that are written together are those of each matcher alone."""
+"""Masks that are written together equal those of each matcher alone."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ VOCABULARY = 201088
 def test_written_together_they_are_what_each_gives(
     threads: int | None, vocabulary_size: int
 ) -> None:
-    """At every place: free, near the limit, and where the completion is whole."""
+    """At every position: free, near the limit, and finished."""
     writer = MaskWriter(threads)
     size = mask_size(vocabulary_size)
     chance = random.Random(1)

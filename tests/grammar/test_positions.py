@@ -1,4 +1,4 @@
-"""What is left of a grammar's rules in the middle of a completion."""
+"""The grammar of the rest of a completion, at every position."""
 
 import json
 
@@ -48,13 +48,13 @@ CASES = [
 
 @pytest.mark.parametrize("name", SERVER_GRAMMARS)
 @pytest.mark.parametrize(("made", "text"), CASES)
-def test_at_the_beginning_it_is_the_whole_grammar(name, made, text):
+def test_at_the_start_it_is_the_whole_grammar(name, made, text):
     language = SERVER_GRAMMARS[name]
-    (told,) = language.rest(language.begin(made)).values()
+    (rest,) = language.rest(language.begin(made)).values()
     if name == "grammar":
-        assert told == made.gbnf
+        assert rest == made.gbnf
     else:
-        assert json.loads(told["structural_tag"]) == made.without_stop_token.structural_tag
+        assert json.loads(rest["structural_tag"]) == made.without_stop_token.structural_tag
 
 
 @pytest.mark.parametrize("name", SERVER_GRAMMARS)
@@ -69,7 +69,7 @@ def test_it_follows_a_completion_to_its_end(name, made, text):
         assert following is not None, hk.decode([token])
         if token != tokens[-1]:
             position = following
-    # Afterwards there is nothing.
+    # Nothing may follow.
     assert all(following.after(token) is None for token in (RETURN, CALL, END, 0, 11, 220))
 
 
@@ -77,7 +77,7 @@ def test_it_follows_a_completion_to_its_end(name, made, text):
 @given(st.data())
 @examples(150)
 def test_it_admits_another_token_where_the_constraint_does(name, data):
-    """But for what the languages are narrower in: llguidance is the oracle for the others."""
+    """llguidance is the oracle; the samples avoid what the languages narrow."""
     made, text = data.draw(st.sampled_from(CASES))
     tokens = hk.encode_with_special(text)
     count = data.draw(st.integers(0, len(tokens) - 1))
@@ -89,12 +89,12 @@ def test_it_admits_another_token_where_the_constraint_does(name, data):
         'a b "}{[]:,1 3 to=functions.weather json python code commentary final analysis yes no.'
         "🥀漢é ¡<|end|><|call|><|return|><|message|><|channel|><|start|><|constrain|>"
     )
-    pieces = [0xC3, 0xE6, 0xF0, 172, 7908, 222, 4103, 98, 112808]
-    token = data.draw(st.sampled_from(sorted({*plain, *tokens, *pieces})))
+    partial = [0xC3, 0xE6, 0xF0, 172, 7908, 222, 4103, 98, 112808]
+    token = data.draw(st.sampled_from(sorted({*plain, *tokens, *partial})))
     assert (position.after(token) is not None) == matcher.would_accept(token), hk.decode([token])
 
 
-def test_a_limit_of_tokens_counts_on():
+def test_a_token_limit_is_counted_down():
     language = SERVER_GRAMMARS["structured_outputs"]
     position = language.begin(hk.constraint(reasoning=3))
     for token in hk.encode_with_special("<|channel|>analysis<|message|> a b c"):

@@ -530,7 +530,7 @@ def test_a_backend_that_cannot_be_constrained_refuses():
 
 def test_a_run_has_one_constraint():
     sampling = hk.SamplingParams(constraint=hk.constraint())
-    with pytest.raises(hk.HarmonyError, match="a constraint already"):
+    with pytest.raises(hk.HarmonyError, match="already has a constraint"):
         hk.run(QUESTION, Model(), sampling=sampling, constrained=True)
     pytest.importorskip("llguidance")
     model = Obedient(final())

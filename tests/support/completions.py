@@ -1,7 +1,7 @@
-"""Well-formed completions as we render them, made at random for tools and a form of the answer.
+"""Random well-formed completions as we render them, for tools and an answer format.
 
-What a completion may be is said here once more, apart from the grammars: by messages, and by
-values that meet a JSON Schema.
+This describes completions independently of the grammars: by messages, and by values that meet a
+JSON Schema.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from harmony_kit.grammar import Choice, Pattern, ToolChoice
 from harmony_kit.wire._vocabulary import CALL, RETURN
 
 GrammarOf = Literal["llguidance", "rules"]
-"""Who reads the JSON Schemas of a grammar."""
+"""What enforces the JSON Schemas of a grammar."""
 
 # Texts that a pattern matches, by the patterns that are used in tests.
 MATCHES = {
@@ -174,12 +174,12 @@ def _has_any_texts_only(schema: Any) -> bool:
 
 
 def value_of(chance: Random, schema: Any, root: Any, depth: int = 0) -> Any:
-    """A value that meets a schema, its properties in the order of the schema.
+    """A value that meets a schema, with properties in the order of the schema.
 
     Args:
-        chance: Decides.
+        chance: The source of randomness.
         schema: The JSON Schema: the keywords that the tests use.
-        root: The whole, which references point into.
+        root: The whole schema, into which references point.
         depth: How deep the value lies; deep ones are small.
     """
     if schema is True or schema == {}:
@@ -267,7 +267,7 @@ def _object(chance: Random, schema: Any, root: Any, depth: int) -> dict[str, Any
         for name, it in schema.get("properties", {}).items()
         if name in required or chance.random() < max(0.7 - depth / 5, 0)
     }
-    # A schema that names properties and says nothing of others means those alone.
+    # A schema that names properties is closed by default.
     others = schema.get("additionalProperties", "properties" not in schema)
     if others is not False and depth < 4:
         names = chance.sample(["Z 1", "é", "Ä<|end|>"], k=chance.randrange(3))

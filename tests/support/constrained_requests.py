@@ -1,4 +1,4 @@
-"""Requests under constraints: whatever the model is, the answers are well-formed."""
+"""Requests under constraints, whose answers are well-formed with any model."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ TOOLS = (
 
 
 def constraint_of(number: int) -> Constraint:
-    """One of the constraints that there are, in turn."""
+    """One of the constraints, in turn."""
     choices: list[dict[str, Any]] = [
         {"tools": TOOLS},
         {"tools": TOOLS, "tool_choice": "required", "reasoning": "none"},

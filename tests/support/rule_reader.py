@@ -1,4 +1,4 @@
-"""A recogniser of rules, small and independent of all engines, as an oracle for tests."""
+"""A small recognizer of rules, independent of all engines, as an oracle for tests."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ class Reader:
         return len(text) in self._ends(self.rules["root"], [*text])
 
     def _ends(self, root, text):
-        """All places where something that begins at the beginning can end, without recursion."""
-        # A stack machine: (what is still to come as a linked list, place).
+        """All places where a match from the start can end, without recursion."""
+        # A stack machine: (the rest as a linked list, place).
         seen, found = set(), set()
         open_states = [((root, None), 0)]
         while open_states:
@@ -137,7 +137,7 @@ def _single(kind, text):
 
 
 def _identity(rest):
-    """A key for what is still to come; equal lists are one."""
+    """A key for the rest; equal lists have equal keys."""
     parts = []
     while rest is not None:
         parts.append(id(rest[0]) if rest[0][0] != "times" else rest[0])

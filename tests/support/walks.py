@@ -1,4 +1,4 @@
-"""Random completions under a constraint: what a model without any sense would write."""
+"""Random completions under a constraint, as a model with random weights would write."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _NASTY = re.compile(rb'["\\{}\[\],:\n\t.eE+-]|to=|[0-9]|[\x80-\xff]|\bnull\b')
 
 @cache
 def _nasty_tokens() -> list[int]:
-    """Tokens that break what is written carelessly: quotes, escapes, brackets, blanks, numbers."""
+    """Tokens that break careless code: quotes, escapes, brackets, whitespace, numbers."""
     table = ordinary_token_table()[:FIRST_SPECIAL]
     return [token for token, spelt in enumerate(table) if len(spelt) < 6 and _NASTY.search(spelt)]
 
@@ -32,7 +32,7 @@ def tokens_of(mask: bytes) -> list[int]:
 
 
 def pick(mask: bytes, chance: random.Random, malice: float) -> int:
-    """One of the tokens of a mask; with malice one that is likelier to do harm."""
+    """A random token of a mask; with probability `malice` one that is likely to cause trouble."""
 
     def is_allowed(token: int) -> bool:
         return bool(mask[token // 8] >> token % 8 & 1)
@@ -54,7 +54,7 @@ def pick(mask: bytes, chance: random.Random, malice: float) -> int:
 
 
 def walk(constraint: Constraint, max_tokens: int, seed: int, *, malice: float = 0.3) -> list[int]:
-    """A completion whose tokens are drawn from those that are allowed."""
+    """A completion of random allowed tokens."""
     chance = random.Random(seed)
     matcher = constraint.matcher(max_tokens)
     tokens: list[int] = []
@@ -67,5 +67,5 @@ def walk(constraint: Constraint, max_tokens: int, seed: int, *, malice: float = 
 
 
 def schema_of(tool: hk.Tool) -> Any:
-    """What arguments of a tool have to meet."""
+    """The schema of a tool's arguments."""
     return {"type": "object"} if tool.parameters is None else tool.parameters

@@ -12,21 +12,17 @@ from ._errors import BrowserArgumentsError
 from ._marks import clean_line, without_links, words_of
 from ._page import Link, Page
 
-_SHOWN_LINES: Final = 4  # of the page, for each match
+_SHOWN_LINES: Final = 4  # lines of the page per match
 _MAX_MATCHES: Final = 50
 
 
 def find_in_page(page: Page, pattern: str) -> Page:
-    """The places of a page that hold a text, as a page of its own.
+    """The places of a page that contain a text, as a page with a link to each.
 
-    Upper and lower case are the same, and so are all blanks, line breaks among them. The
-    marks of links are looked through.
-
-    Returns:
-        Each match with the lines from there on; its link leads to its place in the page.
+    The search ignores case and link marks, and any whitespace matches any other.
 
     Raises:
-        BrowserArgumentsError: There is no text to look for.
+        BrowserArgumentsError: The text is empty.
     """
     shown_pattern = clean_line(pattern)
     if not _Searchable(shown_pattern).text:

@@ -61,7 +61,7 @@ class HttpSearch:
             raise ToolError(f"method is {method!r}; expected 'GET' or 'POST'")
         if any(not re.fullmatch(r"[ -~]*", value) for value in (headers or {}).values()):
             raise ToolError(
-                "a header of the search contains characters that are invalid in headers"
+                "headers contains a value with characters that HTTP headers do not allow"
             )
         self._url = url
         self._query_field = query_field

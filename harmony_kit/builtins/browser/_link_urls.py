@@ -12,7 +12,7 @@ _MAX_DOMAIN: Final = 100
 
 
 def absolute_url(base: str, reference: str) -> str | None:
-    """The absolute URL of a link; `None` if it stays on the page or is no page, such as `mailto:`."""
+    """The absolute URL of a link; `None` if it stays on the page or is `mailto:` or the like."""
     reference = clean_line(reference)
     if not reference or reference.startswith("#"):
         return None

@@ -286,7 +286,7 @@ def _with_function(tool: Tool, function: Callable[..., Any]) -> Tool:
 
 
 def _whole(value: float | None, name: str) -> int | None:
-    """An integer that the model wrote as `3` or `3.0`; `None` or a negative one means the default."""
+    """An integer from `3` or `3.0`; `None` and negative numbers mean the default."""
     if value is None or value < 0:
         return None
     if not math.isfinite(value) or value != int(value):

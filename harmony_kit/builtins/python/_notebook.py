@@ -72,7 +72,7 @@ class Notebook:
             shutil.rmtree(kernel.runtime, ignore_errors=True)
 
     def abandon(self) -> None:
-        """Kill the kernel and remove the temporary files, permanently; may be called from any thread."""
+        """Kill the kernel and remove the temporary files for good; callable from any thread."""
         self._is_abandoned = True
         kernel = self._kernel
         if kernel is not None:

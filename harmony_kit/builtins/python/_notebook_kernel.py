@@ -175,7 +175,7 @@ def main() -> None:
     from ipykernel.kernelapp import IPKernelApp
     from traitlets.config import Config
 
-    # What a cell that calls sys.exit() would be told.
+    # The warning for a cell that calls sys.exit().
     warnings.filterwarnings("ignore", message="To exit: use", category=UserWarning)
     config = Config()
     no_color = "nocolor" if IPython.version_info[0] >= 9 else "NoColor"

@@ -132,7 +132,7 @@ class CellOutput:
 
 
 def _without_written_over(text: str) -> str:
-    """Text without the parts that later text overwrites after a carriage return, as in progress bars.
+    """Text without the parts that are overwritten after a carriage return, as in progress bars.
 
     The text before and after may belong to the same line, so the carriage returns that affect it
     are kept.
