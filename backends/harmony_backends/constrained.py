@@ -21,7 +21,7 @@ from harmony_kit.errors import GrammarError
 from harmony_kit.grammar import Matcher, constraint
 from harmony_kit.grammar._matching import MaskWriter, mask_size
 
-from .masks import keep_only
+from ._masks import keep_only
 
 
 class Constrained(LogitsProcessor):

@@ -29,6 +29,7 @@ from ._answers import read_answer
 from ._clients import LoopClients
 from ._constraints import SERVER_GRAMMARS, ConstraintsName
 from ._dialects import Dialect, LlamaCppDialect, SglangDialect, VllmDialect
+from ._following import GrammarFollower, follow_processor
 from ._gaps import without_gaps
 from ._models import ask_server
 from ._retry import Retries, describe
@@ -185,9 +186,6 @@ class OpenAICompletionsBackend(Closing):
         constraint: Constraint,
     ) -> AsyncGenerator[TokenChunk, None]:
         """A completion under a constraint, checked token by token."""
-        # Not at the top: that module imports modules of this package.
-        from ..completions_following import GrammarFollower, follow_processor
-
         sampling = self._limited(prompt, sampling, is_needed=True)
         options: dict[str, Any] = {"stream": self._stream, "vocabulary_size": self._vocabulary_size}
         arguments = (self._complete, prompt, sampling, constraint)
@@ -195,7 +193,7 @@ class OpenAICompletionsBackend(Closing):
         if kind == "processor":
             completion = follow_processor(*arguments, **options)
         else:
-            completion = GrammarFollower(*arguments, SERVER_GRAMMARS[kind], **options).deltas()
+            completion = GrammarFollower(*arguments, SERVER_GRAMMARS[kind], **options).chunks()
         async with aclosing(completion) as chunks:
             async for chunk in chunks:
                 yield chunk

@@ -13,7 +13,7 @@ from harmony_kit.sampling import SamplingParams
 from harmony_kit.wire._vocabulary import END_OF_TEXT
 
 from .._event_loops import Inbox
-from ..masks import masked
+from .._masks import masked
 
 Warper = Callable[[Any, Any], Any]
 

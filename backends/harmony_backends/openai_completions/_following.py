@@ -26,15 +26,14 @@ from harmony_kit.grammar import Constraint, Matcher
 from harmony_kit.sampling import SamplingParams
 from harmony_kit.wire._vocabulary import CALL, END_OF_TEXT, RETURN, SIZE, decode
 
-from ._cutting import Cutter
-from ._stop_texts import StopTexts
-from .openai_completions._constraints import (
+from .._cutting import Cutter
+from ._constraints import (
     PROCESSOR_ADVICE,
     ServerGrammar,
     processor_fields,
     tokens_of,
 )
-from .openai_completions._tokens import LeftOutIdsError
+from ._tokens import LeftOutIdsError
 
 Ask = Callable[
     [list[int], SamplingParams, bool, Mapping[str, Any]], AsyncGenerator[TokenChunk, None]
@@ -90,20 +89,16 @@ class GrammarFollower:
         self._is_refused = False
         self._is_aborted = False
 
-    async def deltas(self) -> AsyncGenerator[TokenChunk, None]:
+    async def chunks(self) -> AsyncGenerator[TokenChunk, None]:
         """The completion.
 
         Raises:
             BackendError: The server failed, or violates the grammar.
         """
-        cutter, stop_texts = Cutter(self._sampling), StopTexts(self._sampling.stop)
+        cutter = Cutter(self._sampling)
         async with aclosing(self._tokens()) as parts:
             async for tokens in parts:
                 cut = cutter.cut(tokens)
-                end = stop_texts.find(cut.tokens)
-                if end is not None:
-                    yield TokenChunk(cut.tokens[:end], "stop")
-                    return
                 if cut.finish_reason == "stop" or self._matcher.is_finished:
                     yield TokenChunk(cut.tokens, "stop")
                     return
@@ -248,17 +243,17 @@ async def follow_processor(
     # Without the limit: another version of llguidance may enforce it in another way.
     matcher = constraint.matcher(vocabulary_size=vocabulary_size)
     asked = replace(sampling, constraint=None)
-    async with aclosing(ask(prompt, asked, stream, processor_fields(constraint))) as deltas:
-        async for delta in deltas:
-            end = _follow_whole(matcher, delta.tokens)
+    async with aclosing(ask(prompt, asked, stream, processor_fields(constraint))) as chunks:
+        async for chunk in chunks:
+            end = _follow_whole(matcher, chunk.tokens)
             if matcher.is_finished:
                 yield TokenChunk(
-                    delta.tokens[:end], "stop", delta.logprobs and delta.logprobs[:end]
+                    chunk.tokens[:end], "stop", chunk.logprobs and chunk.logprobs[:end]
                 )
                 return
-            if delta.finish_reason == "length":
+            if chunk.finish_reason == "length":
                 raise _violated(matcher.position, "its end", PROCESSOR_ADVICE)
-            yield delta
+            yield chunk
 
 
 def _follow_whole(matcher: Matcher, tokens: Sequence[int]) -> int:
