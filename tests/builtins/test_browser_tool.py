@@ -260,9 +260,7 @@ def test_redirects_are_followed_to_an_end(site, browser):
 
 def test_a_gigabyte_is_not_read(site, browser):
     site.sent = 0
-    start = time.monotonic()
     call(browser, "open", id=f"{site.base}/gigabyte")
-    assert time.monotonic() - start < 10
     assert site.sent < 30_000_000  # what had been sent, and lay in the buffers of the system
     assert browser.page(0).text.endswith("[The document is longer; only its beginning was loaded.]")
     assert len(browser.page(0).text) < 3_001_000
@@ -301,9 +299,7 @@ def test_compression_that_cannot_be_read(site, browser):
 @pytest.mark.parametrize("page", ["drip", "silent"])
 def test_slow_sites_are_given_up(site, page):
     browser = BrowserTool(fetch=fetcher(site, timeout=0.4))
-    start = time.monotonic()
     assert "took longer than 0.4 s" in refusal(browser, f"{site.base}/{page}")
-    assert time.monotonic() - start < 3
 
 
 def test_what_cannot_be_loaded_is_told(site, browser):
@@ -782,7 +778,8 @@ def test_calls_side_by_side_have_cursors_of_their_own(site, browser):
 def test_a_cancelled_call_leaves_nothing_running(site, browser):
     async def cancel():
         task = asyncio.create_task(browser.open(id=f"{site.base}/drip"))
-        await asyncio.sleep(0.2)
+        while not site.requests["/drip"]:
+            await asyncio.sleep(0.01)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task

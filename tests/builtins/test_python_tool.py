@@ -48,7 +48,7 @@ def running(mark: str) -> list[int]:
     return [pid for pid, line in processes().items() if mark in line]
 
 
-def eventually(condition: Callable[[], Any], seconds: float = 10) -> bool:
+def eventually(condition: Callable[[], Any], seconds: float = 30) -> bool:
     """Whether something becomes true."""
     deadline = time.monotonic() + seconds
     while not condition():
@@ -67,6 +67,15 @@ class Notebook:
     def __call__(self, code: str) -> str:
         return asyncio.run(self.tool.execute(textwrap.dedent(code)))
 
+    def patiently(self, code: str) -> str:
+        """A cell that is not to run into the timeout, however busy the machine is."""
+        notebook = self.tool._notebook
+        timeout, notebook._timeout = notebook._timeout, 60.0
+        try:
+            return self(code)
+        finally:
+            notebook._timeout = timeout
+
 
 @pytest.fixture(scope="module")
 def notebook() -> Iterator[Notebook]:
@@ -79,7 +88,7 @@ def notebook() -> Iterator[Notebook]:
 @pytest.fixture(scope="module")
 def hasty() -> Iterator[Notebook]:
     """For cells that run into limits."""
-    shared = Notebook(timeout=1.0, memory_limit=400 * MEBIBYTE)
+    shared = Notebook(timeout=2.0, memory_limit=400 * MEBIBYTE)
     yield shared
     shared.tool.close()
 
@@ -266,25 +275,26 @@ def test_calls_as_models_write_them(
 
 
 def test_a_loop_is_interrupted_and_the_state_kept(hasty: Notebook) -> None:
-    hasty("kept = 7")
+    hasty.patiently("kept = 7")
     output = hasty("print('begun')\nwhile True: pass")
     assert output.startswith("begun\n")
     assert "KeyboardInterrupt" in output
-    assert "timed out after 1.0 seconds" in output
-    assert hasty("kept") == "7"
+    assert "timed out after 2.0 seconds" in output
+    assert hasty.patiently("kept") == "7"
 
 
 @pytest.mark.parametrize(
     "code", ["import asyncio\nawait asyncio.sleep(60)", "import time\ntime.sleep(60)", "!sleep 60"]
 )
 def test_waiting_is_interrupted(hasty: Notebook, code: str) -> None:
+    hasty.patiently("import asyncio, time")
     started = time.monotonic()
-    assert "timed out after 1.0 seconds and was interrupted" in hasty(code)
-    assert time.monotonic() - started < 4
+    assert "timed out after 2.0 seconds and was interrupted" in hasty(code)
+    assert time.monotonic() - started < 30
 
 
 def test_a_cell_that_does_not_stop_is_killed(hasty: Notebook) -> None:
-    hasty("lost = 1")
+    hasty.patiently("lost = 1")
     output = hasty("""
         import time
         while True:
@@ -295,11 +305,11 @@ def test_a_cell_that_does_not_stop_is_killed(hasty: Notebook) -> None:
     """)
     assert output.startswith("no\n")
     assert "the kernel was killed. All variables are lost" in output
-    assert "NameError" in hasty("lost")
+    assert "NameError" in hasty.patiently("lost")
 
 
 def test_endless_output_is_cut_and_memory_stays_flat(hasty: Notebook) -> None:
-    hasty("1")
+    hasty.patiently("1")
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     output = hasty("n = 0\nwhile True:\n    n += 1\n    print(n, 'x' * 100)")
     grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
@@ -327,10 +337,10 @@ def test_filled_memory_is_told(hasty: Notebook) -> None:
     assert hasty.tool.isolation is not None
     if hasty.tool.isolation.memory_limit is None:
         pytest.skip("no memory limit here")
-    output = hasty("held = []\nwhile True: held.append(bytearray(10_000_000))")
+    output = hasty.patiently("held = []\nwhile True: held.append(bytearray(10_000_000))")
     assert "MemoryError" in output or "died" in output
-    hasty("held = None")
-    assert hasty("1 + 1") == "2"
+    hasty.patiently("held = None")
+    assert hasty.patiently("1 + 1") == "2"
 
 
 @pytest.mark.parametrize(
@@ -342,20 +352,22 @@ def test_filled_memory_is_told(hasty: Notebook) -> None:
     ],
 )
 def test_a_kernel_that_dies_is_told_and_replaced(hasty: Notebook, code: str, death: str) -> None:
-    hasty("lost = 1")
-    output = hasty(f"print('before', flush=True)\nimport time; time.sleep(0.2)\n{code}")
+    hasty.patiently("lost = 1")
+    output = hasty.patiently(f"print('before', flush=True)\nimport time; time.sleep(0.2)\n{code}")
     assert (
         f"The kernel died while it ran the cell ({'killed by ' * ('signal' in death)}{death}"
         in output
     )
     assert output.startswith("before")
-    assert "NameError" in hasty("lost")
+    assert "NameError" in hasty.patiently("lost")
 
 
 def test_a_kernel_that_dies_between_cells_is_told(hasty: Notebook) -> None:
-    hasty("import os, threading\nthreading.Timer(0.2, os._exit, [5]).start()")
-    time.sleep(0.6)
-    output = hasty("1 + 1")
+    hasty.patiently("import os, threading\nthreading.Timer(1, os._exit, [5]).start()")
+    kernel = hasty.tool._notebook._kernel
+    assert kernel is not None
+    assert eventually(lambda: kernel.has_ended)
+    output = hasty.patiently("1 + 1")
     assert output.startswith("[The kernel ended after the last cell (exit code 5)")
     assert output.endswith("\n2")
 
@@ -394,10 +406,14 @@ def test_cancelling_interrupts_the_cell(notebook: Notebook) -> None:
 
     async def cancelled() -> float:
         task = asyncio.create_task(
-            notebook.tool.execute("import time\nreached = True\ntime.sleep(60)\nreached = 'end'")
+            notebook.tool.execute(
+                "import time\nreached = True\nopen('reached', 'w').close()\n"
+                "time.sleep(60)\nreached = 'end'"
+            )
         )
         waiting = asyncio.create_task(notebook.tool.execute("kept = 'must not run'"))
-        await asyncio.sleep(0.3)
+        while not (notebook.tool.folder / "reached").exists():
+            await asyncio.sleep(0.01)
         started = time.monotonic()
         waiting.cancel()
         task.cancel()
@@ -406,7 +422,7 @@ def test_cancelling_interrupts_the_cell(notebook: Notebook) -> None:
                 await one
         return time.monotonic() - started
 
-    assert asyncio.run(cancelled()) < 3
+    assert asyncio.run(cancelled()) < 30
     assert notebook("kept, reached") == "(8, True)"
 
 

@@ -608,9 +608,9 @@ def test_law_9_reading_is_linear(unit: str, prefix: str) -> None:
     def text(length: int) -> str:
         return prefix + (unit * length)[:length]
 
-    assert seconds(text(200_000)) < 1.5
+    assert_linear(lambda length: seconds(text(length)), 20_000, 200_000)
     # Short enough for the library, which is bounded and not linear.
-    assert seconds(text(2_000)) < 3
+    assert seconds(text(2_000)) < 30
 
 
 @pytest.mark.parametrize("unit", ["{", '{"a":', "[", '{"a":[', "[{"])
@@ -851,7 +851,7 @@ def test_many_wrong_values_take_linear_time() -> None:
     start = time.process_time()
     assert one(json.dumps({"a": ["3"] * 1000}), tools).status == "coerced"
     assert one(json.dumps({"a": ["3"] * 20_000}), tools).status == "invalid"
-    assert time.process_time() - start < 3
+    assert time.process_time() - start < 30
 
 
 def test_repaired_arguments_are_checked_too() -> None:
@@ -1099,9 +1099,13 @@ def test_many_messages_take_linear_time() -> None:
         parsed(call_message(f'{{"a":{n}}}'), index=n, met=["conflicting_recipient"])
         for n in range(5000)
     ]
-    start = time.process_time()
-    assert {call.status for call in tool_calls(messages, ["f"])} == {"ambiguous"}
-    assert time.process_time() - start < 3
+
+    def measure(count: int) -> float:
+        start = time.process_time()
+        assert {call.status for call in tool_calls(messages[:count], ["f"])} == {"ambiguous"}
+        return time.process_time() - start
+
+    assert_linear(measure, 500, 5000)
 
 
 # --- Streams --------------------------------------------------------------------------------

@@ -441,7 +441,7 @@ class Piped:
             cwd=folder,
             env=environment(folder),
         )
-        self.output = b""
+        self.output = self.notes = b""
 
     def __enter__(self):
         return self
@@ -463,12 +463,21 @@ class Piped:
             if select.select([self.process.stdout], [], [], left)[0]:
                 self.output += os.read(self.process.stdout.fileno(), 65536)
 
+    def noted(self, text, seconds=2):
+        """Whether something is told within some time."""
+        deadline = time.monotonic() + seconds
+        while text.encode() not in self.notes and (left := deadline - time.monotonic()) > 0:
+            if select.select([self.process.stderr], [], [], left)[0]:
+                self.notes += os.read(self.process.stderr.fileno(), 65536)
+        return text.encode() in self.notes
+
     def interrupt(self):
         self.process.send_signal(signal.SIGINT)
 
     def end(self):
         """What else was printed, what was told, and the exit code."""
         output, notes = self.process.communicate(timeout=60)
+        notes = self.notes + notes
         assert b"Traceback" not in notes, notes.decode()
         return (self.output + output).decode(), notes.decode(), self.process.returncode
 
@@ -554,13 +563,11 @@ def test_ctrl_c_twice_leaves(folder):
     with Piped(folder) as session:
         session.say("one")
         session.until("You said: one")
-        time.sleep(0.2)
-        session.interrupt()
-        time.sleep(0.3)
+        while not session.noted("Ctrl-C again, or Ctrl-D, leaves"):  # heard at the prompt alone
+            session.interrupt()
         assert session.process.poll() is None
         session.interrupt()
         assert session.process.wait(60) == 0
-        assert "Ctrl-C again, or Ctrl-D, leaves" in session.end()[1]
 
 
 def test_a_chat_that_is_killed_was_saved_until_its_last_turn(folder):
@@ -623,15 +630,19 @@ class Terminal:
         self._seen = found + len(text)
         return shown
 
-    def interrupt_line(self, text):
-        """Press Ctrl-C in a line that was begun.
+    def interrupt_line(self, text, answer):
+        """Press Ctrl-C in a line that was begun, until it is answered.
 
         Python hears a signal only once it waits for the next key, a little after the prompt.
         """
         self.type(text)
         self.until(text)
-        time.sleep(0.2)
-        self.type("\x03")
+        for _ in range(10):
+            time.sleep(0.2)
+            self.type("\x03")
+            with suppress(AssertionError):
+                return self.until(answer, seconds=5)
+        raise AssertionError(self.output)
 
     def left(self):
         """The exit code, and all that was shown."""
@@ -740,7 +751,7 @@ def test_ctrl_c_twice_does_not_wait_for_what_does_not_stop(folder):
     (folder / "stubborn.py").write_text(
         "import asyncio\nfrom pathlib import Path\n"
         "async def stay() -> None:\n    'Stays.'\n    Path('begun').touch()\n"
-        "    while True:\n        try:\n            await asyncio.sleep(3)\n            return\n"
+        "    while True:\n        try:\n            await asyncio.sleep(600)\n            return\n"
         "        except asyncio.CancelledError:\n            pass\n"
     )
     with Terminal(folder, "--tool", "stubborn:stay", "--save", "saved.json") as screen:

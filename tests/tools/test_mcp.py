@@ -86,10 +86,10 @@ def test_a_server_is_listed_called_and_closed():
 
 def test_a_call_that_hangs_and_a_server_that_dies():
     with hk.tools.McpTools(COMMAND) as server:
-        toolbox = hk.Toolbox([server], policy=hk.tools.ToolPolicy(timeout=0.2))
-        assert ask(toolbox, "hang").ending == "timed_out"
-        assert ask(toolbox, "add", '{"a": 1, "b": 2}').message.text == "3"
+        hasty = hk.Toolbox([server], policy=hk.tools.ToolPolicy(timeout=0.2))
+        assert ask(hasty, "hang").ending == "timed_out"
         toolbox = hk.Toolbox([server])
+        assert ask(toolbox, "add", '{"a": 1, "b": 2}').message.text == "3"
         for name in ("die", "hang"):
             answer = ask(toolbox, name)
             assert answer.ending == "raised"
@@ -117,9 +117,35 @@ def test_a_run_over_a_server():
         assert hk.run(again.conversation, twin, tools=[server]).text == "Yes."
 
 
-def test_several_tasks_share_a_server_and_any_closes_it():
+@pytest.fixture
+def marking(tmp_path):
+    """A server that makes a file once the tool `hang` runs, and that file."""
+    file = tmp_path / "hanging"
+    program = f"""
+import asyncio, pathlib, runpy
+sleep = asyncio.sleep
+def marked(seconds, *more):
+    if seconds == 3600:
+        pathlib.Path({str(file)!r}).touch()
+    return sleep(seconds, *more)
+asyncio.sleep = marked
+runpy.run_path({str(PROGRAM)!r}, run_name="__main__")
+"""
+    return [sys.executable, "-c", program], file
+
+
+async def until(condition):
+    end = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < end
+        await asyncio.sleep(0.01)
+
+
+def test_several_tasks_share_a_server_and_any_closes_it(marking):
+    command, file = marking
+
     async def go():
-        server = hk.tools.McpTools(COMMAND)
+        server = hk.tools.McpTools(command)
         await asyncio.create_task(server.aopen())
         toolbox = hk.Toolbox([server])
         calls = [call_of(toolbox, "add", f'{{"a": {n}, "b": 1}}') for n in range(9)]
@@ -127,23 +153,25 @@ def test_several_tasks_share_a_server_and_any_closes_it():
         assert [answer.message.text for answer in answers] == [str(n + 1) for n in range(9)]
 
         hanging = asyncio.create_task(toolbox.run(call_of(toolbox, "hang")))
-        await asyncio.sleep(0.1)
+        await until(file.exists)
         await asyncio.create_task(toolbox.aclose())
         answer = await hanging
         assert answer.message.text == "Error: the MCP server was closed during the call"
         answer = await toolbox.run(call_of(toolbox, "add", '{"a": 1, "b": 1}'))
-        assert answer.message.text.endswith("mcp_server.py is closed")
+        assert answer.message.text.endswith("is closed")
         await server.aclose()  # again, which does nothing
 
     asyncio.run(go())
 
 
-def test_a_cancelled_call_leaves_the_server_usable():
+def test_a_cancelled_call_leaves_the_server_usable(marking):
+    command, file = marking
+
     async def go():
-        async with hk.tools.McpTools(COMMAND) as server:
+        async with hk.tools.McpTools(command) as server:
             toolbox = hk.Toolbox([server])
             hanging = asyncio.create_task(toolbox.run(call_of(toolbox, "hang")))
-            await asyncio.sleep(0.1)
+            await until(file.exists)
             hanging.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await hanging
@@ -185,15 +213,15 @@ runpy.run_path({str(PROGRAM)!r}, run_name="__main__")
 
 
 @pytest.mark.parametrize(
-    ("command", "reason"),
+    ("command", "timeout", "reason"),
     [
-        (["nothing-of-this-name"], "nothing-of-this-name: FileNotFoundError"),
-        ([sys.executable, "-c", "import sys; sys.exit('out of paper')"], "wrote: out of paper"),
-        ([sys.executable, "-c", "input(); print('{')\nwhile True: input()"], "no answer within 1"),
+        (["nothing-of-this-name"], 30, "nothing-of-this-name: FileNotFoundError"),
+        ([sys.executable, "-c", "import sys; sys.exit('out of paper')"], 30, "wrote: out of paper"),
+        ([sys.executable, "-c", "input(); print('{')\nwhile True: input()"], 1, "no answer within"),
     ],
 )
-def test_a_server_that_does_not_start_is_named(command, reason):
-    server = hk.tools.McpTools(command, timeout=1)
+def test_a_server_that_does_not_start_is_named(command, timeout, reason):
+    server = hk.tools.McpTools(command, timeout=timeout)
     with pytest.raises(hk.errors.ToolError, match=reason) as caught:
         server.open()
     assert str(caught.value).startswith(f"MCP server {' '.join(command)}: ")
@@ -258,9 +286,10 @@ def url():
 @pytest.mark.parametrize("headers", [None, {"Authorization": "Bearer x"}])
 def test_a_server_over_http(url, headers):
     with hk.tools.McpTools(url, headers=headers) as server:
-        toolbox = hk.Toolbox([server], policy=hk.tools.ToolPolicy(timeout=0.5))
+        hasty = hk.Toolbox([server], policy=hk.tools.ToolPolicy(timeout=0.5))
+        toolbox = hk.Toolbox([server])
         assert ask(toolbox, "add", '{"a": 1, "b": 2}').message.text == "3"
-        assert ask(toolbox, "hang").ending == "timed_out"
+        assert ask(hasty, "hang").ending == "timed_out"
         assert ask(toolbox, "get_weather_2", '{"city": "x"}').message.text == "hyphen: x"
 
 
@@ -268,7 +297,7 @@ def test_a_server_that_is_not_there():
     with pytest.raises(
         hk.errors.ToolError, match=r"MCP server http://127\.0\.0\.1:9/mcp: ConnectError"
     ):
-        hk.tools.McpTools("http://127.0.0.1:9/mcp", timeout=5).open()
+        hk.tools.McpTools("http://127.0.0.1:9/mcp").open()
 
 
 # --- In this process ------------------------------------------------------------------------

