@@ -142,8 +142,16 @@ def canonical_messages(draw, roles=ROLES):
         name = draw(st.none() | plain_words)
     channel = draw(st.none() | plain_words)
     # Where a channel is missing, the name of one is taken for it; see docs/differences.md.
+    # After a function's name, a word that begins with `_` or a dot is read as the rest of it.
+    is_function = recipient is not None and recipient.startswith("functions.")
     content_type = draw(
-        st.none() | plain_words.filter(lambda word: channel or word not in CHANNELS)
+        st.none()
+        | plain_words.filter(
+            lambda word: (
+                (channel or word not in CHANNELS)
+                and not (is_function and word.startswith(("_", ".")))
+            )
+        )
     )
     return {
         "role": role,

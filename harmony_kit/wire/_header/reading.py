@@ -49,6 +49,8 @@ _CHANNELS: Final = {channel.value: channel for channel in Channel}
 _TOOL_AND_CHANNEL: Final = re.compile(
     r"((?:functions|browser)\.[\w-]+?)[.\s]*(analysis|commentary|final)"
 )
+_NAMESPACES: Final = ("to=functions.", "to=browser.")
+_HALF_NAMES: Final = frozenset({"to=", f"to={FUNCTIONS}", *_NAMESPACES})
 # What comes after a recipient, and is no part of its name.
 _AFTER_RECIPIENT: Final = frozenset({"json", "code", *_CHANNELS})
 CONTENT_TYPES: Final = frozenset({"json", "code"})
@@ -302,7 +304,9 @@ class HeaderReader:
             return after.startswith("=")
         if not text.startswith("to=") or role is not Role.ASSISTANT or after.startswith("to="):
             return False
-        return text.endswith((".", "=", f"to={FUNCTIONS}")) or after.startswith(("_", "."))
+        if text in _HALF_NAMES:
+            return True
+        return text.startswith(_NAMESPACES) and after.startswith(("_", "."))
 
     def _without_quotes(self, name: str, word: Word) -> str:
         bare = name.strip("\"'`")
