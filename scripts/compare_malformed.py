@@ -76,11 +76,10 @@ NATURAL = """\
 ## What small models wrote by themselves
 
 487 distinct completions, sampled at temperatures from 1.0 to 2.4 from two small models and not part
-of this repository, were given to all three. openai-harmony raised on 160 of them in strict mode and
-on 128 in lenient mode, where it read 41 others differently from strict mode. harmony-kit raised on
-none: whole and token by token it gave the same messages, whose spans and problems partition the
-tokens; `run` with the completion as the model's first answer, the three APIs and `parse_text` raised
-on none either.
+of this repository, were given to both. openai-harmony raised on 160 of them in strict mode and on
+128 in lenient mode. harmony-kit raised on none: parsed whole and token by token, they gave the same
+messages, whose spans and problems partition the tokens. `run`, with the completion as the model's
+first answer, the three APIs and `parse_text` raised on none either.
 """
 
 
