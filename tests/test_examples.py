@@ -4,6 +4,7 @@ import doctest
 import importlib
 import inspect
 import pkgutil
+import sys
 
 import pytest
 
@@ -18,11 +19,20 @@ MODULES = [
 ROOMS = ["", "wire", "calls", "tools", "builtins", "grammar", "convert", "engine", "loop"]
 
 
+class Finder(doctest.DocTestFinder):
+    """Finds the examples of decorated functions too, whose globals are another module's."""
+
+    def _from_module(self, module, value):
+        return super()._from_module(module, inspect.unwrap(value))
+
+
 @pytest.mark.parametrize("name", MODULES)
 def test_examples_run(name):
     module = importlib.import_module(name)
-    failed, _ = doctest.testmod(module, optionflags=doctest.ELLIPSIS)
-    assert failed == 0
+    runner = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS)
+    for test in Finder().find(module):
+        runner.run(test, out=sys.stdout.write)
+    assert runner.failures == 0
 
 
 def called():
@@ -35,6 +45,6 @@ def called():
                 yield pytest.param(value, id=f"{room}.{name}".lstrip("."))
 
 
-@pytest.mark.parametrize("function", called())
+@pytest.mark.parametrize("function", [*called()])
 def test_public_functions_have_an_example(function):
     assert ">>>" in (function.__doc__ or "")

@@ -181,7 +181,7 @@ def facts_of(item: Message | ParsedMessage) -> Facts:
     return Facts(item, is_closed=item.is_closed_call, is_whole=item.is_whole)
 
 
-# Problems whose detail is words of a header that may name a tool.
+# Problems whose detail consists of header words that may name a tool.
 _OF_WORDS: Final = frozenset(
     {
         "repeated_channel",
@@ -194,7 +194,7 @@ _OF_WORDS: Final = frozenset(
 
 
 def _named_elsewhere(facts: Facts, declared: DeclaredNames) -> str | None:
-    """The tool that a call names in another place of its header than the recipient's."""
+    """The tool that a call names in another part of its header than the recipient."""
     declared_words = {word for word in facts.words if declared.has(word)}
     found = declared_words or {word for word in facts.words if _NAMESPACED.fullmatch(word)}
     return found.pop() if len(found) == 1 else None
@@ -204,7 +204,7 @@ _NAMESPACED: Final = re.compile(r"(?:functions|browser)\.[\w.-]+")
 
 
 def _addressed(facts: Facts, resolved: Resolved) -> Message:
-    """A message with the recipient that it meant."""
+    """The message with its intended recipient."""
     message, target = facts.message, resolved.target
     name = f"{target.namespace}.{target.name}" if target.namespace else target.name
     known = message.channel in (Channel.ANALYSIS, Channel.COMMENTARY)

@@ -106,7 +106,7 @@ def _first_object(body: str) -> Found | None:
 
 
 def _is_another_object(rest: str, first: dict[str, Any]) -> bool:
-    """Whether what follows an object is one more that differs from it."""
+    """Whether the text after an object is a second one that differs from it."""
     text = rest.lstrip(" \t\r\n,;")
     if not text.startswith("{"):
         return False
@@ -204,7 +204,7 @@ _STRING: Final = re.compile(r'"(?:[^"\\]|\\.)*+"?' r"|'(?:[^'\\]|\\.)*+'?", re.D
 _TRAILING_COMMA: Final = re.compile(r'("(?:[^"\\]|\\.)*+"?)|,(?=\s*+[}\]])', re.DOTALL)
 _ESCAPE: Final = re.compile(r"\\(?:u[0-9a-fA-F]{4}|x[0-9a-fA-F]{2}|.)", re.DOTALL)
 _ESCAPE_OR_QUOTE: Final = re.compile(_ESCAPE.pattern + '|"', re.DOTALL)
-# A path of Windows, from a drive or a server up to whitespace or a quote.
+# A Windows path, from a drive or a server up to whitespace or a quote.
 _PATH: Final = re.compile(
     r"""(?:(?<![A-Za-z])[A-Za-z]:\\|(?<![^\s"'(=,;])\\\\(?=[\w.$?]))(?:[^\s\\"'|<>]|\\(?!["'\s]))*+"""
 )
@@ -222,7 +222,7 @@ def _rewritten(body: str) -> str:
 
 
 def _with_raw_text(body: str) -> str:
-    """A text with the backslashes doubled that were meant as themselves in its strings."""
+    """The text with literal backslashes in its strings doubled."""
     if "\\" not in body:
         return body
     return _STRING.sub(lambda string: _escaped_raw_text(string[0]), body)
@@ -241,10 +241,10 @@ def _as_json(lexeme: re.Match[str]) -> str:
 
 
 def _escaped_raw_text(inner: str) -> str:
-    """The inside of a string, with the backslashes doubled that were meant literally.
+    """The inside of a string with literal backslashes doubled.
 
-    In a path of Windows, all are. In a string with an escape that JSON does not know, as regular
-    expressions have, a backspace or a form feed is not meant as one.
+    In a Windows path, every backslash is literal. In a string with an escape that JSON does not
+    define, as in regular expressions, so are the escapes of backspace and form feed.
     """
     pieces: list[str] = []
     place = 0

@@ -235,7 +235,7 @@ def _convert_at(
     if new is _NO_VALUE:
         new = _as_one_of(old, wanted.kinds, len(path))
     if new is _NO_VALUE and old is None and isinstance(home, dict):
-        del home[last]  # null says that it is left out, which is checked like any other change
+        del home[last]  # null means an omitted property; validated like any other change
         changes[path] = Finding("schema_coercion", f"{_json_path(path)}: null left out")
         return True
     if new is _NO_VALUE:
@@ -260,7 +260,7 @@ def _kind_of(value: Any) -> str:
 
 
 def _as_option(value: Any, options: list[Any]) -> Any:
-    """The one of the values allowed that is meant: in another case, or as text; else no value."""
+    """The allowed value that was meant, in another case or as a string; else `_NO_VALUE`."""
     if isinstance(value, str):
         name = value.strip().casefold()
         meant = [o for o in options if isinstance(o, str) and o.strip().casefold() == name]

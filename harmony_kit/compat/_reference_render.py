@@ -1,8 +1,8 @@
-"""Rendering as openai-harmony does it, over `harmony_kit.render`.
+"""Rendering like openai-harmony, on top of `harmony_kit.render`.
 
-What is particular to the reference is what stands around a message: its tools are kept in a
-map whose keys, not the names of the namespaces, decide their order and whether there are
-function tools, and it leaves analysis out by a rule of its own.
+The reference differs in the framing of messages: its tools are kept in a map whose keys, not the
+names of the namespaces, determine their order and whether there are function tools, and it drops
+analysis by its own rule.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _CONSTRAIN: Final = "<|constrain|>"
 
 
 class SystemText(NamedTuple):
-    """The text of a system content, without and with mention of function tools."""
+    """The text of a system content, without and with the line about function tools."""
 
     plain: str
     with_function_tools: str
@@ -37,7 +37,7 @@ class DeveloperText(NamedTuple):
 
 
 class Turn(NamedTuple):
-    """A message as it is rendered: plain values, with contents as text."""
+    """A message for rendering: plain values, with contents as text."""
 
     role: str
     name: str | None
@@ -52,7 +52,7 @@ class Turn(NamedTuple):
 
 
 def turn_of(message: Mapping[str, Any]) -> Turn:
-    """A message read from JSON as a turn."""
+    """The turn of a message that was read from JSON."""
     contents = message["content"]
     return Turn(
         message["role"],
@@ -129,7 +129,7 @@ def _namespace(namespace: Mapping[str, Any]) -> ToolNamespace:
 def _tool(tool: Mapping[str, Any]) -> Tool:
     parameters = tool["parameters"]
     if parameters is not None and not isinstance(parameters, dict):
-        parameters = {}  # whatever is no schema is written like an empty one
+        parameters = {}  # a value that is not a schema is written like an empty one
     return Tool(tool["name"], tool["description"], parameters)
 
 
@@ -160,7 +160,7 @@ def render_for_completion(
 
 
 def render_for_training(turns: Sequence[Turn], *, drop_analysis: bool) -> list[int]:
-    """The tokens of a conversation; a final answer at its end closes with `<|return|>`."""
+    """The tokens of a conversation; a final answer at its end is closed with `<|return|>`."""
     tokens = render_turns(turns, drop_analysis=drop_analysis)
     if turns and turns[-1].role == "assistant" and turns[-1].channel == "final":
         tokens[-1] = RETURN
@@ -171,7 +171,7 @@ def render_turn(turn: Turn, *, has_function_tools: bool) -> list[int]:
     """The tokens of one message.
 
     Raises:
-        HarmonyError: A tool has no name, or a content stands under the wrong role.
+        HarmonyError: A tool has no name, or the role does not allow a content.
     """
     role = Role(turn.role)
     if role is Role.TOOL and turn.name is None:

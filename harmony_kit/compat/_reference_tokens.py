@@ -1,4 +1,4 @@
-"""Token ids and the bytes that they spell, checked and decoded as the reference does it."""
+"""Token ids and their bytes, checked and decoded like the reference."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _LONG: Final = 2**63
 
 
 class HarmonyError(errors.HarmonyError, RuntimeError):
-    """What the reference raises where tokens cannot be parsed, decoded or rendered."""
+    """The reference's exception for tokens that cannot be parsed, decoded or rendered."""
 
 
 HarmonyError.__module__ = "harmony_kit.compat.openai_harmony"
@@ -33,11 +33,11 @@ HarmonyError.__module__ = "harmony_kit.compat.openai_harmony"
 
 
 def token_id(value: Any, argument: str) -> int:
-    """A value as a token id, an unsigned number of 32 bits.
+    """A value as a token id, an unsigned 32-bit integer.
 
     Raises:
-        TypeError: The value is no integer.
-        OverflowError: It has more than 32 bits, or is negative.
+        TypeError: The value is not an integer.
+        OverflowError: It is negative or has more than 32 bits.
     """
     try:
         token = int(operator.index(value))
@@ -62,7 +62,7 @@ _ESCAPES: Final = {"\0": r"\0", "\t": r"\t", "\r": r"\r", "\n": r"\n", "\\": r"\
 
 
 def rust_debug(text: str) -> str:
-    """Text in quotes as Rust's debug format writes it."""
+    """Quoted text in the format of Rust's `Debug`."""
     return '"' + "".join(map(_rust_escape, text)) + '"'
 
 
@@ -91,7 +91,7 @@ _OTHER_EXTENDERS: Final = frozenset(
 
 @cache
 def token_table() -> tuple[bytes, ...]:
-    """The bytes of every token there is, special tokens spelt out."""
+    """The bytes of every token, with special tokens spelled out."""
     ordinary = ordinary_token_table()[:FIRST_SPECIAL]
     return (*ordinary, *(SPECIAL_TOKEN_NAMES[i].encode() for i in range(FIRST_SPECIAL, SIZE)))
 
@@ -135,11 +135,10 @@ def _is_incomplete(error: UnicodeDecodeError) -> bool:
 
 
 def cut_text(data: bytes) -> tuple[list[str], str, bytes]:
-    """Cut bytes at sequences that are not UTF-8.
+    """Split bytes at invalid UTF-8 sequences.
 
-    Returns:
-        The texts that a broken sequence follows, the text after the last of those, and the
-        start of a sequence that more bytes may complete.
+    Returns the texts before each invalid sequence, the text after the last one, and an incomplete
+    sequence at the end.
     """
     broken: list[str] = []
     start = 0

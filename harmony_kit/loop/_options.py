@@ -38,7 +38,7 @@ class RunOptions:
         max_retries: The maximum number of completions with a failed call (in its name, its
             arguments or the tool) before the run ends.
         max_tool_calls: The maximum number of calls that are run. The first completion with a call
-            beyond it is told so; the next one ends the run.
+            beyond it gets an error for that call; the next one ends the run.
         max_completion_tokens: The maximum number of tokens of all completions together.
         max_seconds: The maximum duration of the run in seconds. Generation and tools are stopped
             when it is reached.

@@ -14,6 +14,7 @@ import pytest
 from examples import examples
 from hypothesis import given
 from hypothesis import strategies as st
+from timing import assert_linear
 
 from harmony_kit.calls import (
     ArgumentsDelta,

@@ -274,7 +274,11 @@ def test_run_calls_tools_of_modules(tmp_path):
             "5",
             "token 0: text between two messages (text_between_messages)",
         ),
-        (["lint", "--jsonl"], '[1]\n{"a": 1}', "standard input:2: expected token ids, a string, or"),
+        (
+            ["lint", "--jsonl"],
+            '[1]\n{"a": 1}',
+            "standard input:2: expected token ids, a string, or",
+        ),
         (["lint", "--jsonl"], "[1]\nx", "standard input:2: not JSON: "),
         (["lint", "nowhere.json"], "", "nowhere.json: No such file"),
         (["parse"], b"\xff", "standard input: not UTF-8 at byte 0"),

@@ -147,7 +147,11 @@ def test_where_a_completion_is_refused(run):
             "allowed there: nothing; the completion is complete",
         ),
         ("<|start|>", "refused at token 0 of 1: <|start|> (200006)", "allowed there: <|channel|>"),
-        ("", "refused: it ends after 0 tokens, before it is complete", "allowed there: <|channel|>"),
+        (
+            "",
+            "refused: it ends after 0 tokens, before it is complete",
+            "allowed there: <|channel|>",
+        ),
         (ANSWER, 'refused at token 1 of 6: "final"', 'allowed there: "a" (64), '),
     ],
 )
@@ -208,7 +212,8 @@ def chat_with(parameters, **more):
         (
             chat_with({"type": "object", "patternProperties": {"a": {}}}, strict=True),
             ["--form", "gbnf"],
-            "tools[0].function.parameters.patternProperties: a context-free grammar does not enforce",
+            "tools[0].function.parameters.patternProperties: a context-free grammar does not "
+            "enforce",
         ),
         (CHAT, ["--form", "gbnf", "--reasoning", "5"], "reasoning: llama.cpp's grammars do not"),
     ],

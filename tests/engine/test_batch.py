@@ -237,7 +237,7 @@ def test_the_command(tmp_path, capsys):
     assert main(arguments) == 0
     assert "5 done, 0 failed" in capsys.readouterr().err
     assert main(arguments) == 0
-    assert "5 of 5 requests were done before" in capsys.readouterr().err
+    assert "5 of 5 requests were already done" in capsys.readouterr().err
     with (tmp_path / "in.jsonl").open("a") as file:
         file.write("\n" + json.dumps(chat_line(9, url="/v1/embeddings")))
     assert main(arguments) == 1

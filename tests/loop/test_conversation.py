@@ -155,7 +155,7 @@ def test_a_repeated_call_runs_once():
     reply = hk.run(QUESTION, Scripted(twice, final("Done.")), tools=[note])
     assert ran == ["Paris"]
     assert told(reply)[0] == "noted"
-    assert told(reply)[1].startswith("Error: this call was made before")
+    assert told(reply)[1].startswith("Error: the same call was made before")
 
 
 def test_what_comes_after_the_turn_enters_no_history():

@@ -5,7 +5,6 @@ import dataclasses
 import json
 import re
 import threading
-import time
 from itertools import pairwise
 from pathlib import Path
 

@@ -52,7 +52,7 @@ def _page(document: Document, title: str, text: str, links: tuple[Link, ...]) ->
     # The model was trained on pages that start with an empty line and their address.
     text = f"\nURL: {address}\n{text}"
     if document.truncated:
-        text += "\n\n[The document is longer; only its beginning was loaded.]"
+        text += "\n\n[The document is longer; only its start was loaded.]"
     return Page(document.url, title or _title_of_address(document.url), text, links)
 
 

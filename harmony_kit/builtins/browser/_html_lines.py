@@ -1,4 +1,4 @@
-"""Lines of a text with links, lists and quotes, as a document is shown to the model."""
+"""The lines of a page, with links, lists and quotes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class HtmlLines:
     """Writes lines: joins the parts of each, marks links, and indents lists and quotes.
 
     Args:
-        domain: The domain of the document; links to others name theirs.
+        domain: The domain of the document; links to other domains name theirs.
 
     Attributes:
         links: The targets of the links; the position is the id.

@@ -99,11 +99,11 @@ def make_kernel_class() -> type:
             for name in ("FORCE_COLOR", "CLICOLOR", "CLICOLOR_FORCE"):
                 os.environ.pop(name, None)
             os.environ["TERM"] = "dumb"
-            self.shell.ask_exit = lambda: print("exit() has no effect: the notebook goes on.")
+            self.shell.ask_exit = lambda: print("exit() has no effect: the notebook continues.")
 
         def raw_input(self, prompt: str = "") -> str:  # noqa: ARG002
             raise EOFError(
-                "input() is not available: nobody can answer here. Set the value in code."
+                "input() is not available: the notebook is not interactive. Set the value in code."
             )
 
         def getpass(self, *arguments: Any, **more: Any) -> str:  # noqa: ARG002
