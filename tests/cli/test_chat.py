@@ -90,7 +90,9 @@ def arguments(*more):
 
 def environment(folder, **more):
     path = os.pathsep.join((str(folder), str(TESTS / "support")))
-    return {**os.environ, "PYTHONPATH": path, "PROMPTS": str(folder / "prompts"), **more}
+    marked = os.pathsep.join((os.environ["PATH"], str(folder)))  # for python_processes
+    ours = {"PATH": marked, "PYTHONPATH": path, "PROMPTS": str(folder / "prompts")}
+    return {**os.environ, **ours, **more}
 
 
 def prompts(folder):
@@ -359,18 +361,20 @@ def test_what_cannot_begin_is_one_line(folder, options, error):
 # --- Tools ----------------------------------------------------------------------------------
 
 
-def python_processes():
+def python_processes(folder):
+    """The kernels and servers of the chats in a folder, which have it in their `PATH`."""
     found = []
-    for entry in Path("/proc").glob("[0-9]*/cmdline"):
+    for entry in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):
-            line = entry.read_bytes().replace(b"\0", b" ").decode()
-            if "notebook_kernel" in line or "supervisor.py" in line or "mcp_server.py" in line:
-                found.append(entry.parent.name)
-    return set(found)
+            line = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+            is_ours = str(folder).encode() in (entry / "environ").read_bytes()
+            is_chat = "harmony_kit chat" in line  # whose arguments name the server
+            if is_ours and not is_chat and ("notebook_kernel" in line or "mcp_server.py" in line):
+                found.append(line)
+    return found
 
 
 def test_python_browser_and_mcp_together(folder):
-    before = python_processes()
     pages = folder / "pages"
     pages.mkdir()
     (pages / "danube.md").write_text("# Danube\n\nThe Danube is 2850 km long.\n")
@@ -397,7 +401,7 @@ def test_python_browser_and_mcp_together(folder):
         "3\n"
     )
     assert "→ python x * 7\n← 42\n" in notes
-    assert python_processes() <= before
+    assert not python_processes(folder)
     # The session of the browser goes on: its cursors mean the same pages.
     lines = [say("Long【1†L4】.")]
     output, _, _ = chat(folder, lines, *options[1:], "--load", "all.json")
@@ -545,7 +549,6 @@ def test_ctrl_c_stops_a_tool_and_the_model_is_told(folder, name):
 
 
 def test_ctrl_c_interrupts_python_and_its_variables_stay(folder):
-    before = python_processes()
     python = "<|channel|>analysis to=python code<|message|>{}<|call|>"
     code = "import time\nkept = 3\nopen('begun', 'w').close()\ntime.sleep(600)"
     (folder / "files").mkdir()
@@ -556,7 +559,7 @@ def test_ctrl_c_interrupts_python_and_its_variables_stay(folder):
         session.say(python.format("kept") + "||" + say("{result}"))
         session.until("3\n")
         assert session.end()[2] == 0
-    assert python_processes() <= before
+    assert not python_processes(folder)
 
 
 def test_ctrl_c_twice_leaves(folder):
@@ -707,7 +710,6 @@ def test_ctrl_c_in_a_terminal(folder):
 
 def test_ctrl_c_in_a_terminal_leaves_servers_and_kernels_running(folder):
     """They are processes of the same terminal."""
-    before = python_processes()
     server = f"{sys.executable} {TESTS / 'data' / 'mcp_server.py'}"
     add = call("Test_server_1.add", '{"a": 1, "b": 2}') + "||" + say("sum={result}")
     python = "<|channel|>analysis to=python code<|message|>CODE<|call|>||" + say("value={result}")
@@ -718,6 +720,7 @@ def test_ctrl_c_in_a_terminal_leaves_servers_and_kernels_running(folder):
         screen.until("> ")
         screen.type(call("Test_server_1.hang", "{}") + "\n")
         screen.until("running Test_server_1.hang")
+        assert len(python_processes(folder)) >= 2
         screen.type("\x03")
         screen.until("stopped")
         screen.until("> ")
@@ -729,7 +732,7 @@ def test_ctrl_c_in_a_terminal_leaves_servers_and_kernels_running(folder):
         screen.until("> ")
         screen.type("/quit\n")
         assert screen.left() == 0
-    assert python_processes() <= before
+    assert not python_processes(folder)
 
 
 def test_ctrl_c_in_a_terminal_does_not_reach_the_processes_of_an_engine(folder):

@@ -1,4 +1,4 @@
-"""How many examples hypothesis tries: a part in the ordinary profile, all in `thorough`.
+"""How many examples hypothesis tries: a tenth in the ordinary profile, all in `thorough`.
 
 `pytest --hypothesis-profile=thorough` tries them all.
 """
@@ -6,7 +6,7 @@
 from hypothesis import settings
 
 IS_THOROUGH = settings.get_current_profile_name() == "thorough"
-_PART = 8
+_PART = 10
 _FEWEST = 30
 
 
