@@ -26,6 +26,8 @@ def lazily(
         return value
 
     def listed() -> list[str]:
-        return sorted({*vars(sys.modules[package]), *homes, *modules})
+        names = vars(sys.modules[package])
+        own = [*names.get("__all__", ()), *(name for name in names if name.startswith("__"))]
+        return sorted({*own, *homes, *modules})
 
     return get, listed

@@ -1,4 +1,4 @@
-"""Names that stood at the top of the package before it had rooms: found, with a warning."""
+"""Names that were at the top of the package before it was split: found there, with a warning."""
 
 from __future__ import annotations
 

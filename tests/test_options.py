@@ -502,3 +502,27 @@ def test_an_unknown_finish_reason_is_refused(api, reason):
 def test_what_cannot_stand_for_a_tool_is_refused_where_the_options_are_made(tool):
     with pytest.raises(hk.errors.OptionError, match=r"tools\[1\]: expected a function, a Tool"):
         hk.RunOptions(tools=[look, tool])
+
+
+@pytest.mark.parametrize("text", ["hello", b"hello"])
+def test_text_is_not_parsed_as_token_ids(text):
+    with pytest.raises(hk.errors.OptionError, match="use parse_text"):
+        hk.parse(text)
+
+
+@pytest.mark.parametrize("backend", [None, "replay", lambda prompt, sampling: []])
+def test_what_is_not_a_backend_is_refused_before_the_run(backend):
+    with pytest.raises(hk.errors.BackendError, match=r"expected a backend, got .*load_backend"):
+        hk.run([hk.user("Hi")], backend)
+
+
+def test_a_tool_is_chosen_by_its_plain_name():
+    by_plain_name = hk.constraint([look], tool_choice="look")
+    assert by_plain_name == hk.constraint([look], tool_choice="functions.look")
+    with pytest.raises(hk.errors.GrammarError, match=r"no tool 'lok' .*there are .*functions.look"):
+        hk.constraint([look], tool_choice="lok").check([])
+
+
+def test_dir_lists_what_is_public():
+    assert {"run", "wire", "convert", "__version__"} <= {*dir(hk)}
+    assert not {"lazily", "annotations", "TYPE_CHECKING", "_find"} & {*dir(hk)}

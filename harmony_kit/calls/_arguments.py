@@ -55,10 +55,10 @@ def read_arguments(
         text: The content of the call.
         schema_json: The JSON Schema of the tool's parameters as JSON text. A schema that cannot be
             used, for example because it refers to other documents, is ignored.
-        name: The tool's name, to recognize envelopes that repeat it.
+        name: The tool's name, to unwrap `{"name": ..., "arguments": ...}` around the arguments.
 
     Returns:
-        The arguments. They are an object unless the schema allows no objects.
+        The arguments: always an object, unless the schema forbids objects.
 
     Example:
         >>> read_arguments('{"city": "Paris"}').status

@@ -73,8 +73,8 @@ class Encoder(Protocol):
 class Api(Protocol):
     """The functions of an API package.
 
-    All take and return plain JSON data; reading takes pydantic objects as well. None reads a clock
-    or draws a random number: ids and times are arguments, and the ids of calls and items are
+    All take and return plain JSON data; reading takes pydantic objects as well. No function reads
+    a clock or uses random numbers: ids and times are arguments, and the ids of calls and items are
     derived from the id of the response and their positions.
 
     Errors: reading and writing raise a `RequestError`, with the JSON path, for data that the API or

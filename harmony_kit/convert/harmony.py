@@ -67,7 +67,7 @@ def message_to_dict(message: Message, *, tokens: bool = False) -> dict[str, Any]
         message: The message.
         tokens: Whether to write the tokens from which the message was parsed (`Message.tokens`)
             under the key `tokens`, which openai-harmony does not have. A call that was closed by
-            `<|call|>` but has no tokens gets the key `terminator`.
+            `<|call|>` but whose tokens are unknown gets the key `terminator`.
 
     Example:
         >>> from harmony_kit import assistant

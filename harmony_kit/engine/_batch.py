@@ -186,13 +186,13 @@ async def run_batch(
     Args:
         lines: The requests.
         backend: The backend that generates.
-        finish: Called with every result when it is complete.
-        concurrency: How many requests the engine has at once.
+        finish: Called with each result as it completes.
+        concurrency: The maximum number of requests in flight.
         now: Returns the time, in seconds since 1970.
         model: The model's name in responses to requests without one.
         current_date: Today's date for the system message, such as `"2025-06-28"`.
-        unsupported: How to treat what Harmony cannot carry: `"error"` fails the request, `"note"`
-            leaves it out and adds a note to the line of the result.
+        unsupported: How to treat fields that Harmony cannot express: `"error"` fails the request,
+            `"note"` leaves it out and adds a note to the line of the result.
         rendering: How to render the prompts.
 
     Example:

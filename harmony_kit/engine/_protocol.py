@@ -225,6 +225,19 @@ def load_backend(name: str, **options: Any) -> Backend:
     return made
 
 
+def check_backend(backend: object) -> None:
+    """Refuse a value that is not a backend.
+
+    Raises:
+        BackendError: It lacks members of the protocol; the error names them.
+    """
+    if lacking := _lacking(backend):
+        raise BackendError(
+            f"expected a backend, got {backend!r}, which has no {lacking}; "
+            "load one with load_backend(name, ...)"
+        )
+
+
 def _lacking(backend: object) -> str:
     """The members of the protocol that an object lacks, as an enumeration."""
     attributes = [name for name in ("name", "supports") if not hasattr(backend, name)]

@@ -11,7 +11,7 @@ One completion makes one call, since `<|call|>` ends it. Several calls are sever
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import product
@@ -152,9 +152,7 @@ def _targets(turn: Turn) -> list[_Target]:
     mode, names = turn.tool_choice.mode, turn.tool_choice.names
     targets = list(_declared(turn.tools))
     known = {target.recipient for target in targets} | {space.name for space in turn.tools}
-    for name in names:
-        if name not in known:
-            raise GrammarError(f"no tool {name!r} was declared", path="tool_choice")
+    names = tuple(_full_name(name, known) for name in names)
     if mode == "none":
         return []
     return [
@@ -162,6 +160,15 @@ def _targets(turn: Turn) -> list[_Target]:
         for target in targets
         if not names or target.recipient in names or target.recipient.split(".")[0] in names
     ]
+
+
+def _full_name(name: str, known: Collection[str]) -> str:
+    """A name that was declared, in full: functions can be named without their namespace."""
+    for candidate in (name, f"{FUNCTIONS}.{name}"):
+        if candidate in known:
+            return candidate
+    declared = ", ".join(sorted(known)) or "none"
+    raise GrammarError(f"no tool {name!r} was declared; there are {declared}", path="tool_choice")
 
 
 def _declared(namespaces: Iterable[ToolNamespace]) -> Iterator[_Target]:

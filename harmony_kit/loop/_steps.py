@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ..calls import ToolCall
-from ..engine._protocol import Backend
+from ..engine._protocol import Backend, check_backend
 from ..errors import HarmonyError
 from ..sampling import SamplingParams
 from ..tools import Toolbox, tool_calls
@@ -51,6 +51,7 @@ class Run:
     def __init__(
         self, conversation: Iterable[Message] | RunState, backend: Backend, options: RunOptions
     ) -> None:
+        check_backend(backend)
         state = _state_of(conversation)
         toolbox = options.tools if isinstance(options.tools, Toolbox) else Toolbox(options.tools)
         messages = toolbox.declared_in(state.messages)

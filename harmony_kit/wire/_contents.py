@@ -28,7 +28,7 @@ class Tool:
         name: The name within its namespace, such as `"get_weather"`.
         description: What the tool does; may have several lines.
         parameters: A JSON Schema of the arguments; `None` for a tool without arguments.
-        function: Called with the arguments as keywords to run a call. Comparisons ignore it.
+        function: Called with the arguments as keywords to run a call. Not compared by `==`.
 
     Raises:
         InvalidMessageError: A field has the wrong type, or the schema is not JSON.

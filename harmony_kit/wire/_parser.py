@@ -25,7 +25,7 @@ from operator import index, itemgetter
 from typing import Final, NoReturn
 
 from .._options import checked_options
-from ..errors import HarmonyError, UnknownTokenError
+from ..errors import HarmonyError, OptionError, UnknownTokenError
 from ._events import Completion, ContentDelta, Event, ProblemFound
 from ._messages import Header, Message
 from ._problems import Problem, ProblemLog, parse_error
@@ -53,6 +53,7 @@ def parse(
     Raises:
         ParseError: With `strict`, there is a problem; the error has its code and position.
         UnknownTokenError: A value is not an integer.
+        OptionError: The tokens are text.
         HarmonyError: The role is unknown, or is `tool`.
 
     Example:
@@ -60,6 +61,7 @@ def parse(
         >>> parse(encode_with_special("<|channel|>final<|message|>Hello!<|return|>")).text
         'Hello!'
     """
+    _refuse_text(tokens)
     reading = _Reading(_known_role(role), strict=False, events=None)
     reading.scanner.feed(tokens if isinstance(tokens, list) else list(tokens))
     reading.scanner.close(0)
@@ -67,6 +69,11 @@ def parse(
     if strict and completion.problems:
         raise parse_error(completion.problems[0])
     return completion
+
+
+def _refuse_text(tokens: object) -> None:
+    if isinstance(tokens, str | bytes):
+        raise OptionError("expected token ids, got text; use parse_text", option="tokens")
 
 
 def _known_role(role: Role | str | None) -> Role | None:

@@ -44,9 +44,9 @@ class RenderOptions:
         header_order: Whether the recipient comes before or after the channel; see `HeaderOrder`.
         schema_style: How tool parameters are written: `"reference"` as openai-harmony does, which
             is what the model was trained on; `"extended"` including all keywords of JSON Schema.
-        verbatim: Whether messages that remember their tokens (`Message.tokens`) are rendered as
-            those ids, so that prompts begin with the ids that the model generated. `header_order`
-            applies to the other messages only.
+        verbatim: Whether messages that carry the tokens they were parsed from (`Message.tokens`)
+            are rendered as those ids, so that prompts begin with the ids that the model generated.
+            `header_order` applies to the other messages only.
 
     Raises:
         OptionError: An option has an unknown value.

@@ -108,7 +108,7 @@ def ordinary_token_table() -> tuple[bytes, ...]:
 
     The table is twice as long as the vocabulary. Thus a special token, an id beyond the vocabulary
     and a small negative number, which Python takes as an index from the end, find `b""` or raise
-    `IndexError`. Callers must exclude the numbers from -402178 to -202181, which find a token.
+    `IndexError`. Callers must exclude lower ids, which wrap around to a real token.
     """
     ranks = _ranks()
     return tuple(ranks + [b""] * (2 * SIZE - len(ranks)))
@@ -319,7 +319,7 @@ def use_encoder(encoder: Literal["tiktoken"] | Encoder) -> None:
             for any text without lone surrogates.
 
     Raises:
-        HarmonyError: The name is unknown.
+        HarmonyError: The encoder is neither `"tiktoken"` nor a callable.
 
     Example:
         >>> use_encoder("tiktoken")

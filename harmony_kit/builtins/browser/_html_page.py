@@ -43,7 +43,7 @@ class HtmlText:
 def _parse(html: str, reader: HtmlReader) -> None:
     """Feed a document to a parser with the reader as its target.
 
-    At the maximum depth a new parser continues, which bounds the cost of end tags. Only the
+    Beyond the maximum depth a fresh parser takes over, which bounds the cost of end tags. Only the
     enclosing elements are lost.
     """
     etree: Any = required("lxml.etree")
