@@ -1,10 +1,11 @@
 r"""JSON strings as rules.
 
 **A JSON string must not contain a special token.** xgrammar and llama.cpp compare a token's text
-with the grammar, and the text of a special token is its spelling: where a string may continue with
-`<|end|>`, they also admit the token, which ends the message. All spellings begin with `<|` and a
-letter. Free strings exclude this sequence; strings of counted characters, and those of a pattern, exclude a
-literal `|`. The escape `\u007c` is allowed everywhere, so that every text can be written.
+with the grammar, and the text of a special token is its spelling: where a string may continue
+with `<|end|>`, they also admit the token, which ends the message. All spellings begin with `<|`
+and a letter. Free strings exclude this sequence; strings of counted characters, and those of a
+pattern, exclude a literal `|`. The escape `\u007c` is allowed everywhere, so that every text can
+be written.
 """
 
 from __future__ import annotations
