@@ -346,3 +346,9 @@ def test_messages_are_values(word, text):
         assert hk.wire.render_message(twin) == hk.wire.render_message(message)
     with pytest.raises(AttributeError):
         message.content = "other"
+
+
+@pytest.mark.parametrize("role", hk.Role)
+def test_the_next_header_is_the_encoded_role(role):
+    start = hk.wire.SPECIAL_TOKENS["<|start|>"]
+    assert hk.render([], next_role=role) == [start, *hk.encode(role.value)]
