@@ -206,7 +206,7 @@ _ESCAPE: Final = re.compile(r"\\(?:u[0-9a-fA-F]{4}|x[0-9a-fA-F]{2}|.)", re.DOTAL
 _ESCAPE_OR_QUOTE: Final = re.compile(_ESCAPE.pattern + '|"', re.DOTALL)
 # A Windows path, from a drive or a server up to whitespace or a quote.
 _PATH: Final = re.compile(
-    r"""(?:(?<![A-Za-z])[A-Za-z]:\\|(?<![^\s"'(=,;])\\\\(?=[\w.$?]))(?:[^\s\\"'|<>]|\\(?!["'\s]))*+"""
+    r"""(?:(?<![A-Za-z])[A-Za-z]:\\(?!u[0-9a-fA-F]{4})|(?<![^\s"'(=,;])\\\\(?=[\w.$?]))(?:[^\s\\"'|<>]|\\(?!["'\s]))*+"""
 )
 _ESCAPED_DRIVE: Final = re.compile(r"[A-Za-z]:\\\\")
 _UNKNOWN_ESCAPE: Final = re.compile(
@@ -246,6 +246,8 @@ def _escaped_raw_text(inner: str) -> str:
     In a Windows path, every backslash is literal. In a string with an escape that JSON does not
     define, as in regular expressions, so are the escapes of backspace and form feed.
     """
+    if not _UNKNOWN_ESCAPE.match(inner):
+        return inner
     pieces: list[str] = []
     place = 0
     for path in _PATH.finditer(inner):
@@ -263,8 +265,6 @@ def _escaped_path(path: str) -> str:
 
 
 def _escaped_pattern(inner: str) -> str:
-    if not _UNKNOWN_ESCAPE.match(inner):
-        return inner
     return _ESCAPE.sub(
         lambda escape: f"\\{escape[0]}" if escape[0][1] in "bf" else escape[0], inner
     )

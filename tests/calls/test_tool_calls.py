@@ -809,6 +809,12 @@ def test_raw_backslashes_do_not_become_control_characters(
     assert call.status is CallStatus.REPAIRED
 
 
+@pytest.mark.parametrize("text", [r"A:\u001f", r"Option A:\nfirst\nsecond", r"B:\tx\b"])
+def test_escapes_that_json_knows_stay_in_a_repaired_object(text: str) -> None:
+    call = one(f'{{"a": "{text}", }}', [function(schema_of(a={"type": "string"}))])
+    assert (call.status, call.value["a"]) == (CallStatus.REPAIRED, json.loads(f'"{text}"'))
+
+
 @pytest.mark.parametrize("written", [r"D:\repo\build", r"C:\\x\\y", r"a\nb", r"\u00e4"])
 def test_valid_escapes_are_left_alone(written: str) -> None:
     text = f'{{"a": "{written}"}}'
