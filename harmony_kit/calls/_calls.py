@@ -205,12 +205,11 @@ _NAMESPACED: Final = re.compile(r"(?:functions|browser)\.[\w.-]+")
 
 def _addressed(facts: Facts, resolved: Resolved) -> Message:
     """The message with its intended recipient."""
-    message, target = facts.message, resolved.target
-    name = f"{target.namespace}.{target.name}" if target.namespace else target.name
+    message = facts.message
     known = message.channel in (Channel.ANALYSIS, Channel.COMMENTARY)
     content_type = message.content_type if message.content_type in ("json", "code") else None
     header = message.header._replace(
-        recipient=name,
+        recipient=resolved.target.full_name,
         channel=message.channel if known else Channel.COMMENTARY.value,
         content_type=content_type,
         constrained=message.constrained and content_type is not None,

@@ -212,7 +212,6 @@ _ESCAPED_DRIVE: Final = re.compile(r"[A-Za-z]:\\\\")
 _UNKNOWN_ESCAPE: Final = re.compile(
     r"""(?:[^\\]|\\(?:["'\\/bfnrt\n]|u[0-9a-fA-F]{4}|x[0-9a-fA-F]{2}))*+\\(?!\Z)""", re.DOTALL
 )
-_BACKSPACE_OR_FORM_FEED: Final = re.compile(r"((?:[^\\]|\\[^bf])*+)\\([bf])", re.DOTALL)
 _LITERALS: Final = {"True": "true", "False": "false", "None": "null", "undefined": "null"}
 
 

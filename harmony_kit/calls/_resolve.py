@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
+from functools import cached_property
 from typing import Final, NamedTuple
 
 from ..wire._builtin_tools import BROWSER, PYTHON
@@ -18,6 +19,11 @@ class Target(NamedTuple):
     namespace: str | None
     schema_json: str | None = None
     takes_text: bool = False
+
+    @property
+    def full_name(self) -> str:
+        """The name with its namespace."""
+        return f"{self.namespace}.{self.name}" if self.namespace else self.name
 
 
 class Resolved(NamedTuple):
@@ -51,14 +57,21 @@ class DeclaredNames:
         self._targets: dict[str, Target] = {}
         targets = [*_targets(tools)] if tools is not None else []
         for target in targets:
-            self._targets.setdefault(_full_name(target), target)
+            self._targets.setdefault(target.full_name, target)
         # An alias never hides a tool that has the alias as its own name.
         for target in targets:
-            alias = target.name if target.namespace == FUNCTIONS else _behind_functions(target)
+            alias = (
+                target.name if target.namespace == FUNCTIONS else f"{FUNCTIONS}.{target.full_name}"
+            )
             self._targets.setdefault(alias, target)
-        self._similar: dict[str, set[Target]] = {}
+
+    @cached_property
+    def _similar(self) -> dict[str, set[Target]]:
+        """The tools by the key of their names; only a misspelt name needs them."""
+        similar: dict[str, set[Target]] = {}
         for name, target in self._targets.items():
-            self._similar.setdefault(_key(name), set()).add(target)
+            similar.setdefault(_key(name), set()).add(target)
+        return similar
 
     def has(self, name: str) -> bool:
         """Whether a tool was declared that has a name, or is meant by it.
@@ -112,14 +125,6 @@ def _key(name: str) -> str:
     return _NAMESPACE.sub("", _SEPARATORS.sub("_", name.casefold()).strip("_"), count=1)
 
 
-def _full_name(target: Target) -> str:
-    return f"{target.namespace}.{target.name}" if target.namespace else target.name
-
-
-def _behind_functions(target: Target) -> str:
-    return f"{FUNCTIONS}.{_full_name(target)}"
-
-
 def without_remains(recipient: str) -> str:
     """A recipient without spelled-out special tokens, and without punctuation around the name."""
     return _without_special_tokens(recipient).strip(_PUNCTUATION)
@@ -160,7 +165,7 @@ def _named(name: str) -> Iterator[Target]:
     if name in (PYTHON.name, BROWSER.name):
         yield from _in_namespace(PYTHON if name == PYTHON.name else BROWSER)
         return
-    built_in = [target for target in _in_namespace(BROWSER) if _full_name(target) == name]
+    built_in = [target for target in _in_namespace(BROWSER) if target.full_name == name]
     yield from built_in or [Target(name.removeprefix(f"{FUNCTIONS}."), FUNCTIONS)]
 
 

@@ -298,9 +298,5 @@ class SQLiteStore:
         return rows[0] if rows else None
 
 
-def _message_text(message: Message) -> str:
-    return json.dumps(message_to_dict(message, tokens=True))
-
-
 def _item(message: str, call_id: str | None, full_name: str | None) -> StoredItem:
     return StoredItem(message_from_dict(json.loads(message)), call_id, full_name)
